@@ -1,0 +1,11 @@
+"""Policy gradients from demonstrations for Stable-Baselines3."""
+
+from importlib.metadata import version
+
+from sb3_pgfd.ddpgfd import DDPGfD
+from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
+from sb3_pgfd.replay import DemoReplayBuffer
+
+__version__ = version("sb3-pgfd")
+
+__all__ = ["DDPGfD", "DemoReplayBuffer", "Demonstrations", "DemonstrationsError", "__version__"]

@@ -1,0 +1,179 @@
+"""What every algorithm that learns from demonstrations does with them outside its updates."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
+
+# Points on the curves of a pretraining
+PRETRAIN_LOGS = 50
+
+
+class LearnsFromDemonstrations(BaseAlgorithm):
+    """
+    Mixin in front of SB3's ``OffPolicyAlgorithm`` or ``OnPolicyAlgorithm``: resolves the constructor's
+    ``demonstrations``, feeds them to ``VecNormalize``, pretrains once in a model's life inside ``learn()``, and refuses
+    to learn without demonstrations what was begun with them.
+
+    The algorithm sets the attributes below in its constructor and implements :meth:`_pretrain_update`.
+    """
+
+    demonstrations: Demonstrations | str | Path | None
+    """As given to the constructor; after ``_resolve_demonstrations`` a dataset or None. Never saved with the model"""
+    demonstrations_source: str | None
+    """Where they came from: saved with the model, so that it can say what is missing"""
+    pretrain_steps: int
+    gamma: float
+    _pretrained: bool
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "demonstrations"]
+
+    def _resolve_demonstrations(self) -> Demonstrations | None:
+        """
+        Load the demonstrations and check them against the model's spaces.
+
+        :return: The demonstrations, with images as the model sees them
+        :raises DemonstrationsError: If they cannot be read or do not belong to this environment
+        """
+        if self.demonstrations is None:
+            return None
+        dataset = Demonstrations.load(self.demonstrations).fit_to_spaces(self.observation_space, self.action_space)
+        self._warn_of_other_environment(dataset)
+        self._warn_of_observations_out_of_bounds(dataset)
+        self.demonstrations = dataset
+        self.demonstrations_source = dataset.source or f"a dataset in memory, {dataset!r}"
+        return dataset
+
+    def _warn_of_other_environment(self, dataset: Demonstrations) -> None:
+        recorded_in = dataset.metadata.get("env_id")
+        env_specs = [] if self.env is None else self.env.get_attr("spec")
+        env_id = env_specs[0].id if env_specs and env_specs[0] is not None else None
+        if recorded_in and env_id and recorded_in != env_id:
+            warnings.warn(
+                f"demonstrations: found episodes of {recorded_in}, expected {env_id}. The spaces fit, so learning goes on",
+                stacklevel=3,
+            )
+
+    def _warn_of_observations_out_of_bounds(self, dataset: Demonstrations) -> None:
+        """Declared bounds are wrong in many environments (gymnasium's LunarLander), so this is not an error."""
+        space, observations = self.observation_space, dataset.observations
+        subspaces: Mapping[str, Any] = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+        for key, subspace in subspaces.items():
+            array = observations[key] if isinstance(observations, Mapping) else observations
+            # VecNormalize declares the bounds of raw observations
+            if isinstance(subspace, spaces.Box) and self._vec_normalize_env is None:
+                slack = 1e-3 * (1.0 + np.abs(array).max())
+                if (array < subspace.low - slack).any() or (array > subspace.high + slack).any():
+                    warnings.warn(
+                        f"demonstrations: found observations {key} from {array.min():g} to {array.max():g}, "
+                        f"outside the bounds of {subspace}. Are they of this environment, and not normalised?",
+                        stacklevel=3,
+                    )
+
+    def _require_demonstrations(self, available: bool) -> None:
+        """
+        :param available: Whether there are demonstrations to learn from
+        :raises DemonstrationsError: If there are none though the model was begun with some
+        """
+        if self.demonstrations_source is not None and not available:
+            raise DemonstrationsError(
+                f"learn: found no demonstrations, but this model was begun with {self.demonstrations_source}. "
+                f"Pass them again, {type(self).__name__}.load(path, env=env, demonstrations=...), "
+                "or load its replay buffer with load_replay_buffer(path); to go on without them on purpose, "
+                "load with demonstrations_source=None"
+            )
+
+    def _pretrain_update(self) -> None:
+        """One gradient update on demonstrations alone."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _pretrain_update()")
+
+    def _pretrain_logs(self) -> dict[str, float]:
+        """:return: What to log of the last updates, by name"""
+        return {}
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        """
+        cf ``BaseAlgorithm``. The pretraining is here, behind the logger's set-up and before the first environment step
+        and ``callback.on_training_start``, because the RL Zoo calls nothing but ``learn()``.
+        """
+        begin = not self._pretrained and isinstance(self.demonstrations, Demonstrations)
+        if begin and self._vec_normalize_env is not None and self._vec_normalize_env.training:
+            assert isinstance(self.demonstrations, Demonstrations)
+            update_normalization(self._vec_normalize_env, self.demonstrations)
+        result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        if begin:
+            if self.pretrain_steps > 0:
+                self._pretrain(progress_bar or _shows_progress(result[1]))
+            self._pretrained = True
+            # Frames per second are those of the environment
+            self.start_time = time.time_ns()
+        return result
+
+    def _pretrain(self, progress_bar: bool) -> None:
+        log_every = max(self.pretrain_steps // PRETRAIN_LOGS, 1)
+        for step in _progress(range(1, self.pretrain_steps + 1), progress_bar):
+            self._pretrain_update()
+            if step % log_every == 0 or step == self.pretrain_steps:
+                for name, value in self._pretrain_logs().items():
+                    self.logger.record(f"pretrain/{name}", value)
+                self.logger.record("pretrain/n_updates", step, exclude="tensorboard")
+                self.logger.dump(step=step)
+
+
+def update_normalization(env: VecNormalize, demonstrations: Demonstrations) -> None:
+    """
+    Let the running statistics take in the demonstrations as if they had been stepped through.
+
+    :param env: The wrapper whose statistics are updated
+    :param demonstrations: Their observations and discounted running returns are added
+    """
+    if env.norm_obs:
+        if isinstance(env.obs_rms, dict):
+            assert isinstance(demonstrations.observations, Mapping)
+            for key, statistics in env.obs_rms.items():
+                statistics.update(demonstrations.observations[key])
+        else:
+            env.obs_rms.update(demonstrations.observations)
+    returns = np.zeros(len(demonstrations))
+    running = 0.0
+    starts = set(demonstrations.episode_starts.tolist())
+    for row, reward in enumerate(demonstrations.rewards.tolist()):
+        running = reward + (0.0 if row in starts else env.gamma * running)
+        returns[row] = running
+    env.ret_rms.update(returns)
+
+
+def _shows_progress(callback: BaseCallback) -> bool:
+    """Whether somebody asked for a progress bar by callback, as the RL Zoo's ``--progress`` does."""
+    if isinstance(callback, CallbackList):
+        return any(_shows_progress(item) for item in callback.callbacks)
+    return isinstance(callback, ProgressBarCallback)
+
+
+def _progress(steps: Iterable[int], visible: bool) -> Iterable[int]:
+    if not visible:
+        return steps
+    try:
+        from tqdm.rich import tqdm
+    except ImportError as error:
+        raise ImportError("The progress bar needs tqdm and rich: pip install sb3-pgfd[progress]") from error
+    bar: Callable[..., Iterable[int]] = tqdm
+    return bar(steps, desc="Pretraining", unit="update")

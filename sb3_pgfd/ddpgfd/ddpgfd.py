@@ -1,0 +1,368 @@
+"""Deep deterministic policy gradient from demonstrations."""
+
+import pathlib
+from typing import Any, ClassVar, TypeVar
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import FloatSchedule, get_parameters_by_name, polyak_update
+from stable_baselines3.td3.policies import Actor
+
+from sb3_pgfd.common.off_policy import OffPolicyFromDemonstrations
+from sb3_pgfd.ddpgfd.losses import (
+    action_gradient,
+    behavior_cloning_loss,
+    policy_gradient_loss,
+    priorities,
+    squared_errors,
+    td_target,
+)
+from sb3_pgfd.ddpgfd.options import check_options
+from sb3_pgfd.ddpgfd.policies import CnnPolicy, Critic, DDPGfDPolicy, MlpPolicy, MultiInputPolicy
+from sb3_pgfd.demonstrations import Demonstrations
+from sb3_pgfd.replay import DemoBatch
+
+SelfDDPGfD = TypeVar("SelfDDPGfD", bound="DDPGfD")
+
+
+class DDPGfD(OffPolicyFromDemonstrations):
+    """
+    Deep Deterministic Policy Gradient from Demonstrations.
+
+    Paper: Vecerik et al. 2017, "Leveraging Demonstrations for Deep Reinforcement Learning on Robotics Problems with
+    Sparse Rewards", https://arxiv.org/abs/1707.08817. Symbols below are the paper's. Without demonstrations it is a
+    prioritised DDPG with a mix of 1-step and n-step returns.
+
+    :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
+    :param env: The environment to learn from (if registered in Gymnasium, can be str)
+    :param demonstrations: Kept in the replay buffer for ever: a dataset, a path, or the name of packaged ones
+    :param learning_rate: Learning rate of the critic, and of the actor unless it has its own; a number or a schedule
+    :param actor_learning_rate: Learning rate of the actor, None: the same
+    :param buffer_size: The agent's own transitions kept at most; demonstrations are not counted
+    :param learning_starts: Environment steps before the first update; actions are random until the first update or
+        pretraining has been made
+    :param batch_size: Transitions per update
+    :param tau: Soft update coefficient of the target networks
+    :param gamma: Discount factor
+    :param train_freq: Update every ``train_freq`` steps, or ``(n, "step")``, ``(n, "episode")``
+    :param gradient_steps: Updates each time, -1: as many as there were steps
+    :param action_noise: Exploration noise on the actions scaled to [-1, 1]
+    :param pretrain_steps: Updates on demonstrations alone, inside the first ``learn()``, before its first step
+    :param n_steps: n, the length of the n-step return; with 1 there is no n-step loss
+    :param n_step_coef: lambda_1, weight of the n-step loss
+    :param l2_coef: lambda_2, L2 regularisation of actor and critic (as weight decay: lambda_2 / 2 |theta|^2)
+    :param action_gradient_coef: lambda_3, weight of |grad_a Q|^2 in the priority
+    :param priority_exponent: alpha, 0: uniform
+    :param importance_exponent: beta, 0: no importance weights; a number or a schedule
+    :param priority_epsilon: eps, added to every priority
+    :param demo_bonus: eps_D, added to the priority of demonstrations
+    :param demo_fraction: Share of demonstrations in each batch, uniform otherwise, instead of priorities (RLPD, Ball
+        et al. 2023, arXiv 2302.02948, section 4.1)
+    :param bc_coef: Weight of a behaviour cloning loss on demonstrations (Nair et al. 2018, arXiv 1709.10089, section 4.2)
+    :param q_filter: Whether cloning is limited to demonstrations that Q prefers to the policy (same, section 4.3)
+    :param normalize_actor_loss: Whether to divide the policy gradient by the batch's mean |Q|, so that ``bc_coef``
+        means the same at any reward scale (TD3+BC, Fujimoto and Gu 2021, arXiv 2106.06860, equation 5)
+    :param q_range: Smallest and largest possible return; targets are clipped to it (Andrychowicz et al. 2017, arXiv
+        1707.01495, appendix A)
+    :param policy_delay: Update the policy and the targets every so many updates (TD3, Fujimoto et al. 2018, arXiv
+        1802.09477, section 5.2)
+    :param target_policy_noise: Standard deviation of the noise that smooths the target policy (same, section 5.3)
+    :param target_noise_clip: Its largest absolute value
+    :param replay_buffer_class: ``DemoReplayBuffer`` or a subclass, None: the former
+    :param replay_buffer_kwargs: Further arguments of the replay buffer
+    :param optimize_memory_usage: Not supported
+    :param stats_window_size: Episodes to average rollout statistics over
+    :param tensorboard_log: TensorBoard log location
+    :param policy_kwargs: Arguments of the policy, among them ``n_critics`` and ``layer_norm``
+    :param verbose: 0: no output, 1: info, 2: debug
+    :param seed: Seed for the pseudo random generators
+    :param device: Device (cpu, cuda, auto)
+    :param _init_setup_model: Whether to build the networks at once
+    :raises ValueError: If an option is out of range
+    :raises DemonstrationsError: If demonstrations cannot be read or do not belong to this environment
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    policy: DDPGfDPolicy
+    actor: Actor
+    actor_target: Actor
+    critic: Critic
+    critic_target: Critic
+
+    def __init__(
+        self,
+        policy: str | type[DDPGfDPolicy],
+        env: GymEnv | str,
+        demonstrations: Demonstrations | str | pathlib.Path | None = None,
+        learning_rate: float | Schedule = 1e-3,
+        actor_learning_rate: float | Schedule | None = None,
+        buffer_size: int = 1_000_000,  # 1e6
+        learning_starts: int = 100,
+        batch_size: int = 256,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 1,
+        action_noise: ActionNoise | None = None,
+        pretrain_steps: int = 1000,
+        n_steps: int = 5,
+        n_step_coef: float = 1.0,
+        l2_coef: float = 1e-5,
+        action_gradient_coef: float = 1.0,
+        priority_exponent: float = 0.3,
+        importance_exponent: float | Schedule = 1.0,
+        priority_epsilon: float = 1e-6,
+        demo_bonus: float = 1.0,
+        demo_fraction: float | None = None,
+        bc_coef: float = 0.0,
+        q_filter: bool = False,
+        normalize_actor_loss: bool = False,
+        q_range: tuple[float, float] | None = None,
+        policy_delay: int = 1,
+        target_policy_noise: float = 0.0,
+        target_noise_clip: float = 0.5,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+    ):
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            buffer_size,
+            learning_starts,
+            batch_size,
+            tau,
+            gamma,
+            train_freq,
+            gradient_steps,
+            action_noise=action_noise,
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs=replay_buffer_kwargs,
+            optimize_memory_usage=optimize_memory_usage,
+            n_steps=n_steps,
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            seed=seed,
+            sde_support=False,
+            supported_action_spaces=(spaces.Box,),
+            support_multi_env=True,
+        )
+        self.demonstrations = demonstrations
+        self.actor_learning_rate = actor_learning_rate
+        self.pretrain_steps = pretrain_steps
+        self.n_step_coef = n_step_coef
+        self.l2_coef = l2_coef
+        self.action_gradient_coef = action_gradient_coef
+        self.priority_exponent = priority_exponent
+        self.importance_exponent = importance_exponent
+        self.priority_epsilon = priority_epsilon
+        self.demo_bonus = demo_bonus
+        self.demo_fraction = demo_fraction
+        self.bc_coef = bc_coef
+        self.q_filter = q_filter
+        self.normalize_actor_loss = normalize_actor_loss
+        self.q_range = q_range
+        self.policy_delay = policy_delay
+        self.target_policy_noise = target_policy_noise
+        self.target_noise_clip = target_noise_clip
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        check_options(vars(self))
+        super()._setup_model()
+        self._create_aliases()
+
+    def _setup_lr_schedule(self) -> None:
+        super()._setup_lr_schedule()
+        same = self.actor_learning_rate is None
+        self.actor_lr_schedule = self.lr_schedule if same else FloatSchedule(self.actor_learning_rate)  # type: ignore[arg-type]
+        self.importance_schedule = FloatSchedule(self.importance_exponent)
+
+    def _create_aliases(self) -> None:
+        self.actor = self.policy.actor
+        self.actor_target = self.policy.actor_target
+        self.critic = self.policy.critic
+        self.critic_target = self.policy.critic_target
+        self._parameters: list[th.Tensor] = [*self.critic.parameters(), *self.actor.parameters()]
+        self._target_parameters: list[th.Tensor] = [*self.critic_target.parameters(), *self.actor_target.parameters()]
+        # Running mean and variance of batch normalisation are copied, see SB3's issue 996
+        self._statistics = get_parameters_by_name(self.critic, ["running_"]) + get_parameters_by_name(self.actor, ["running_"])
+        self._target_statistics = get_parameters_by_name(self.critic_target, ["running_"]) + get_parameters_by_name(
+            self.actor_target, ["running_"]
+        )
+
+    def _update(self, batch_size: int, demos_only: bool = False) -> None:
+        self._n_updates += 1
+        beta = self.importance_schedule(self._current_progress_remaining)
+        batch = self.buffer.sample_batch(batch_size, beta, self._vec_normalize_env, demos_only)
+        td_errors = self._update_critic(batch)
+
+        update_actor = self._n_updates % self.policy_delay == 0
+        if update_actor or self.demo_fraction is None:
+            actions = self.actor(batch.one_step.observations)
+            q_values, gradient = action_gradient(self.critic, batch.one_step.observations, actions)
+            if update_actor:
+                self._update_actor(batch, actions, q_values, gradient)
+            if self.demo_fraction is None:
+                self._update_priorities(batch, td_errors, gradient)
+        if update_actor:
+            self._update_targets()
+
+    def _update_critic(self, batch: DemoBatch) -> th.Tensor:
+        """
+        :param batch: B transitions
+        :return: delta_i^2 = (1-step error)^2 + lambda_1 (n-step error)^2, mean over the critics, shape ``(B, 1)``
+        """
+        one_step_target, n_step_target = self._compute_targets(batch)
+        q_values = self.critic(batch.one_step.observations, batch.one_step.actions)
+        td_errors = squared_errors(q_values, one_step_target)
+        metrics = {}
+        if n_step_target is not None:
+            n_step_errors = squared_errors(q_values, n_step_target)
+            td_errors = td_errors + self.n_step_coef * n_step_errors
+            metrics["critic_loss_n_step"] = (batch.weights * n_step_errors.detach()).mean()
+        critic_loss = (batch.weights * td_errors).mean()
+
+        self.critic.optimizer.zero_grad()
+        critic_loss.backward()
+        self.critic.optimizer.step()
+
+        metrics.update(
+            critic_loss=critic_loss.detach(),
+            q_mean=q_values[0].detach().mean(),
+            demo_fraction=batch.is_demo.float().mean(),
+            is_weight_mean=batch.weights.mean(),
+        )
+        self._metrics.add(metrics)
+        return td_errors.detach() / self.critic.n_critics
+
+    def _compute_targets(self, batch: DemoBatch) -> tuple[th.Tensor, th.Tensor | None]:
+        """
+        :param batch: B transitions
+        :return: y_1, and y_n if there is an n-step loss, each of shape ``(B, 1)``
+        """
+        one_step, n_step = batch.one_step, batch.n_step
+        if self.n_steps == 1 or self.n_step_coef == 0.0:
+            next_q = self._next_q_values(one_step.next_observations)
+            return td_target(one_step.rewards, one_step.dones, one_step.discounts, next_q, self.q_range), None  # type: ignore[arg-type]
+        # Both in one pass of 2 B rows
+        next_q = self._next_q_values(_concatenate(one_step.next_observations, n_step.next_observations))
+        rewards, dones, discounts = (
+            th.cat((getattr(one_step, name), getattr(n_step, name))) for name in ("rewards", "dones", "discounts")
+        )
+        targets = td_target(rewards, dones, discounts, next_q, self.q_range)
+        return targets[: len(one_step.rewards)], targets[len(one_step.rewards) :]
+
+    @th.no_grad()
+    def _next_q_values(self, next_observations: Any) -> th.Tensor:
+        """Q'(s', pi'(s')), the smallest of the critics', shape ``(rows, 1)``."""
+        next_actions = self.actor_target(next_observations)
+        if self.target_policy_noise > 0.0:
+            noise = th.randn_like(next_actions).mul_(self.target_policy_noise)
+            next_actions = (next_actions + noise.clamp_(-self.target_noise_clip, self.target_noise_clip)).clamp_(-1.0, 1.0)
+        next_q_values = self.critic_target(next_observations, next_actions)
+        return next_q_values[0] if len(next_q_values) == 1 else th.cat(next_q_values, dim=1).min(dim=1, keepdim=True).values
+
+    def _update_actor(self, batch: DemoBatch, actions: th.Tensor, q_values: th.Tensor, gradient: th.Tensor) -> None:
+        """
+        :param batch: B transitions
+        :param actions: pi(s), with its graph, shape ``(B, action_dim)``
+        :param q_values: Q(s, pi(s)), shape ``(B, 1)``
+        :param gradient: grad_a Q(s, pi(s)), shape ``(B, action_dim)``
+        """
+        if self.normalize_actor_loss:
+            scale = q_values.abs().mean().clamp(min=1e-8)
+            q_values, gradient = q_values / scale, gradient / scale
+        loss = policy_gradient_loss(gradient, actions, batch.weights)
+        # The surrogate has the gradient of this loss, not its value
+        metrics = {"actor_loss": -(batch.weights * q_values).mean()}
+        if self.bc_coef > 0.0:
+            mask = self._cloned_rows(batch, actions)
+            bc_loss = behavior_cloning_loss(actions, batch.one_step.actions, mask, batch.is_demo.sum())
+            loss = loss + self.bc_coef * bc_loss
+            metrics["bc_loss"] = bc_loss.detach()
+
+        self.actor.optimizer.zero_grad()
+        loss.backward()
+        self.actor.optimizer.step()
+        self._metrics.add(metrics)
+
+    @th.no_grad()
+    def _cloned_rows(self, batch: DemoBatch, actions: th.Tensor) -> th.Tensor:
+        """Demonstrations, with the Q-filter those with Q(s, a) > Q(s, pi(s)), shape ``(B, 1)``, bool."""
+        if not self.q_filter:
+            return batch.is_demo
+        observations: Any = batch.one_step.observations
+        q_demo = self.critic.q1_forward(observations, batch.one_step.actions)
+        return batch.is_demo & (q_demo > self.critic.q1_forward(observations, actions))
+
+    def _update_priorities(self, batch: DemoBatch, td_errors: th.Tensor, gradient: th.Tensor) -> None:
+        values = priorities(
+            td_errors, gradient, batch.is_demo, self.action_gradient_coef, self.priority_epsilon, self.demo_bonus
+        )
+        self._metrics.add({"priority_mean": values.mean()})
+        self.buffer.update_priorities(batch.indices, values.flatten().cpu().numpy())
+
+    @th.no_grad()
+    def _update_targets(self) -> None:
+        # theta' <- theta' + tau (theta - theta'), all parameters in one call
+        th._foreach_lerp_(self._target_parameters, self._parameters, self.tau)
+        polyak_update(self._statistics, self._target_statistics, 1.0)
+
+    def _update_learning_rates(self) -> None:
+        for name, optimizer, schedule in (
+            ("learning_rate", self.critic.optimizer, self.lr_schedule),
+            ("actor_learning_rate", self.actor.optimizer, self.actor_lr_schedule),
+        ):
+            rate = schedule(self._current_progress_remaining)
+            if name == "learning_rate" or self.actor_learning_rate is not None:
+                self.logger.record(f"train/{name}", rate)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+                # Here and not in the policy, so that it holds too when a model is loaded with another value
+                group["weight_decay"] = self.l2_coef
+
+    def learn(
+        self: SelfDDPGfD,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str = "DDPGfD",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfDDPGfD:
+        """cf ``OffPolicyAlgorithm``. The first call pretrains before its first environment step."""
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+    def _excluded_save_params(self) -> list[str]:
+        networks = ["actor", "critic", "actor_target", "critic_target", "_parameters", "_target_parameters"]
+        return [*super()._excluded_save_params(), *networks, "_statistics", "_target_statistics"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "actor.optimizer", "critic.optimizer"], []
+
+
+def _concatenate(first: Any, second: Any) -> Any:
+    if isinstance(first, dict):
+        return {key: th.cat((first[key], second[key])) for key in first}
+    return th.cat((first, second))

@@ -1,0 +1,103 @@
+"""The losses of DDPGfD, as functions of tensors. B is the batch size; columns have shape ``(B, 1)``."""
+
+from collections.abc import Sequence
+
+import torch as th
+from stable_baselines3.common.type_aliases import TensorDict
+
+from sb3_pgfd.ddpgfd.policies import Critic
+
+
+def td_target(
+    rewards: th.Tensor,
+    terminated: th.Tensor,
+    discounts: th.Tensor,
+    next_q: th.Tensor,
+    q_range: tuple[float, float] | None = None,
+) -> th.Tensor:
+    """
+    y = R_k + gamma^k (1 - terminated) Q'(s_k, pi'(s_k)), for 1-step and n-step returns alike.
+
+    :param rewards: R_k, a column
+    :param terminated: Whether s_k is terminal, a column
+    :param discounts: gamma^k, a column
+    :param next_q: Q'(s_k, pi'(s_k)), a column
+    :param q_range: Smallest and largest return that is possible: targets are clipped to it
+    """
+    target = rewards + (1.0 - terminated) * discounts * next_q
+    return target if q_range is None else target.clamp(*q_range)
+
+
+def squared_errors(q_values: Sequence[th.Tensor], target: th.Tensor) -> th.Tensor:
+    """
+    :param q_values: Q(s, a) of each critic, columns
+    :param target: y, a column
+    :return: (Q - y)^2 summed over the critics, a column
+    """
+    if len(q_values) == 1:
+        return (q_values[0] - target).square()
+    return (th.cat(tuple(q_values), dim=1) - target).square().sum(dim=1, keepdim=True)
+
+
+def action_gradient(critic: Critic, observations: th.Tensor | TensorDict, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    """
+    grad_a Q(s, a) per row, of the first critic, without any gradient of the critic's weights.
+
+    :param critic: Q
+    :param observations: s
+    :param actions: Where to take it, pi(s), shape ``(B, action_dim)``; not differentiated further
+    :return: Q(s, a), a column, and g = grad_a Q(s, a), shape ``(B, action_dim)``
+    """
+    actions = actions.detach().requires_grad_()
+    q_values = critic.q1_forward(observations, actions)  # type: ignore[arg-type]  # SB3 types Dict observations as tensors
+    (gradient,) = th.autograd.grad(q_values.sum(), actions)
+    return q_values.detach(), gradient
+
+
+def policy_gradient_loss(gradient: th.Tensor, actions: th.Tensor, weights: th.Tensor) -> th.Tensor:
+    """
+    The surrogate -mean(w_i <g_i, pi(s_i)>), whose gradient is that of -mean(w_i Q(s_i, pi(s_i))): the deterministic
+    policy gradient (Silver et al. 2014, equation 9; Lillicrap et al. 2016, equation 6).
+
+    :param gradient: g = grad_a Q at a = pi(s), shape ``(B, action_dim)``
+    :param actions: pi(s), with its graph, shape ``(B, action_dim)``
+    :param weights: w_i, a column
+    """
+    return -(weights * gradient * actions).sum() / len(actions)
+
+
+def behavior_cloning_loss(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tensor, n_demos: th.Tensor) -> th.Tensor:
+    """
+    sum over kept demonstrations of |pi(s) - a|^2, over the number of demonstrations in the batch (Nair et al. 2018,
+    arXiv 1709.10089, equations 1 and 3).
+
+    :param actions: pi(s), with its graph, shape ``(B, action_dim)``
+    :param demo_actions: a, shape ``(B, action_dim)``
+    :param mask: Which rows count, a column, bool
+    :param n_demos: Number of demonstrations in the batch, before the Q-filter
+    """
+    distances = (actions - demo_actions).square().sum(dim=1, keepdim=True)
+    return (distances * mask).sum() / n_demos.clamp(min=1)
+
+
+def priorities(
+    td_errors: th.Tensor,
+    gradient: th.Tensor,
+    is_demo: th.Tensor,
+    action_gradient_coef: float,
+    epsilon: float,
+    demo_bonus: float,
+) -> th.Tensor:
+    """
+    p_i = delta_i^2 + lambda_3 |grad_a Q(s_i, a_i)|^2 + eps + eps_D [i is a demonstration] (Vecerik et al. 2017,
+    section 3).
+
+    :param td_errors: delta_i^2, a column
+    :param gradient: grad_a Q(s_i, pi(s_i)), shape ``(B, action_dim)``
+    :param is_demo: Whether i is a demonstration, a column, bool
+    :param action_gradient_coef: lambda_3
+    :param epsilon: eps
+    :param demo_bonus: eps_D
+    :return: p_i, a column
+    """
+    return td_errors + action_gradient_coef * gradient.square().sum(dim=1, keepdim=True) + (epsilon + demo_bonus * is_demo)

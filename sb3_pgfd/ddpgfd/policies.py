@@ -1,0 +1,167 @@
+"""
+Policies of DDPGfD: SB3's ``TD3Policy`` with the last layers of DDPG, optional LayerNorm in the critics, and an optimiser
+that makes one fused step over all parameters.
+"""
+
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+    NatureCNN,
+    create_mlp,
+)
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.td3.policies import Actor, TD3Policy
+from torch import nn
+
+# Bound of the uniform distribution that the last layers start from, so that the first actions and values are
+# near zero (Lillicrap et al. 2016, arXiv 1509.02971, section 7)
+LAST_LAYER_BOUND = 3e-3
+
+
+class Critic(ContinuousCritic):
+    """
+    Q(s, a), one network per critic.
+
+    :param layer_norm: Whether to normalise the hidden layers, which bounds how far Q can rise outside the data
+        (RLPD, Ball et al. 2023, arXiv 2302.02948, section 4.2)
+    :param kwargs: See SB3's ``ContinuousCritic``
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        net_arch: list[int],
+        features_extractor: BaseFeaturesExtractor,
+        features_dim: int,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        n_critics: int = 1,
+        layer_norm: bool = False,
+        **kwargs: Any,
+    ):
+        # The parent builds no networks of its own
+        super().__init__(
+            observation_space,
+            action_space,
+            net_arch,
+            features_extractor,
+            features_dim,
+            activation_fn,
+            n_critics=0,
+            **kwargs,
+        )
+        self.n_critics = n_critics
+        post_linear: list[type[nn.Module]] = [nn.LayerNorm] if layer_norm else []
+        for idx in range(n_critics):
+            layers = create_mlp(
+                features_dim + get_action_dim(action_space), 1, net_arch, activation_fn, post_linear_modules=post_linear
+            )
+            init_last_layer(layers)
+            q_net = nn.Sequential(*layers)
+            self.add_module(f"qf{idx}", q_net)
+            self.q_networks.append(q_net)
+
+
+class DDPGfDPolicy(TD3Policy):
+    """
+    Actor and critics of DDPGfD.
+
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :param lr_schedule: Learning rate schedule
+    :param n_critics: Number of critics; the smallest of their targets counts (TD3, arXiv 1802.09477, equation 10)
+    :param layer_norm: Whether the critics normalise their hidden layers
+    :param optimizer_class: Adam by default, in its fused implementation
+    :param optimizer_kwargs: Its further arguments; the algorithm adds ``weight_decay`` (lambda_2)
+    :param kwargs: See SB3's ``TD3Policy``
+    :raises ValueError: If there is no critic
+    """
+
+    critic: Critic
+    critic_target: Critic
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        net_arch: list[int] | dict[str, list[int]] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        normalize_images: bool = True,
+        optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        n_critics: int = 1,
+        share_features_extractor: bool = False,
+        layer_norm: bool = False,
+    ):
+        if n_critics < 1:
+            raise ValueError(f"n_critics: found {n_critics}, expected at least 1")
+        # Read by make_critic(), which the parent's constructor calls
+        self.layer_norm = layer_norm
+        if optimizer_class in (th.optim.Adam, th.optim.AdamW):
+            # One kernel for all parameters: for small networks the loop over them costs as much as the gradients
+            optimizer_kwargs = {"fused": True, **(optimizer_kwargs or {})}
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch,
+            activation_fn,
+            features_extractor_class,
+            features_extractor_kwargs,
+            normalize_images,
+            optimizer_class,
+            optimizer_kwargs,
+            n_critics,
+            share_features_extractor,
+        )
+
+    def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
+        actor = super().make_actor(features_extractor)
+        init_last_layer(actor.mu)
+        return actor
+
+    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Critic:
+        critic_kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
+        return Critic(layer_norm=self.layer_norm, **critic_kwargs).to(self.device)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "layer_norm": self.layer_norm}
+
+
+class DDPGfDCnnPolicy(DDPGfDPolicy):
+    """Policy for images: see :class:`DDPGfDPolicy`, with SB3's ``NatureCNN`` as features extractor by default."""
+
+    def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):
+        kwargs.setdefault("features_extractor_class", NatureCNN)
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+
+
+class DDPGfDMultiInputPolicy(DDPGfDPolicy):
+    """Policy for Dict observations: see :class:`DDPGfDPolicy`, with ``CombinedExtractor`` by default."""
+
+    def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):
+        kwargs.setdefault("features_extractor_class", CombinedExtractor)
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+
+
+def init_last_layer(layers: nn.Sequential | list[nn.Module]) -> None:
+    """:param layers: Of which the last linear one is drawn anew, uniform in +-3e-3"""
+    last = [layer for layer in layers if isinstance(layer, nn.Linear)][-1]
+    nn.init.uniform_(last.weight, -LAST_LAYER_BOUND, LAST_LAYER_BOUND)
+    if last.bias is not None:
+        nn.init.uniform_(last.bias, -LAST_LAYER_BOUND, LAST_LAYER_BOUND)
+
+
+MlpPolicy = DDPGfDPolicy
+CnnPolicy = DDPGfDCnnPolicy
+MultiInputPolicy = DDPGfDMultiInputPolicy

@@ -1,0 +1,143 @@
+"""Recording demonstrations from a policy."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+import stable_baselines3 as sb3
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_pgfd.demonstrations.dataset import Demonstrations, Episode
+from sb3_pgfd.demonstrations.errors import DemonstrationsError
+from sb3_pgfd.demonstrations.validation import Observations
+
+
+class Policy(Protocol):
+    """Anything with SB3's ``predict``: a model, a policy."""
+
+    def predict(self, observation: Any, /, *, deterministic: bool) -> tuple[Any, Any]: ...
+
+
+def record(
+    policy: Policy | Callable[[Any], Any],
+    env: gym.Env | str,
+    n_episodes: int,
+    *,
+    seed: int = 0,
+    deterministic: bool = True,
+    action_noise: float = 0.0,
+    successes_only: bool = False,
+    max_attempts: int | None = None,
+    vec_normalize: VecNormalize | None = None,
+    producer: str | None = None,
+) -> Demonstrations:
+    """
+    Collect episodes.
+
+    :param policy: Something with ``predict``, or a function from an observation to an action in environment units
+    :param env: A Gymnasium environment with a time limit, or its id. Episode k is reset with ``seed + k``
+    :param n_episodes: Episodes to keep
+    :param seed: Seed of the first episode and of the action noise
+    :param deterministic: Passed to ``predict``
+    :param action_noise: Standard deviation of Gaussian noise on Box actions, in units of half the action range: a
+        little noise widens the states that demonstrations cover
+    :param successes_only: Keep episodes that end with ``is_success`` (or ``success``) in their info only
+    :param max_attempts: Episodes to try at most, by default 10 per episode to keep
+    :param vec_normalize: The statistics a policy was trained with. It sees normalised observations, the
+        demonstrations hold the raw ones
+    :param producer: What made the actions, for the provenance; by default the policy's type and name
+    :return: Demonstrations in environment units with their provenance
+    :raises DemonstrationsError: If too few episodes succeed, or the environment cannot be recorded from
+    """
+    if n_episodes < 1:
+        raise DemonstrationsError(f"record: found n_episodes={n_episodes}, expected at least 1")
+    owned = isinstance(env, str)
+    env = gym.make(env) if isinstance(env, str) else env
+    if not isinstance(env, gym.Env):
+        raise DemonstrationsError(f"record: found env of type {type(env).__name__}, expected a gymnasium.Env or its id")
+    if action_noise and not isinstance(env.action_space, spaces.Box):
+        raise DemonstrationsError(f"record: found action_noise={action_noise} with {env.action_space}, expected a Box space")
+    act = _action_function(policy, env.action_space, deterministic, action_noise, vec_normalize, seed)
+    attempts = max_attempts or 10 * n_episodes
+    kept: list[tuple[Episode, bool | None]] = []
+    for attempt in range(attempts):
+        episode, success = _run_episode(act, env, seed + attempt)
+        if successes_only and success is None:
+            raise DemonstrationsError(
+                "record: successes_only found neither 'is_success' nor 'success' in the last info, expected one of them"
+            )
+        if success or not successes_only:
+            kept.append((episode, success))
+        if len(kept) == n_episodes:
+            break
+    if len(kept) < n_episodes:
+        raise DemonstrationsError(f"record: found {len(kept)} successes in {attempts} episodes, expected {n_episodes}")
+    metadata = {
+        "env_id": env.spec.id if env.spec else type(env.unwrapped).__name__,
+        "env_kwargs": dict(env.spec.kwargs) if env.spec else {},
+        "producer": producer or f"{type(policy).__name__} {getattr(policy, '__name__', '')}".strip(),
+        "action_noise": action_noise,
+        "seed": seed,
+        "n_attempts": attempt + 1,
+        "success_rate": None if kept[0][1] is None else float(np.mean([success for _, success in kept])),
+        "mean_return": float(np.mean([episode.rewards.sum() for episode, _ in kept])),
+        "versions": {"gymnasium": gym.__version__, "numpy": np.__version__, "stable_baselines3": sb3.__version__},
+    }
+    if owned:
+        env.close()
+    return Demonstrations.from_episodes([episode for episode, _ in kept], metadata)
+
+
+def _action_function(
+    policy: Policy | Callable[[Any], Any],
+    space: spaces.Space,
+    deterministic: bool,
+    action_noise: float,
+    vec_normalize: VecNormalize | None,
+    seed: int,
+) -> Callable[[Any], Any]:
+    rng = np.random.default_rng(seed)
+
+    def act(observation: Any) -> Any:
+        if vec_normalize is not None:
+            observation = vec_normalize.normalize_obs(observation)
+        if hasattr(policy, "predict"):
+            action = policy.predict(observation, deterministic=deterministic)[0]
+        else:
+            action = policy(observation)
+        if not isinstance(space, spaces.Box):
+            return action
+        noise = action_noise * rng.standard_normal(space.shape) * (space.high - space.low) / 2
+        return np.clip(action + noise, space.low, space.high).astype(space.dtype)
+
+    return act
+
+
+def _run_episode(act: Callable[[Any], Any], env: gym.Env, seed: int) -> tuple[Episode, bool | None]:
+    observation, info = env.reset(seed=seed)
+    # Copies, as an environment may write every observation to the same array
+    observations, actions, rewards = [deepcopy(observation)], [], []
+    terminated = truncated = False
+    while not (terminated or truncated):
+        action = act(observation)
+        observation, reward, terminated, truncated, info = env.step(action)
+        observations.append(deepcopy(observation))
+        actions.append(np.array(action))
+        rewards.append(float(reward))
+    success = info.get("is_success", info.get("success"))
+    episode = Episode(
+        observations=_stack(observations),
+        actions=np.array(actions),
+        rewards=np.array(rewards, dtype=np.float32),
+        terminated=bool(terminated),
+    )
+    return episode, None if success is None else bool(success)
+
+
+def _stack(observations: list[Any]) -> Observations:
+    if isinstance(observations[0], dict):
+        return {key: np.stack([observation[key] for observation in observations]) for key in observations[0]}
+    return np.stack(observations)

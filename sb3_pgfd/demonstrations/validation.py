@@ -1,0 +1,161 @@
+"""Checks that name the field, the episode, the step, the value found and the value wanted."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from gymnasium import spaces
+
+from sb3_pgfd.demonstrations.errors import DemonstrationsError
+
+Observations = np.ndarray | Mapping[str, np.ndarray]
+
+# Actions may leave their bounds by a rounding error of the controller's own scaling, relative to the range
+ACTION_TOLERANCE = 1e-4
+
+
+def as_dict(observations: Observations, name: str = "observations") -> dict[str, np.ndarray]:
+    """
+    One view for Box and Dict observations.
+
+    :param observations: One array, or one per key
+    :param name: Name of the field, for messages
+    :return: ``{name: array}`` or ``{"name[key]": array}``
+    """
+    if isinstance(observations, Mapping):
+        return {f"{name}[{key!r}]": array for key, array in observations.items()}
+    return {name: observations}
+
+
+class Locator:
+    """
+    Turns a row into words: its episode and its step in it.
+
+    :param episode_lengths: Transitions per episode
+    """
+
+    def __init__(self, episode_lengths: np.ndarray):
+        self.ends = np.cumsum(episode_lengths)
+
+    def __call__(self, row: int) -> str:
+        episode = int(np.searchsorted(self.ends, row, side="right"))
+        start = int(self.ends[episode - 1]) if episode else 0
+        return f"episode {episode}, step {row - start}"
+
+
+def check_lengths(arrays: Mapping[str, np.ndarray], episode_lengths: np.ndarray) -> None:
+    """
+    :param arrays: All fields by name
+    :param episode_lengths: Transitions per episode
+    :raises DemonstrationsError: Unless there is a transition, and all fields have as many as the episodes together
+    """
+    if episode_lengths.ndim != 1 or len(episode_lengths) == 0:
+        raise DemonstrationsError("demonstrations: found no episode, expected at least one with one transition")
+    if not np.issubdtype(episode_lengths.dtype, np.integer) or episode_lengths.min() < 1:
+        raise DemonstrationsError(f"episode_lengths: found {episode_lengths.tolist()}, expected whole numbers >= 1")
+    n_transitions = int(episode_lengths.sum())
+    for name, array in arrays.items():
+        if array.ndim == 0 or len(array) != n_transitions:
+            found = "a single number" if array.ndim == 0 else f"{len(array)} rows"
+            raise DemonstrationsError(f"{name}: found {found}, expected {n_transitions}, the sum of the episode lengths")
+
+
+def check_finite(arrays: Mapping[str, np.ndarray], locate: Locator) -> None:
+    """
+    :param arrays: Fields that must hold numbers, by name
+    :param locate: Names a row
+    :raises DemonstrationsError: If one holds something else, NaN or infinity
+    """
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise DemonstrationsError(f"{name}: found dtype {array.dtype}, expected numbers")
+        if array.dtype.kind != "f" or np.isfinite(array.sum()):
+            continue
+        bad = ~np.isfinite(array.reshape(len(array), -1))
+        if bad.any():
+            row, component = (int(i[0]) for i in np.nonzero(bad))
+            value = array.reshape(len(array), -1)[row, component]
+            raise DemonstrationsError(
+                f"{name}: {locate(row)}, component {component}: found {value}, expected a finite number "
+                f"({int(bad.sum())} such values in all). Drop or repair these episodes"
+            )
+
+
+def check_episode_ends(terminated: np.ndarray, truncated: np.ndarray, episode_lengths: np.ndarray) -> None:
+    """
+    :param terminated: Shape ``(n_transitions,)``, bool
+    :param truncated: Shape ``(n_transitions,)``, bool
+    :param episode_lengths: Transitions per episode
+    :raises DemonstrationsError: Unless exactly the last step of every episode is terminated or truncated
+    """
+    expected = np.zeros(len(terminated), dtype=bool)
+    expected[np.cumsum(episode_lengths) - 1] = True
+    wrong = np.nonzero((terminated | truncated) != expected)[0]
+    if len(wrong):
+        row = int(wrong[0])
+        where = Locator(episode_lengths)(row)
+        if expected[row]:
+            raise DemonstrationsError(
+                f"terminated, truncated: {where}, the last of its episode: found neither, expected one of them. "
+                "Set truncated where a recording stops before the task does"
+            )
+        raise DemonstrationsError(
+            f"terminated, truncated: {where}: found the end of an episode before its last step, "
+            "expected it there only. Split the episode at this step"
+        )
+
+
+def check_observations(observations: Observations, space: spaces.Space, field: str = "observations") -> None:
+    """
+    :param observations: Observations of a dataset
+    :param space: The model's observation space
+    :param field: Name of the field, for messages
+    :raises DemonstrationsError: If keys, shapes or dtypes do not fit
+    """
+    if isinstance(space, spaces.Dict) != isinstance(observations, Mapping):
+        found = f"a dict with keys {sorted(observations)}" if isinstance(observations, Mapping) else "one array"
+        raise DemonstrationsError(f"{field}: found {found}, expected {space}")
+    if isinstance(space, spaces.Dict):
+        assert isinstance(observations, Mapping)
+        if set(observations) != set(space.spaces):
+            raise DemonstrationsError(f"{field}: found keys {sorted(observations)}, expected {sorted(space.spaces)}")
+        for key, subspace in space.spaces.items():
+            _check_array(f"{field}[{key!r}]", observations[key], subspace)
+    else:
+        assert isinstance(observations, np.ndarray)
+        _check_array(field, observations, space)
+
+
+def check_actions(actions: np.ndarray, space: spaces.Space, locate: Locator) -> None:
+    """
+    :param actions: Actions of a dataset, in environment units
+    :param space: The model's action space
+    :param locate: Names a row
+    :raises DemonstrationsError: If shape, dtype or bounds do not fit
+    """
+    _check_array("actions", actions, space)
+    if isinstance(space, spaces.Box):
+        slack = ACTION_TOLERANCE * (space.high - space.low)
+        outside = (actions < space.low - slack) | (actions > space.high + slack)
+        low, high = space.low, space.high
+    elif isinstance(space, spaces.Discrete):
+        outside = (actions < space.start) | (actions >= space.start + space.n)
+        low, high = np.asarray(space.start), np.asarray(space.start + space.n - 1)
+    else:
+        return
+    if outside.any():
+        first = np.unravel_index(int(outside.argmax()), outside.shape)
+        value, component = actions[first], first[1:]
+        wanted = f"[{np.broadcast_to(low, outside.shape)[first]}, {np.broadcast_to(high, outside.shape)[first]}]"
+        raise DemonstrationsError(
+            f"actions: {locate(int(first[0]))}{f', component {component[0]}' if component else ''}: found {value}, "
+            f"expected a value in {wanted} ({int(outside.sum())} such values in all). "
+            "Demonstrations hold actions in environment units: rescale_actions() brings others there"
+        )
+
+
+def _check_array(name: str, array: np.ndarray, space: spaces.Space) -> None:
+    if array.shape[1:] != space.shape:
+        raise DemonstrationsError(f"{name}: found shape {array.shape[1:]} per step, expected {space.shape} of {space}")
+    # float64 for float32 is fine, float for an image or an index is not
+    if space.dtype is not None and not np.can_cast(array.dtype, space.dtype, casting="same_kind"):
+        raise DemonstrationsError(f"{name}: found dtype {array.dtype}, expected {space.dtype} of {space}")

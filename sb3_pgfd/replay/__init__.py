@@ -1,0 +1,6 @@
+"""Replay: the buffer, its priorities and its n-step returns."""
+
+from sb3_pgfd.replay.demo_replay_buffer import DemoBatch, DemoReplayBuffer
+from sb3_pgfd.replay.sum_tree import SumTree
+
+__all__ = ["DemoBatch", "DemoReplayBuffer", "SumTree"]

@@ -1,0 +1,96 @@
+"""The arrays behind the replay buffer: one row per transition, and nothing else."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_action_dim, get_obs_shape
+
+# A Box observation is stored like a Dict observation with this one key
+BOX_KEY = ""
+
+
+class TransitionStorage:
+    """
+    Flat arrays of transitions. A row takes the bytes of two observations, an action, a reward and two flags.
+
+    :param n_rows: Number of rows
+    :param observation_space: Observation space
+    :param action_space: Action space
+    """
+
+    def __init__(self, n_rows: int, observation_space: spaces.Space, action_space: spaces.Space):
+        self.n_rows = n_rows
+        self.observation_space = observation_space
+        self.action_space = action_space
+        shape = get_obs_shape(observation_space)
+        self.shapes: dict[str, tuple[int, ...]] = dict(shape) if isinstance(shape, dict) else {BOX_KEY: shape}
+        self._allocate()
+
+    def _allocate(self) -> None:
+        n_rows, space = self.n_rows, self.observation_space
+        dtypes = {key: space[key].dtype if isinstance(space, spaces.Dict) else space.dtype for key in self.shapes}
+        self.observations = {key: np.zeros((n_rows, *shape), dtype=dtypes[key]) for key, shape in self.shapes.items()}
+        self.next_observations = {key: np.zeros((n_rows, *shape), dtype=dtypes[key]) for key, shape in self.shapes.items()}
+        # SB3 stores float64 actions as float32 (its issue 1572)
+        action_dtype = np.float32 if self.action_space.dtype == np.float64 else self.action_space.dtype
+        self.actions = np.zeros((n_rows, get_action_dim(self.action_space)), dtype=action_dtype)
+        self.rewards = np.zeros(n_rows, dtype=np.float32)
+        self.terminated = np.zeros(n_rows, dtype=bool)
+        self.truncated = np.zeros(n_rows, dtype=bool)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays in bytes."""
+        arrays = (self.actions, self.rewards, self.terminated, self.truncated)
+        by_key = (*self.observations.values(), *self.next_observations.values())
+        return sum(array.nbytes for array in (*arrays, *by_key))
+
+    def write(
+        self,
+        rows: slice,
+        observations: Any,
+        next_observations: Any,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        terminated: np.ndarray,
+        truncated: np.ndarray,
+    ) -> None:
+        """
+        :param rows: Where
+        :param observations: One array, or one per key; the first axis runs over the rows
+        :param next_observations: Likewise
+        :param actions: As they are to be read back
+        :param rewards: Shape ``(n,)``
+        :param terminated: Shape ``(n,)``, bool
+        :param truncated: Shape ``(n,)``, bool
+        """
+        for stored, given in ((self.observations, observations), (self.next_observations, next_observations)):
+            for key, array in stored.items():
+                value = np.asarray(given[key] if isinstance(given, Mapping) else given)
+                # Discrete observations come without the axis they are stored with (SB3's issues 970 and 1392)
+                array[rows] = value.reshape(-1, *self.shapes[key])
+        self.actions[rows] = np.asarray(actions).reshape(-1, self.actions.shape[1])
+        self.rewards[rows] = rewards
+        self.terminated[rows] = terminated
+        self.truncated[rows] = truncated
+
+    def state(self, n_filled: int) -> dict[str, Any]:
+        """
+        :param n_filled: Rows in use, the first ones
+        :return: These rows alone: a million empty ones would make a file of a hundred megabytes
+        """
+        state = self.__dict__.copy()
+        for name in ("observations", "next_observations"):
+            state[name] = {key: array[:n_filled] for key, array in state[name].items()}
+        state.update({name: state[name][:n_filled] for name in ("actions", "rewards", "terminated", "truncated")})
+        return state
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "TransitionStorage":
+        """:param state: As :meth:`state` returns it"""
+        storage = cls(state["n_rows"], state["observation_space"], state["action_space"])
+        arrays = {name: state[name] for name in ("actions", "rewards", "terminated", "truncated")}
+        storage.write(slice(0, len(state["rewards"])), state["observations"], state["next_observations"], **arrays)
+        return storage

@@ -1,0 +1,129 @@
+"""Sampling in proportion to priorities, in O(log n)."""
+
+import numpy as np
+
+FAN_OUT = 16
+# A level this small is searched at once with a cumulative sum, which is cheaper than gathering down to a single root.
+MAX_TOP_SIZE = 4096
+# block @ _EXCLUSIVE_SUMS gives [0, w_0, w_0 + w_1, ..., sum of all]: several times faster than `cumsum` along short rows.
+# Rounding is monotone, so these sums never fall along a row, and an entry of weight 0 adds exactly nothing.
+_EXCLUSIVE_SUMS = np.triu(np.ones((FAN_OUT, FAN_OUT + 1)), k=1)
+
+
+class SumTree:
+    """
+    Sums of non-negative weights, arranged so that drawing an index in proportion to its weight and changing weights
+    both cost O(log n) vectorised NumPy operations (Schaul et al. 2016, arXiv 1511.05952, appendix B.2.1).
+
+    ``levels[0]`` holds the weights (the leaves), ``levels[k + 1][i]`` the sum of the 16 entries
+    ``levels[k][16 * i : 16 * (i + 1)]``. The topmost level is not reduced to one root: it is searched whole.
+
+    A parent is always recomputed from its children, never corrected by a difference, so that rounding errors do not
+    add up over millions of updates.
+
+    :param capacity: Number of weights, all 0 at first
+    :raises ValueError: If ``capacity`` is not positive
+    """
+
+    def __init__(self, capacity: int):
+        if capacity < 1:
+            raise ValueError(f"SumTree: found capacity={capacity}, expected at least 1")
+        self.capacity = capacity
+        self.levels: list[np.ndarray] = []
+        size = capacity
+        while True:
+            is_top = size <= MAX_TOP_SIZE
+            padded = size if is_top else -(-size // FAN_OUT) * FAN_OUT
+            self.levels.append(np.zeros(padded, dtype=np.float64))
+            if is_top:
+                break
+            size = padded // FAN_OUT
+        # [0, w_0, w_0 + w_1, ...] of the top level, rebuilt at the first draw after a change
+        self._top_sums: np.ndarray | None = None
+
+    @property
+    def weights(self) -> np.ndarray:
+        """The weights, shape ``(capacity,)``, float64: a read-only view."""
+        view = self.levels[0][: self.capacity]
+        view.flags.writeable = False
+        return view
+
+    @property
+    def total(self) -> float:
+        """The sum of all weights."""
+        return float(self._top_exclusive_sums()[-1])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all levels in bytes: 8 per weight, and about a fifteenth of that for the sums above."""
+        return sum(level.nbytes for level in self.levels)
+
+    def update(self, indices: np.ndarray, weights: np.ndarray | float) -> None:
+        """
+        Set some weights. Where an index is repeated, its last weight counts.
+
+        :param indices: Integers in ``[0, capacity)``, shape ``(n,)``
+        :param weights: Finite and not negative, shape ``(n,)``, or one number for all
+        :raises IndexError: If an index lies outside
+        :raises ValueError: If a weight is negative, infinite or not a number
+        """
+        indices = np.asarray(indices, dtype=np.int64)
+        weights = np.asarray(weights, dtype=np.float64)
+        if indices.size == 0:
+            return
+        low, high = indices.min(), indices.max()
+        if low < 0 or high >= self.capacity:
+            raise IndexError(f"SumTree: found index {low if low < 0 else high}, expected 0 to {self.capacity - 1}")
+        # One comparison catches negative numbers and NaN, the other infinity
+        if not (weights.min() >= 0.0 and weights.max() < np.inf):
+            raise ValueError(f"SumTree: found weights from {weights.min()} to {weights.max()}, expected finite and >= 0")
+
+        self.levels[0][indices] = weights
+        for children, parents in zip(self.levels, self.levels[1:], strict=False):
+            indices = indices // FAN_OUT
+            parents[indices] = children.reshape(-1, FAN_OUT).take(indices, axis=0).sum(axis=1)
+        self._top_sums = None
+
+    def find(self, prefix_sums: np.ndarray) -> np.ndarray:
+        """
+        The inverse of the cumulative sum: for each number x the index i with
+        ``sum(weights[:i]) <= x < sum(weights[:i + 1])``. An index of weight 0 is never returned.
+
+        :param prefix_sums: Numbers in ``[0, total)``, shape ``(n,)``. What lies above by a rounding error is taken
+            for the last index of positive weight.
+        :return: Indices, shape ``(n,)``, int64
+        :raises ValueError: If all weights are 0
+        """
+        top = self._top_exclusive_sums()
+        if not top[-1] > 0.0:
+            raise ValueError("SumTree: found no positive weight, expected at least one: nothing can be drawn")
+        rest = np.minimum(prefix_sums, np.nextafter(top[-1], 0.0))
+        indices = top[1:].searchsorted(rest, side="right")
+        rest = rest - top.take(indices)
+
+        offsets = np.arange(len(rest)) * (FAN_OUT + 1)
+        for level in self.levels[-2::-1]:
+            sums = level.reshape(-1, FAN_OUT).take(indices, axis=0) @ _EXCLUSIVE_SUMS  # (n, 17)
+            # The children's sum can differ from the parent in the last bit
+            rest = np.minimum(rest, np.nextafter(sums[:, -1], 0.0))
+            child = (sums[:, 1:] > rest[:, None]).argmax(axis=1)
+            rest = rest - sums.ravel().take(offsets + child)
+            indices = indices * FAN_OUT + child
+        return indices
+
+    def sample(self, n_draws: int, below: float | None = None) -> np.ndarray:
+        """
+        Draw indices in proportion to their weights, stratified: one from each of ``n_draws`` equal shares of the
+        total, which lowers the variance against independent draws and leaves the expectation as it is.
+
+        :param n_draws: How many
+        :param below: Draw from the first indices only, whose weights sum to ``below``; by default from all
+        :return: Indices, shape ``(n_draws,)``, int64, in rising order
+        """
+        share = (self.total if below is None else below) / n_draws
+        return self.find((np.arange(n_draws) + np.random.random(n_draws)) * share)
+
+    def _top_exclusive_sums(self) -> np.ndarray:
+        if self._top_sums is None:
+            self._top_sums = np.concatenate(([0.0], np.cumsum(self.levels[-1])))  # (top size + 1,)
+        return self._top_sums
