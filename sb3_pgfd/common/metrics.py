@@ -5,21 +5,21 @@ import torch as th
 
 class MeanMetrics:
     """
-    Collects scalar tensors and gives their means.
+    Collects tensors and gives the means of their elements.
 
-    Reading a tensor's number (``.item()``) waits for the device and costs more than adding two numbers, so tensors are
-    kept, and read when somebody wants to log them.
+    Reducing a small tensor costs as much as a matrix product of a small network, and reading its number (``.item()``)
+    waits for the device besides. So tensors are kept as they are, and reduced when somebody wants to log them.
     """
 
     # Folded into a sum beyond that, so that a run that never logs does not grow
-    _MAX_KEPT = 512
+    _MAX_KEPT = 256
 
     def __init__(self) -> None:
         self._kept: dict[str, list[th.Tensor]] = {}
         self._sums: dict[str, tuple[float, int]] = {}
 
     def add(self, values: dict[str, th.Tensor]) -> None:
-        """:param values: Scalar tensors without gradient, by name"""
+        """:param values: Tensors without gradient by name"""
         for name, value in values.items():
             kept = self._kept.setdefault(name, [])
             kept.append(value)
@@ -39,5 +39,6 @@ class MeanMetrics:
         kept = self._kept[name]
         if kept:
             total, count = self._sums.get(name, (0.0, 0))
-            self._sums[name] = (total + float(th.stack(kept).double().sum()), count + len(kept))
+            values = th.cat([value.flatten() for value in kept])
+            self._sums[name] = (total + float(values.double().sum()), count + len(values))
             kept.clear()

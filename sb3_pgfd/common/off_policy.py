@@ -89,7 +89,8 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         :param demos_only: Whether to draw demonstrations only
         """
         # This affects batch normalisation and dropout
-        self.policy.set_training_mode(True)
+        if not self.policy.training:
+            self.policy.set_training_mode(True)
         self._update_learning_rates()
         for _ in range(gradient_steps):
             self._update(batch_size, demos_only)

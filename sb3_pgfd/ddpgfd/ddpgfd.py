@@ -1,13 +1,14 @@
 """Deep deterministic policy gradient from demonstrations."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.policies import BaseModel, BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule, get_parameters_by_name, polyak_update
 from stable_baselines3.td3.policies import Actor
@@ -16,7 +17,7 @@ from sb3_pgfd.common.off_policy import OffPolicyFromDemonstrations
 from sb3_pgfd.ddpgfd.losses import (
     action_gradient,
     behavior_cloning_loss,
-    policy_gradient_loss,
+    policy_gradient,
     priorities,
     squared_errors,
     td_target,
@@ -203,6 +204,9 @@ class DDPGfD(OffPolicyFromDemonstrations):
         self.actor_target = self.policy.actor_target
         self.critic = self.policy.critic
         self.critic_target = self.policy.critic_target
+        # 1 and lambda_1, the weights of the two returns
+        coefs = [1.0] if self.n_steps == 1 or self.n_step_coef == 0.0 else [1.0, self.n_step_coef]
+        self._return_coefs = th.tensor(coefs, device=self.device)[:, None]
         self._parameters: list[th.Tensor] = [*self.critic.parameters(), *self.actor.parameters()]
         self._target_parameters: list[th.Tensor] = [*self.critic_target.parameters(), *self.actor_target.parameters()]
         # Running mean and variance of batch normalisation are copied, see SB3's issue 996
@@ -219,8 +223,8 @@ class DDPGfD(OffPolicyFromDemonstrations):
 
         update_actor = self._n_updates % self.policy_delay == 0
         if update_actor or self.demo_fraction is None:
-            actions = self.actor(batch.one_step.observations)
-            q_values, gradient = action_gradient(self.critic, batch.one_step.observations, actions)
+            actions = self.actor(batch.observations)
+            q_values, gradient = action_gradient(self.critic, batch.observations, actions)
             if update_actor:
                 self._update_actor(batch, actions, q_values, gradient)
             if self.demo_fraction is None:
@@ -233,45 +237,37 @@ class DDPGfD(OffPolicyFromDemonstrations):
         :param batch: B transitions
         :return: delta_i^2 = (1-step error)^2 + lambda_1 (n-step error)^2, mean over the critics, shape ``(B, 1)``
         """
-        one_step_target, n_step_target = self._compute_targets(batch)
-        q_values = self.critic(batch.one_step.observations, batch.one_step.actions)
-        td_errors = squared_errors(q_values, one_step_target)
-        metrics = {}
-        if n_step_target is not None:
-            n_step_errors = squared_errors(q_values, n_step_target)
-            td_errors = td_errors + self.n_step_coef * n_step_errors
-            metrics["critic_loss_n_step"] = (batch.weights * n_step_errors.detach()).mean()
-        critic_loss = (batch.weights * td_errors).mean()
+        targets = self._compute_targets(batch)
+        q_values = self.critic(batch.observations, batch.actions)
+        errors = squared_errors(q_values, targets)
+        td_errors = errors @ self._return_coefs
+        # L = mean(w_i delta_i^2), plus the L2 term that is the optimiser's weight decay
+        descend(self.critic, td_errors, batch.weights / len(td_errors))
 
-        self.critic.optimizer.zero_grad()
-        critic_loss.backward()
-        self.critic.optimizer.step()
-
-        metrics.update(
-            critic_loss=critic_loss.detach(),
-            q_mean=q_values[0].detach().mean(),
-            demo_fraction=batch.is_demo.float().mean(),
-            is_weight_mean=batch.weights.mean(),
-        )
+        td_errors, errors = td_errors.detach(), errors.detach()
+        metrics = {
+            "critic_loss": batch.weights * td_errors,
+            "q_mean": q_values[0].detach(),
+            "demo_fraction": batch.is_demo,
+            "is_weight_mean": batch.weights,
+        }
+        if len(self._return_coefs) > 1:
+            metrics["critic_loss_n_step"] = batch.weights * errors[:, 1:]
         self._metrics.add(metrics)
-        return td_errors.detach() / self.critic.n_critics
+        return td_errors if len(q_values) == 1 else td_errors / len(q_values)
 
-    def _compute_targets(self, batch: DemoBatch) -> tuple[th.Tensor, th.Tensor | None]:
+    def _compute_targets(self, batch: DemoBatch) -> th.Tensor:
         """
         :param batch: B transitions
-        :return: y_1, and y_n if there is an n-step loss, each of shape ``(B, 1)``
+        :return: y_1 and y_n, shape ``(B, 2)``; y_1 alone, ``(B, 1)``, if there is no n-step loss
         """
-        one_step, n_step = batch.one_step, batch.n_step
-        if self.n_steps == 1 or self.n_step_coef == 0.0:
-            next_q = self._next_q_values(one_step.next_observations)
-            return td_target(one_step.rewards, one_step.dones, one_step.discounts, next_q, self.q_range), None  # type: ignore[arg-type]
-        # Both in one pass of 2 B rows
-        next_q = self._next_q_values(_concatenate(one_step.next_observations, n_step.next_observations))
-        rewards, dones, discounts = (
-            th.cat((getattr(one_step, name), getattr(n_step, name))) for name in ("rewards", "dones", "discounts")
-        )
-        targets = td_target(rewards, dones, discounts, next_q, self.q_range)
-        return targets[: len(one_step.rewards)], targets[len(one_step.rewards) :]
+        rewards, bootstrap, next_observations = batch.rewards, batch.bootstrap, batch.next_observations
+        n_returns = len(self._return_coefs)
+        if n_returns == 1:
+            n = len(batch.indices)
+            rewards, bootstrap, next_observations = rewards[:n], bootstrap[:n], batch.one_step.next_observations
+        next_q = self._next_q_values(next_observations)
+        return td_target(rewards, bootstrap, next_q, self.q_range).view(n_returns, -1).T
 
     @th.no_grad()
     def _next_q_values(self, next_observations: Any) -> th.Tensor:
@@ -293,18 +289,15 @@ class DDPGfD(OffPolicyFromDemonstrations):
         if self.normalize_actor_loss:
             scale = q_values.abs().mean().clamp(min=1e-8)
             q_values, gradient = q_values / scale, gradient / scale
-        loss = policy_gradient_loss(gradient, actions, batch.weights)
-        # The surrogate has the gradient of this loss, not its value
-        metrics = {"actor_loss": -(batch.weights * q_values).mean()}
+        outputs, gradients = [actions], [policy_gradient(gradient, batch.weights)]
+        metrics = {"actor_loss": -batch.weights * q_values}
         if self.bc_coef > 0.0:
             mask = self._cloned_rows(batch, actions)
-            bc_loss = behavior_cloning_loss(actions, batch.one_step.actions, mask, batch.is_demo.sum())
-            loss = loss + self.bc_coef * bc_loss
+            bc_loss = behavior_cloning_loss(actions, batch.actions, mask, batch.is_demo.sum())
+            outputs.append(bc_loss)
+            gradients.append(th.full_like(bc_loss, self.bc_coef))
             metrics["bc_loss"] = bc_loss.detach()
-
-        self.actor.optimizer.zero_grad()
-        loss.backward()
-        self.actor.optimizer.step()
+        descend(self.actor, outputs, gradients)
         self._metrics.add(metrics)
 
     @th.no_grad()
@@ -312,15 +305,15 @@ class DDPGfD(OffPolicyFromDemonstrations):
         """Demonstrations, with the Q-filter those with Q(s, a) > Q(s, pi(s)), shape ``(B, 1)``, bool."""
         if not self.q_filter:
             return batch.is_demo
-        observations: Any = batch.one_step.observations
-        q_demo = self.critic.q1_forward(observations, batch.one_step.actions)
+        observations: Any = batch.observations
+        q_demo = self.critic.q1_forward(observations, batch.actions)
         return batch.is_demo & (q_demo > self.critic.q1_forward(observations, actions))
 
     def _update_priorities(self, batch: DemoBatch, td_errors: th.Tensor, gradient: th.Tensor) -> None:
         values = priorities(
             td_errors, gradient, batch.is_demo, self.action_gradient_coef, self.priority_epsilon, self.demo_bonus
         )
-        self._metrics.add({"priority_mean": values.mean()})
+        self._metrics.add({"priority_mean": values})
         self.buffer.update_priorities(batch.indices, values.flatten().cpu().numpy())
 
     @th.no_grad()
@@ -356,13 +349,25 @@ class DDPGfD(OffPolicyFromDemonstrations):
 
     def _excluded_save_params(self) -> list[str]:
         networks = ["actor", "critic", "actor_target", "critic_target", "_parameters", "_target_parameters"]
-        return [*super()._excluded_save_params(), *networks, "_statistics", "_target_statistics"]
+        return [*super()._excluded_save_params(), *networks, "_statistics", "_target_statistics", "_return_coefs"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "actor.optimizer", "critic.optimizer"], []
 
 
-def _concatenate(first: Any, second: Any) -> Any:
-    if isinstance(first, dict):
-        return {key: th.cat((first[key], second[key])) for key in first}
-    return th.cat((first, second))
+def descend(network: BaseModel, outputs: th.Tensor | Sequence[th.Tensor], gradients: th.Tensor | Sequence[th.Tensor]) -> None:
+    """
+    One step of a network's optimiser down the gradient of a loss.
+
+    :param network: Whose parameters are changed
+    :param outputs: Functions of its parameters
+    :param gradients: Derivatives of the loss with respect to these
+    """
+    parameters = network.optimizer.param_groups[0]["params"]
+    # These gradients replace the old ones, which spares adding them to zeros. A shared features extractor has none
+    # from the critic
+    for parameter, gradient in zip(
+        parameters, th.autograd.grad(outputs, parameters, gradients, allow_unused=True), strict=True
+    ):
+        parameter.grad = gradient
+    network.optimizer.step()

@@ -9,34 +9,29 @@ from sb3_pgfd.ddpgfd.policies import Critic
 
 
 def td_target(
-    rewards: th.Tensor,
-    terminated: th.Tensor,
-    discounts: th.Tensor,
-    next_q: th.Tensor,
-    q_range: tuple[float, float] | None = None,
+    rewards: th.Tensor, bootstrap: th.Tensor, next_q: th.Tensor, q_range: tuple[float, float] | None = None
 ) -> th.Tensor:
     """
     y = R_k + gamma^k (1 - terminated) Q'(s_k, pi'(s_k)), for 1-step and n-step returns alike.
 
     :param rewards: R_k, a column
-    :param terminated: Whether s_k is terminal, a column
-    :param discounts: gamma^k, a column
+    :param bootstrap: gamma^k (1 - terminated), a column
     :param next_q: Q'(s_k, pi'(s_k)), a column
     :param q_range: Smallest and largest return that is possible: targets are clipped to it
     """
-    target = rewards + (1.0 - terminated) * discounts * next_q
+    target = th.addcmul(rewards, bootstrap, next_q)
     return target if q_range is None else target.clamp(*q_range)
 
 
-def squared_errors(q_values: Sequence[th.Tensor], target: th.Tensor) -> th.Tensor:
+def squared_errors(q_values: Sequence[th.Tensor], targets: th.Tensor) -> th.Tensor:
     """
     :param q_values: Q(s, a) of each critic, columns
-    :param target: y, a column
-    :return: (Q - y)^2 summed over the critics, a column
+    :param targets: One column per kind of return, y_1 and y_n, shape ``(B, n_returns)``
+    :return: (Q - y)^2 summed over the critics, shape ``(B, n_returns)``
     """
     if len(q_values) == 1:
-        return (q_values[0] - target).square()
-    return (th.cat(tuple(q_values), dim=1) - target).square().sum(dim=1, keepdim=True)
+        return (q_values[0] - targets).square()
+    return (th.stack(tuple(q_values)) - targets).square().sum(dim=0)
 
 
 def action_gradient(critic: Critic, observations: th.Tensor | TensorDict, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
@@ -54,16 +49,17 @@ def action_gradient(critic: Critic, observations: th.Tensor | TensorDict, action
     return q_values.detach(), gradient
 
 
-def policy_gradient_loss(gradient: th.Tensor, actions: th.Tensor, weights: th.Tensor) -> th.Tensor:
+def policy_gradient(gradient: th.Tensor, weights: th.Tensor) -> th.Tensor:
     """
-    The surrogate -mean(w_i <g_i, pi(s_i)>), whose gradient is that of -mean(w_i Q(s_i, pi(s_i))): the deterministic
-    policy gradient (Silver et al. 2014, equation 9; Lillicrap et al. 2016, equation 6).
+    The gradient of the loss -mean(w_i Q(s_i, pi(s_i))) with respect to the actions pi(s_i). Carried on through pi it is
+    the deterministic policy gradient (Silver et al. 2014, equation 9; Lillicrap et al. 2016, equation 6), and no
+    gradient of the critic's weights is ever made.
 
-    :param gradient: g = grad_a Q at a = pi(s), shape ``(B, action_dim)``
-    :param actions: pi(s), with its graph, shape ``(B, action_dim)``
+    :param gradient: g_i = grad_a Q(s_i, a) at a = pi(s_i), shape ``(B, action_dim)``
     :param weights: w_i, a column
+    :return: -w_i g_i / B, shape ``(B, action_dim)``
     """
-    return -(weights * gradient * actions).sum() / len(actions)
+    return weights * gradient * (-1.0 / len(gradient))
 
 
 def behavior_cloning_loss(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tensor, n_demos: th.Tensor) -> th.Tensor:
@@ -100,4 +96,5 @@ def priorities(
     :param demo_bonus: eps_D
     :return: p_i, a column
     """
-    return td_errors + action_gradient_coef * gradient.square().sum(dim=1, keepdim=True) + (epsilon + demo_bonus * is_demo)
+    squared_norm = th.linalg.vecdot(gradient, gradient)[:, None]
+    return td_errors.add(squared_norm, alpha=action_gradient_coef).add_(is_demo, alpha=demo_bonus).add_(epsilon)

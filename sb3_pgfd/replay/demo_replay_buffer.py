@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, Repla
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_pgfd.demonstrations import Demonstrations
-from sb3_pgfd.replay.n_step import NStepWindow, RowLayout, n_step_return, n_step_window
+from sb3_pgfd.replay.n_step import NStepWindow, RowLayout, discount_powers, n_step_return, n_step_window
 from sb3_pgfd.replay.storage import BOX_KEY, TransitionStorage
 from sb3_pgfd.replay.sum_tree import SumTree
 
@@ -20,18 +20,54 @@ TorchObs = th.Tensor | dict[str, th.Tensor]
 
 
 class DemoBatch(NamedTuple):
-    """A batch of B transitions, as DDPGfD uses it."""
+    """
+    B transitions with their 1-step and n-step returns, as DDPGfD uses them. Fields of 2 B rows hold the 1-step returns
+    first, then the n-step returns of the same transitions: both targets are computed in one pass.
+    """
 
-    one_step: Samples
-    """(s, a, r, s', terminated), ``discounts`` = gamma"""
-    n_step: Samples
-    """The same (s, a) with R_n, the state after k <= n steps, whether it is terminal, ``discounts`` = gamma^k"""
+    observations: TorchObs
+    """s, B rows"""
+    actions: th.Tensor
+    """a, shape ``(B, action_dim)``, scaled to [-1, 1]"""
+    next_observations: TorchObs
+    """s' and the state after k <= n steps, 2 B rows"""
+    rewards: th.Tensor
+    """r and R_n, shape ``(2 B, 1)``"""
+    bootstrap: th.Tensor
+    """gamma^k (1 - terminated), what the next state's value counts, shape ``(2 B, 1)``"""
     weights: th.Tensor
     """w_i = (N P(i))^-beta over the batch's largest, shape ``(B, 1)``"""
-    indices: np.ndarray
-    """Rows in the buffer, shape ``(B,)``, int64"""
     is_demo: th.Tensor
     """Whether the transition is a demonstration, shape ``(B, 1)``, bool"""
+    indices: np.ndarray
+    """Rows in the buffer, shape ``(B,)``, int64"""
+    terminated: np.ndarray
+    """Whether the next state is terminal, shape ``(2 B,)``, bool"""
+    discounts: np.ndarray
+    """gamma and gamma^k with the k that was really summed, shape ``(2 B,)``, float64"""
+
+    @property
+    def one_step(self) -> Samples:
+        """(s, a, s', terminated, r, gamma)"""
+        return self._returns(slice(None, len(self.indices)))
+
+    @property
+    def n_step(self) -> Samples:
+        """The same (s, a) with the state after k steps, whether it is terminal, R_n, gamma^k"""
+        return self._returns(slice(len(self.indices), None))
+
+    def _returns(self, rows: slice) -> Samples:
+        dones, discounts = (th.as_tensor(array[rows, None]).to(self.rewards) for array in (self.terminated, self.discounts))
+        if isinstance(self.observations, dict):
+            assert isinstance(self.next_observations, dict)
+            next_observations = {key: value[rows] for key, value in self.next_observations.items()}
+            return DictReplayBufferSamples(
+                self.observations, self.actions, next_observations, dones, self.rewards[rows], discounts
+            )
+        assert isinstance(self.next_observations, th.Tensor)
+        return ReplayBufferSamples(
+            self.observations, self.actions, self.next_observations[rows], dones, self.rewards[rows], discounts
+        )
 
 
 class DemoReplayBuffer(ReplayBuffer):
@@ -144,9 +180,9 @@ class DemoReplayBuffer(ReplayBuffer):
         start = self.n_demonstrations + self.pos * self.n_envs
         done = np.asarray(done, dtype=bool)
         timeout = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
-        truncated = timeout & self.handle_timeout_termination
+        terminated = done & ~(timeout & self.handle_timeout_termination)
         rows = slice(start, start + self.n_envs)
-        self.storage.write(rows, obs, next_obs, action, reward, done & ~truncated, truncated)
+        self.storage.write(rows, obs, next_obs, action, reward, terminated, done | timeout)
         self._set_priority(np.arange(rows.start, rows.stop), self.max_priority)
 
         self.pos += 1
@@ -169,9 +205,17 @@ class DemoReplayBuffer(ReplayBuffer):
         """
         rows = self._draw(batch_size, demos_only=False)
         window = self._window(rows)
-        observations = self._to_policy(self.storage.observations, rows, env)
-        next_observations = self._to_policy(self.storage.next_observations, window.last_rows, env)
-        return self._n_step_samples(observations, self._actions(rows), next_observations, window, self._rewards(window, env))
+        observations: Any = self._to_policy(self.storage.observations, rows, env)
+        next_observations: Any = self._to_policy(self.storage.next_observations, window.last_rows, env)
+        samples = DictReplayBufferSamples if isinstance(observations, dict) else ReplayBufferSamples
+        return samples(
+            observations=observations,
+            actions=self._actions(rows),
+            next_observations=next_observations,
+            dones=self._column(self.storage.terminated.take(window.last_rows)),
+            rewards=self._column(n_step_return(self._rewards(window, env), window.included, self.gamma)),
+            discounts=self._column(discount_powers(self.gamma, self.n_steps).take(window.lengths)),
+        )
 
     def sample_batch(
         self, batch_size: int, beta: float = 1.0, env: VecNormalize | None = None, demos_only: bool = False
@@ -187,23 +231,22 @@ class DemoReplayBuffer(ReplayBuffer):
         rows = self._draw(batch_size, demos_only)
         window = self._window(rows)
         rewards = self._rewards(window, env)
-        observations, actions = self._to_policy(self.storage.observations, rows, env), self._actions(rows)
-        both = self._to_policy(self.storage.next_observations, np.concatenate((rows, window.last_rows)), env)
-        next_observations, last_observations = _halves(both, batch_size)
-        one_step = self._samples(
-            observations,
-            actions,
-            next_observations,
-            self.storage.terminated[rows],
-            rewards[:, 0],
-            np.full(batch_size, self.gamma),
-        )
+        both_rows = np.concatenate((rows, window.last_rows))
+        both_rewards = np.concatenate((rewards[:, 0], n_step_return(rewards, window.included, self.gamma)))
+        both_lengths = np.concatenate((np.ones_like(window.lengths), window.lengths))
+        discounts = discount_powers(self.gamma, self.n_steps).take(both_lengths)
+        terminated = self.storage.terminated.take(both_rows)
         return DemoBatch(
-            one_step=one_step,
-            n_step=self._n_step_samples(observations, actions, last_observations, window, rewards),
+            observations=self._to_policy(self.storage.observations, rows, env),
+            actions=self._actions(rows),
+            next_observations=self._to_policy(self.storage.next_observations, both_rows, env),
+            rewards=self._column(both_rewards),
+            bootstrap=self._column(discounts * ~terminated),
             weights=self._column(self._importance_weights(rows, beta)),
+            is_demo=self.to_torch((rows < self.n_demonstrations).reshape(-1, 1)),
             indices=rows,
-            is_demo=self.to_torch((rows < self.n_demonstrations).reshape(-1, 1), copy=False),
+            terminated=terminated,
+            discounts=discounts,
         )
 
     def update_priorities(self, indices: np.ndarray, priorities: np.ndarray) -> None:
@@ -254,50 +297,29 @@ class DemoReplayBuffer(ReplayBuffer):
         # Nothing is written as long as `pos` is 0 and the ring is not full
         head = (self.pos - 1) % self.buffer_size * self.n_envs if self.full or self.pos > 0 else -1
         layout = RowLayout(self.n_demonstrations, self.n_envs, self.buffer_size * self.n_envs, head)
-        return n_step_window(rows, self.n_steps, self.storage.terminated, self.storage.truncated, layout)
+        return n_step_window(rows, self.n_steps, self.storage.ended, layout)
 
     def _rewards(self, window: NStepWindow, env: VecNormalize | None) -> np.ndarray:
-        return self._normalize_reward(self.storage.rewards.take(window.rows), env)  # (batch, n_steps)
+        return self._normalize_reward(self.storage.rewards.take(window.rows, mode="clip"), env)  # (batch, n_steps)
 
     def _actions(self, rows: np.ndarray) -> th.Tensor:
-        return self.to_torch(self.storage.actions.take(rows, axis=0), copy=False)
+        return self.to_torch(self.storage.actions.take(rows, axis=0))
 
     def _to_policy(self, stored: dict[str, np.ndarray], rows: np.ndarray, env: VecNormalize | None) -> TorchObs:
         """Some rows of stored observations, normalised, as the policy takes them."""
         taken = {key: array.take(rows, axis=0) for key, array in stored.items()}
         normalized = self._normalize_obs(taken if isinstance(self.observation_space, spaces.Dict) else taken[BOX_KEY], env)
         if isinstance(normalized, dict):
-            return {key: self.to_torch(array, copy=False) for key, array in normalized.items()}
-        return self.to_torch(normalized, copy=False)
-
-    def _n_step_samples(
-        self,
-        observations: TorchObs,
-        actions: th.Tensor,
-        next_observations: TorchObs,
-        window: NStepWindow,
-        rewards: np.ndarray,
-    ) -> Samples:
-        returns = n_step_return(rewards, window.included, self.gamma)
-        discounts = (self.gamma ** np.arange(self.n_steps + 1)).take(window.lengths)
-        terminated = self.storage.terminated.take(window.last_rows)
-        return self._samples(observations, actions, next_observations, terminated, returns, discounts)
-
-    def _samples(
-        self,
-        observations: Any,
-        actions: th.Tensor,
-        next_observations: Any,
-        terminated: np.ndarray,
-        rewards: np.ndarray,
-        discounts: np.ndarray,
-    ) -> Samples:
-        samples = DictReplayBufferSamples if isinstance(self.observation_space, spaces.Dict) else ReplayBufferSamples
-        columns = (self._column(array) for array in (terminated, rewards, discounts))
-        return samples(observations, actions, next_observations, *columns)
+            return {key: self.to_torch(array) for key, array in normalized.items()}
+        return self.to_torch(normalized)
 
     def _column(self, array: np.ndarray) -> th.Tensor:
-        return self.to_torch(array.astype(np.float32).reshape(-1, 1), copy=False)
+        return self.to_torch(array.astype(np.float32).reshape(-1, 1))
+
+    def to_torch(self, array: np.ndarray, copy: bool = False) -> th.Tensor:
+        # Whatever is sampled was gathered into an array of its own, so nothing is gained by another copy
+        tensor = th.tensor(array) if copy else th.from_numpy(array)
+        return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
     def _store_demonstrations(self, dataset: Demonstrations) -> None:
         actions = dataset.actions
@@ -311,8 +333,7 @@ class DemoReplayBuffer(ReplayBuffer):
             actions,
             dataset.rewards,
             dataset.terminated,
-            # An environment may say both: then there is nothing to bootstrap from
-            dataset.truncated & ~dataset.terminated,
+            dataset.terminated | dataset.truncated,
         )
         self._set_priority(np.arange(len(dataset)), self.max_priority)
 
@@ -344,9 +365,3 @@ def check_buffer_options(
             "optimize_memory_usage: found True, expected False: it keeps no next observations, "
             "which demonstrations and n-step returns need"
         )
-
-
-def _halves(both: Any, n: int) -> tuple[Any, Any]:
-    if isinstance(both, dict):
-        return {key: value[:n] for key, value in both.items()}, {key: value[n:] for key, value in both.items()}
-    return both[:n], both[n:]

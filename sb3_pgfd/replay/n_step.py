@@ -1,5 +1,6 @@
 """n-step returns, read off the same rows as the 1-step transitions: nothing is stored twice."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,8 @@ class NStepWindow(NamedTuple):
     """The rows that follow each sampled row, up to n of them."""
 
     rows: np.ndarray
-    """Shape ``(batch, n_steps)``: the row itself, its successor, ...; entries that are not ``included`` repeat the first"""
+    """Shape ``(batch, n_steps)``: the row itself, its successor, ...; behind the end they mean nothing, and may lie
+    outside of the storage"""
     included: np.ndarray
     """Shape ``(batch, n_steps)``, bool: the first k entries of each line, k >= 1"""
     lengths: np.ndarray
@@ -34,40 +36,45 @@ class NStepWindow(NamedTuple):
     """Shape ``(batch,)``: the k-th row, whose next observation is bootstrapped from"""
 
 
-def n_step_window(
-    rows: np.ndarray, n_steps: int, terminated: np.ndarray, truncated: np.ndarray, layout: RowLayout
-) -> NStepWindow:
+def n_step_window(rows: np.ndarray, n_steps: int, ended: np.ndarray, layout: RowLayout) -> NStepWindow:
     """
     Follow each row for at most ``n_steps`` transitions of its own episode and environment.
 
-    A window ends at a termination, at a truncation (the end of a demonstration is one of the two) and at the write
-    head, behind which older data lie. So every row has a window of at least one transition and none is wasted.
+    A window ends where an episode does, terminated or truncated (every demonstration ends with one of the two), and at
+    the write head, behind which older data lie. So every row has a window of at least one transition, none is wasted.
 
     :param rows: Rows to start from, shape ``(batch,)``
     :param n_steps: n, at least 1
-    :param terminated: Whether each stored transition ended its episode, shape ``(n_rows,)``, bool
-    :param truncated: Whether it was the last before a time limit, shape ``(n_rows,)``, bool
+    :param ended: Whether each stored transition was the last of its episode, shape ``(n_rows,)``, bool
     :param layout: Where successors lie
     """
     n_demonstrations, n_envs, ring_size, head = layout
-    n_rows = n_demonstrations + ring_size
-    steps = np.arange(n_steps)
     in_ring = rows >= n_demonstrations
-    window = rows[:, None] + steps * np.where(in_ring, n_envs, 1)[:, None]  # (batch, n_steps)
-    np.subtract(window, ring_size, out=window, where=window >= n_rows)
+    stride = np.where(in_ring, n_envs, 1)
+    window = np.arange(n_steps) * stride[:, None] + rows[:, None]  # (batch, n_steps)
+    np.subtract(window, ring_size, out=window, where=window >= n_demonstrations + ring_size)
 
-    # Behind the end of a window the rows mean nothing, they may even lie outside: "clip" keeps the look-up valid
-    before_last = window[:, :-1]
-    stops = terminated.take(before_last, mode="clip") | truncated.take(before_last, mode="clip")
-    # A last column that always stops, so that argmax finds n_steps - 1 where nothing else does
-    stops = np.concatenate((stops, np.ones((len(rows), 1), dtype=bool)), axis=1)
+    # "clip": see NStepWindow.rows
+    stops = ended.take(window, mode="clip")
+    stops[:, -1] = True
     lengths = stops.argmax(axis=1) + 1
     if head >= 0:
         steps_to_head = (head - (rows - n_demonstrations)) % ring_size // n_envs
         lengths = np.where(in_ring, np.minimum(lengths, steps_to_head + 1), lengths)
-    last_rows = window[np.arange(len(rows)), lengths - 1]
-    included = steps < lengths[:, None]
-    return NStepWindow(np.where(included, window, rows[:, None]), included, lengths, last_rows)
+    last_rows = window.ravel().take(np.arange(len(rows)) * n_steps + lengths - 1)
+    return NStepWindow(window, np.arange(n_steps) < lengths[:, None], lengths, last_rows)
+
+
+@lru_cache
+def discount_powers(gamma: float, n_steps: int) -> np.ndarray:
+    """
+    :param gamma: Discount factor
+    :param n_steps: n
+    :return: gamma^0, ..., gamma^n, shape ``(n + 1,)``, read-only
+    """
+    powers = gamma ** np.arange(n_steps + 1, dtype=np.float64)
+    powers.flags.writeable = False
+    return powers
 
 
 def n_step_return(rewards: np.ndarray, included: np.ndarray, gamma: float) -> np.ndarray:
@@ -77,7 +84,6 @@ def n_step_return(rewards: np.ndarray, included: np.ndarray, gamma: float) -> np
     :param rewards: Shape ``(batch, n_steps)``
     :param included: Shape ``(batch, n_steps)``, bool
     :param gamma: Discount factor
-    :return: Shape ``(batch,)``, float32
+    :return: Shape ``(batch,)``, float64
     """
-    discounts = gamma ** np.arange(rewards.shape[1])
-    return ((rewards * included) @ discounts).astype(np.float32)
+    return (rewards * included) @ discount_powers(gamma, rewards.shape[1])[:-1]

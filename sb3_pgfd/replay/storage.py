@@ -9,6 +9,7 @@ from stable_baselines3.common.preprocessing import get_action_dim, get_obs_shape
 
 # A Box observation is stored like a Dict observation with this one key
 BOX_KEY = ""
+_COLUMNS = ("actions", "rewards", "terminated", "ended")
 
 
 class TransitionStorage:
@@ -38,12 +39,13 @@ class TransitionStorage:
         self.actions = np.zeros((n_rows, get_action_dim(self.action_space)), dtype=action_dtype)
         self.rewards = np.zeros(n_rows, dtype=np.float32)
         self.terminated = np.zeros(n_rows, dtype=bool)
-        self.truncated = np.zeros(n_rows, dtype=bool)
+        # Terminated or truncated: what n-step returns look at most
+        self.ended = np.zeros(n_rows, dtype=bool)
 
     @property
     def nbytes(self) -> int:
         """Memory of the arrays in bytes."""
-        arrays = (self.actions, self.rewards, self.terminated, self.truncated)
+        arrays = (self.actions, self.rewards, self.terminated, self.ended)
         by_key = (*self.observations.values(), *self.next_observations.values())
         return sum(array.nbytes for array in (*arrays, *by_key))
 
@@ -55,7 +57,7 @@ class TransitionStorage:
         actions: np.ndarray,
         rewards: np.ndarray,
         terminated: np.ndarray,
-        truncated: np.ndarray,
+        ended: np.ndarray,
     ) -> None:
         """
         :param rows: Where
@@ -64,7 +66,7 @@ class TransitionStorage:
         :param actions: As they are to be read back
         :param rewards: Shape ``(n,)``
         :param terminated: Shape ``(n,)``, bool
-        :param truncated: Shape ``(n,)``, bool
+        :param ended: Terminated or truncated, shape ``(n,)``, bool
         """
         for stored, given in ((self.observations, observations), (self.next_observations, next_observations)):
             for key, array in stored.items():
@@ -74,7 +76,7 @@ class TransitionStorage:
         self.actions[rows] = np.asarray(actions).reshape(-1, self.actions.shape[1])
         self.rewards[rows] = rewards
         self.terminated[rows] = terminated
-        self.truncated[rows] = truncated
+        self.ended[rows] = ended
 
     def state(self, n_filled: int) -> dict[str, Any]:
         """
@@ -84,13 +86,13 @@ class TransitionStorage:
         state = self.__dict__.copy()
         for name in ("observations", "next_observations"):
             state[name] = {key: array[:n_filled] for key, array in state[name].items()}
-        state.update({name: state[name][:n_filled] for name in ("actions", "rewards", "terminated", "truncated")})
+        state.update({name: state[name][:n_filled] for name in _COLUMNS})
         return state
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "TransitionStorage":
         """:param state: As :meth:`state` returns it"""
         storage = cls(state["n_rows"], state["observation_space"], state["action_space"])
-        arrays = {name: state[name] for name in ("actions", "rewards", "terminated", "truncated")}
+        arrays = {name: state[name] for name in _COLUMNS}
         storage.write(slice(0, len(state["rewards"])), state["observations"], state["next_observations"], **arrays)
         return storage

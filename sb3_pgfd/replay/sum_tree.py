@@ -8,6 +8,8 @@ MAX_TOP_SIZE = 4096
 # block @ _EXCLUSIVE_SUMS gives [0, w_0, w_0 + w_1, ..., sum of all]: several times faster than `cumsum` along short rows.
 # Rounding is monotone, so these sums never fall along a row, and an entry of weight 0 adds exactly nothing.
 _EXCLUSIVE_SUMS = np.triu(np.ones((FAN_OUT, FAN_OUT + 1)), k=1)
+# x times this is the next or the next but one number below x
+_JUST_BELOW_ONE = 1.0 - 2.0**-52
 
 
 class SumTree:
@@ -39,7 +41,8 @@ class SumTree:
                 break
             size = padded // FAN_OUT
         # [0, w_0, w_0 + w_1, ...] of the top level, rebuilt at the first draw after a change
-        self._top_sums: np.ndarray | None = None
+        self._top_sums = np.zeros(len(self.levels[-1]) + 1)
+        self._top_changed = False
 
     @property
     def weights(self) -> np.ndarray:
@@ -82,7 +85,7 @@ class SumTree:
         for children, parents in zip(self.levels, self.levels[1:], strict=False):
             indices = indices // FAN_OUT
             parents[indices] = children.reshape(-1, FAN_OUT).take(indices, axis=0).sum(axis=1)
-        self._top_sums = None
+        self._top_changed = True
 
     def find(self, prefix_sums: np.ndarray) -> np.ndarray:
         """
@@ -97,15 +100,15 @@ class SumTree:
         top = self._top_exclusive_sums()
         if not top[-1] > 0.0:
             raise ValueError("SumTree: found no positive weight, expected at least one: nothing can be drawn")
-        rest = np.minimum(prefix_sums, np.nextafter(top[-1], 0.0))
+        rest = np.minimum(prefix_sums, top[-1] * _JUST_BELOW_ONE)
         indices = top[1:].searchsorted(rest, side="right")
         rest = rest - top.take(indices)
 
         offsets = np.arange(len(rest)) * (FAN_OUT + 1)
         for level in self.levels[-2::-1]:
             sums = level.reshape(-1, FAN_OUT).take(indices, axis=0) @ _EXCLUSIVE_SUMS  # (n, 17)
-            # The children's sum can differ from the parent in the last bit
-            rest = np.minimum(rest, np.nextafter(sums[:, -1], 0.0))
+            # The children's sum can differ from the parent in the last bits
+            rest = np.minimum(rest, sums[:, -1] * _JUST_BELOW_ONE)
             child = (sums[:, 1:] > rest[:, None]).argmax(axis=1)
             rest = rest - sums.ravel().take(offsets + child)
             indices = indices * FAN_OUT + child
@@ -124,6 +127,7 @@ class SumTree:
         return self.find((np.arange(n_draws) + np.random.random(n_draws)) * share)
 
     def _top_exclusive_sums(self) -> np.ndarray:
-        if self._top_sums is None:
-            self._top_sums = np.concatenate(([0.0], np.cumsum(self.levels[-1])))  # (top size + 1,)
+        if self._top_changed:
+            np.cumsum(self.levels[-1], out=self._top_sums[1:])
+            self._top_changed = False
         return self._top_sums
