@@ -183,6 +183,9 @@ class DemoReplayBuffer(ReplayBuffer):
         terminated = done & ~(timeout & self.handle_timeout_termination)
         rows = slice(start, start + self.n_envs)
         self.storage.write(rows, obs, next_obs, action, reward, terminated, done | timeout)
+        if self.full or self.pos > 0:
+            previous = self.n_demonstrations + (self.pos - 1) % self.buffer_size * self.n_envs
+            self.storage.end_interrupted(slice(previous, previous + self.n_envs), rows)
         self._set_priority(np.arange(rows.start, rows.stop), self.max_priority)
 
         self.pos += 1
@@ -272,9 +275,12 @@ class DemoReplayBuffer(ReplayBuffer):
         n_demonstrations, n_filled = self.n_demonstrations, self.n_filled
         if (n_demonstrations if demos_only else n_filled) == 0:
             raise ValueError("sample: found an empty buffer, expected at least one transition")
+        if self.demo_fraction is None and demos_only:
+            rows = self.tree.sample(batch_size, below=float(self.tree.weights[:n_demonstrations].sum()))
+            # That sum can differ from the tree's own in the last bits
+            return np.minimum(rows, n_demonstrations - 1)
         if self.demo_fraction is None:
-            below = float(self.tree.weights[:n_demonstrations].sum()) if demos_only else None
-            return self.tree.sample(batch_size, below)
+            return self.tree.sample(batch_size)
         if demos_only or n_filled == n_demonstrations:
             n_from_demos = batch_size
         else:

@@ -59,7 +59,8 @@ def n_step_window(rows: np.ndarray, n_steps: int, ended: np.ndarray, layout: Row
     stops[:, -1] = True
     lengths = stops.argmax(axis=1) + 1
     if head >= 0:
-        steps_to_head = (head - (rows - n_demonstrations)) % ring_size // n_envs
+        # Counted from the last row of the head's step, so that the division rounds to the same step for all environments
+        steps_to_head = (head + n_envs - 1 - (rows - n_demonstrations)) % ring_size // n_envs
         lengths = np.where(in_ring, np.minimum(lengths, steps_to_head + 1), lengths)
     last_rows = window.ravel().take(np.arange(len(rows)) * n_steps + lengths - 1)
     return NStepWindow(window, np.arange(n_steps) < lengths[:, None], lengths, last_rows)

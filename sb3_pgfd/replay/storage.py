@@ -78,6 +78,18 @@ class TransitionStorage:
         self.terminated[rows] = terminated
         self.ended[rows] = ended
 
+    def end_interrupted(self, rows: slice, successors: slice) -> None:
+        """
+        End the episodes that do not go on: no flag tells that an environment was reset before its episode was over, as
+        when ``learn()`` is called again, or a loaded buffer is filled on.
+
+        :param rows: Transitions
+        :param successors: The ones stored after them
+        """
+        for key, array in self.next_observations.items():
+            moved = array[rows] != self.observations[key][successors]
+            self.ended[rows] |= moved.reshape(len(moved), -1).any(axis=1)
+
     def state(self, n_filled: int) -> dict[str, Any]:
         """
         :param n_filled: Rows in use, the first ones
