@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.preprocessing import get_obs_shape
+from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_pgfd.common.learns_from_demonstrations import LearnsFromDemonstrations
@@ -38,6 +41,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     def _setup_model(self) -> None:
         # Not OffPolicyAlgorithm's: it would take `n_steps` as a request for SB3's own n-step buffer
         check_replay_buffer(self.replay_buffer_class, self.replay_buffer_kwargs)
+        check_normalization(self._vec_normalize_env, self.observation_space)
         self._resolve_demonstrations()
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
@@ -127,20 +131,37 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         """
         cf ``OffPolicyAlgorithm``. Demonstrations and priorities come back with the buffer.
 
-        :raises ValueError: If it is another kind of buffer, or of another number of environments
+        :raises ValueError: If it is another kind of buffer, or of another environment or number of them; the model then
+            keeps the buffer that it has
         """
+        present = self.replay_buffer
         super().load_replay_buffer(path, truncate_last_traj)
-        loaded = self.replay_buffer
+        loaded, self.replay_buffer = self.replay_buffer, present
         if not isinstance(loaded, DemoReplayBuffer):
             raise ValueError(f"load_replay_buffer: found a {type(loaded).__name__}, expected a DemoReplayBuffer")
-        for name in ("n_envs", "priority_exponent"):
+        for name in ("observation_space", "action_space", "n_envs", "priority_exponent"):
             found, expected = getattr(loaded, name), getattr(self, name)
             if found != expected:
                 raise ValueError(f"load_replay_buffer: found {name}={found} in the file, expected {expected} of the model")
         loaded.n_steps, loaded.gamma, loaded.demo_fraction = self.n_steps, self.gamma, self.demo_fraction
+        self.replay_buffer = loaded
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_metrics"]
+
+
+def check_normalization(env: VecNormalize | None, observation_space: spaces.Space) -> None:
+    """
+    :param env: The wrapper whose raw observations are stored
+    :param observation_space: The model's
+    :raises ValueError: If a wrapper outside of it reshapes them (SB3's own around images, frame stacking): what is stored
+        would not be what the model sees
+    """
+    if env is not None and get_obs_shape(env.observation_space) != get_obs_shape(observation_space):
+        raise ValueError(
+            f"env: found VecNormalize around {env.observation_space}, expected {observation_space} as the model sees it. "
+            "Make VecNormalize the outermost wrapper, e.g. VecNormalize(VecTransposeImage(env))"
+        )
 
 
 def check_replay_buffer(buffer_class: type | None, buffer_kwargs: Mapping[str, Any]) -> type[DemoReplayBuffer]:

@@ -323,17 +323,21 @@ class DDPGfD(OffPolicyFromDemonstrations):
         polyak_update(self._statistics, self._target_statistics, 1.0)
 
     def _update_learning_rates(self) -> None:
-        for name, optimizer, schedule in (
-            ("learning_rate", self.critic.optimizer, self.lr_schedule),
-            ("actor_learning_rate", self.actor.optimizer, self.actor_lr_schedule),
+        for optimizer, schedule in (
+            (self.critic.optimizer, self.lr_schedule),
+            (self.actor.optimizer, self.actor_lr_schedule),
         ):
-            rate = schedule(self._current_progress_remaining)
-            if name == "learning_rate" or self.actor_learning_rate is not None:
-                self.logger.record(f"train/{name}", rate)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = schedule(self._current_progress_remaining)
                 # Here and not in the policy, so that it holds too when a model is loaded with another value
                 group["weight_decay"] = self.l2_coef
+
+    def dump_logs(self) -> None:
+        """Write log data: means over the updates since the last time."""
+        self.logger.record("train/learning_rate", self.lr_schedule(self._current_progress_remaining))
+        if self.actor_learning_rate is not None:
+            self.logger.record("train/actor_learning_rate", self.actor_lr_schedule(self._current_progress_remaining))
+        super().dump_logs()
 
     def learn(
         self: SelfDDPGfD,

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sb3_pgfd.common.checks import is_number, is_whole
 from sb3_pgfd.replay.demo_replay_buffer import check_buffer_options
 
 _NOT_NEGATIVE = {
@@ -26,17 +27,28 @@ def check_options(options: Mapping[str, Any]) -> None:
     names = ("n_steps", "gamma", "priority_exponent", "demo_fraction", "optimize_memory_usage")
     check_buffer_options(**{name: options[name] for name in names})
     for name, meaning in _NOT_NEGATIVE.items():
-        if not 0.0 <= options[name] < np.inf:
-            raise ValueError(f"{name} ({meaning}): found {options[name]}, expected a number >= 0")
-    if not 0.0 < options["priority_epsilon"] < np.inf:
-        raise ValueError(f"priority_epsilon (eps): found {options['priority_epsilon']}, expected a number > 0")
+        if not is_number(options[name], 0.0):
+            raise ValueError(f"{name} ({meaning}): found {options[name]!r}, expected a number >= 0")
+    epsilon = options["priority_epsilon"]
+    if not is_number(epsilon, 0.0) or epsilon == 0.0:
+        raise ValueError(f"priority_epsilon (eps): found {epsilon!r}, expected a number > 0")
+    if not is_number(options["tau"], 0.0, 1.0):
+        raise ValueError(f"tau: found {options['tau']!r}, expected 0 to 1")
     exponent = options["importance_exponent"]
-    if not callable(exponent) and not 0.0 <= exponent < np.inf:
-        raise ValueError(f"importance_exponent (beta): found {exponent}, expected a number >= 0 or a schedule")
-    for name, smallest in (("pretrain_steps", 0), ("policy_delay", 1)):
-        value = options[name]
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < smallest:
-            raise ValueError(f"{name}: found {value!r}, expected a whole number >= {smallest}")
+    if not callable(exponent) and not is_number(exponent, 0.0):
+        raise ValueError(f"importance_exponent (beta): found {exponent!r}, expected a number >= 0 or a schedule")
+    rate = options["actor_learning_rate"]
+    if rate is not None and not callable(rate) and not is_number(rate, 0.0):
+        raise ValueError(f"actor_learning_rate: found {rate!r}, expected a number >= 0, a schedule or None")
+    for name, smallest in (("pretrain_steps", 0), ("policy_delay", 1), ("batch_size", 1), ("buffer_size", 1)):
+        if not is_whole(options[name], smallest):
+            raise ValueError(f"{name}: found {options[name]!r}, expected a whole number >= {smallest}")
     q_range = options["q_range"]
-    if q_range is not None and not (len(q_range) == 2 and q_range[0] < q_range[1]):
-        raise ValueError(f"q_range: found {q_range}, expected (smallest, largest) possible return, or None")
+    if q_range is not None and not _is_range(q_range):
+        raise ValueError(f"q_range: found {q_range!r}, expected (smallest, largest) possible return, or None")
+
+
+def _is_range(value: Any) -> bool:
+    """One side may be open, i.e. infinite."""
+    numbers = isinstance(value, (tuple, list)) and all(is_number(bound) or bound in (-np.inf, np.inf) for bound in value)
+    return numbers and len(value) == 2 and value[0] < value[1]

@@ -103,13 +103,16 @@ class DDPGfDPolicy(TD3Policy):
         share_features_extractor: bool = False,
         layer_norm: bool = False,
     ):
-        if n_critics < 1:
-            raise ValueError(f"n_critics: found {n_critics}, expected at least 1")
+        if not isinstance(n_critics, int) or n_critics < 1:
+            raise ValueError(f"n_critics: found {n_critics!r}, expected a whole number >= 1")
         # Read by make_critic(), which the parent's constructor calls
         self.layer_norm = layer_norm
-        if optimizer_class in (th.optim.Adam, th.optim.AdamW):
+        optimizer_kwargs = dict(optimizer_kwargs or {})
+        # These choose an implementation too, and torch refuses two
+        chosen = not {"fused", "foreach", "differentiable"}.isdisjoint(optimizer_kwargs)
+        if optimizer_class in (th.optim.Adam, th.optim.AdamW) and not chosen:
             # One kernel for all parameters: for small networks the loop over them costs as much as the gradients
-            optimizer_kwargs = {"fused": True, **(optimizer_kwargs or {})}
+            optimizer_kwargs["fused"] = True
         super().__init__(
             observation_space,
             action_space,

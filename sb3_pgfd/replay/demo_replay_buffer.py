@@ -10,6 +10,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_pgfd.common.checks import is_number, is_whole
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.replay.n_step import NStepWindow, RowLayout, discount_powers, n_step_return, n_step_window
 from sb3_pgfd.replay.storage import BOX_KEY, TransitionStorage
@@ -358,14 +359,14 @@ def check_buffer_options(
     n_steps: int, gamma: float, priority_exponent: float, demo_fraction: float | None, optimize_memory_usage: bool
 ) -> None:
     """:raises ValueError: If one is out of range, naming what was found and expected"""
-    if isinstance(n_steps, bool) or not isinstance(n_steps, (int, np.integer)) or n_steps < 1:
+    if not is_whole(n_steps, 1):
         raise ValueError(f"n_steps: found {n_steps!r}, expected a whole number >= 1")
-    if not 0.0 <= gamma <= 1.0:
-        raise ValueError(f"gamma: found {gamma}, expected 0 to 1")
-    if not 0.0 <= priority_exponent < np.inf:
-        raise ValueError(f"priority_exponent (alpha): found {priority_exponent}, expected a number >= 0")
-    if demo_fraction is not None and not 0.0 <= demo_fraction <= 1.0:
-        raise ValueError(f"demo_fraction: found {demo_fraction}, expected 0 to 1, or None to let priorities decide")
+    if not is_number(gamma, 0.0, 1.0):
+        raise ValueError(f"gamma: found {gamma!r}, expected 0 to 1")
+    if not is_number(priority_exponent, 0.0):
+        raise ValueError(f"priority_exponent (alpha): found {priority_exponent!r}, expected a number >= 0")
+    if demo_fraction is not None and not is_number(demo_fraction, 0.0, 1.0):
+        raise ValueError(f"demo_fraction: found {demo_fraction!r}, expected 0 to 1, or None to let priorities decide")
     if optimize_memory_usage:
         raise ValueError(
             "optimize_memory_usage: found True, expected False: it keeps no next observations, "

@@ -1,0 +1,19 @@
+"""Is it a number at all? YAML reads ``1e-3`` as a string, which must not surface as a comparison that failed."""
+
+from typing import Any
+
+import numpy as np
+
+
+def is_number(value: Any, low: float = -np.inf, high: float = np.inf) -> bool:
+    """:return: Whether it is a finite number within [low, high]"""
+    return (
+        isinstance(value, (int, float, np.number))
+        and not isinstance(value, bool)
+        and bool(np.isfinite(value) and low <= value <= high)
+    )
+
+
+def is_whole(value: Any, low: int) -> bool:
+    """:return: Whether it is a whole number of at least ``low``"""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= low)

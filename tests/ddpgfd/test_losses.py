@@ -1,0 +1,134 @@
+"""The losses of DDPGfD as functions of tensors, with numbers computed by hand."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+
+from sb3_pgfd.ddpgfd import MlpPolicy
+from sb3_pgfd.ddpgfd.losses import (
+    action_gradient,
+    behavior_cloning_loss,
+    policy_gradient,
+    priorities,
+    squared_errors,
+    td_target,
+)
+
+
+def column(*values: float) -> th.Tensor:
+    return th.tensor(values)[:, None]
+
+
+def make_policy(n_critics: int = 1, layer_norm: bool = False) -> MlpPolicy:
+    th.manual_seed(0)
+    observation_space, action_space = spaces.Box(-1.0, 1.0, (3,)), spaces.Box(-1.0, 1.0, (2,))
+    policy = MlpPolicy(
+        observation_space, action_space, lambda _: 1e-3, net_arch=[16, 16], n_critics=n_critics, layer_norm=layer_norm
+    )
+    # The last layers start near zero, which would let a wrong gradient pass any tolerance
+    for network in (policy.actor, policy.critic):
+        for parameter in network.parameters():
+            th.nn.init.normal_(parameter, std=0.5)
+    return policy
+
+
+@pytest.mark.parametrize(
+    ("q_range", "expected"),
+    [
+        (None, [10.0, 2.0, -3.5]),  # 1 + 0.9 * 10, 2 + 0 * 5, -4 + 0.5 * 1
+        ((0.0, 5.0), [5.0, 2.0, 0.0]),
+        ((-3.0, float("inf")), [10.0, 2.0, -3.0]),
+    ],
+)
+def test_a_target_is_reward_plus_discounted_value_within_the_possible_returns(
+    q_range: tuple[float, float] | None, expected: list[float]
+) -> None:
+    target = td_target(column(1.0, 2.0, -4.0), column(0.9, 0.0, 0.5), column(10.0, 5.0, 1.0), q_range)
+    assert th.allclose(target, column(*expected))
+
+
+def test_errors_of_one_critic_are_squared_per_return() -> None:
+    # (1-3)^2, (1-0)^2; (2-2)^2, (2-5)^2
+    targets = th.tensor([[3.0, 0.0], [2.0, 5.0]])
+    assert squared_errors([column(1.0, 2.0)], targets).tolist() == [[4.0, 1.0], [0.0, 9.0]]
+
+
+def test_errors_of_two_critics_are_summed() -> None:
+    # The second adds (0-3)^2, (0-0)^2; (1-2)^2, (1-5)^2
+    targets = th.tensor([[3.0, 0.0], [2.0, 5.0]])
+    assert squared_errors([column(1.0, 2.0), column(0.0, 1.0)], targets).tolist() == [[13.0, 1.0], [1.0, 25.0]]
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_the_action_gradient_agrees_with_finite_differences(layer_norm: bool) -> None:
+    critic = copy.deepcopy(make_policy(n_critics=2, layer_norm=layer_norm).critic).double()
+    observations, actions = th.rand(5, 3), th.rand(5, 2, dtype=th.float64)
+    q_values, gradient = action_gradient(critic, observations, actions)
+    step = 1e-6
+    for component in range(2):
+        shift = th.zeros(2, dtype=th.float64)
+        shift[component] = step
+        with th.no_grad():
+            above, below = (critic.q1_forward(observations, actions + sign * shift) for sign in (1, -1))
+        assert th.allclose(gradient[:, [component]], (above - below) / (2 * step), rtol=1e-5, atol=1e-7)
+    assert th.equal(q_values, critic.q1_forward(observations, actions))
+
+
+def test_the_action_gradient_leaves_no_gradients_behind() -> None:
+    policy = make_policy()
+    observations = th.rand(4, 3)
+    q_values, gradient = action_gradient(policy.critic, observations, policy.actor(observations))
+    assert not q_values.requires_grad
+    assert not gradient.requires_grad
+    assert all(parameter.grad is None for parameter in policy.parameters())
+
+
+def test_the_policy_gradient_is_that_of_the_weighted_mean_value() -> None:
+    policy = make_policy()
+    observations, weights = th.rand(6, 3), column(1.0, 0.5, 0.25, 1.0, 0.1, 0.7)
+    parameters = list(policy.actor.parameters())
+    actions = policy.actor(observations)
+    _, gradient = action_gradient(policy.critic, observations, actions)
+    found = th.autograd.grad(actions, parameters, policy_gradient(gradient, weights))
+    loss = -(weights * policy.critic.q1_forward(observations, policy.actor(observations))).mean()
+    for one, other in zip(found, th.autograd.grad(loss, parameters), strict=True):
+        assert th.allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("mask", "n_demos", "expected"),
+    [
+        # Squared distances: 0.25 + 1, 0 + 4, 1 + 1
+        ([True, True, False], 2, (1.25 + 4.0) / 2),
+        ([True, False, False], 2, 1.25 / 2),
+        ([False, False, False], 0, 0.0),
+    ],
+)
+def test_cloning_averages_kept_demonstrations_over_all_demonstrations(mask: list[bool], n_demos: int, expected: float) -> None:
+    actions = th.tensor([[0.5, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    demo_actions = th.tensor([[0.0, 1.0], [0.0, -1.0], [0.0, 0.0]])
+    loss = behavior_cloning_loss(actions, demo_actions, th.tensor(mask)[:, None], th.tensor(n_demos))
+    assert float(loss) == expected
+
+
+def test_a_priority_adds_up_error_gradient_and_demonstration_bonus() -> None:
+    td_errors = column(4.0, 0.0)
+    found = priorities(
+        td_errors,
+        gradient=th.tensor([[3.0, 4.0], [0.0, 2.0]]),
+        is_demo=th.tensor([[True], [False]]),
+        action_gradient_coef=0.5,
+        epsilon=0.125,
+        demo_bonus=10.0,
+    )
+    # 4 + 0.5 * 25 + 0.125 + 10, 0 + 0.5 * 4 + 0.125
+    assert found.tolist() == [[26.625], [2.125]]
+    assert td_errors.tolist() == [[4.0], [0.0]], "the errors are logged too, so they must not change"
+
+
+def test_a_priority_without_error_and_gradient_is_still_positive() -> None:
+    found = priorities(column(0.0), th.zeros(1, 2), th.tensor([[False]]), 1.0, 1e-6, 1.0)
+    np.testing.assert_allclose(found.numpy(), [[1e-6]])

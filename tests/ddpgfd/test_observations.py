@@ -1,0 +1,180 @@
+"""Every kind of observation that SB3 has policies for."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize, VecTransposeImage
+
+from sb3_pgfd import DDPGfD, Demonstrations
+
+MakeModel = Callable[..., DDPGfD]
+POLICIES = {
+    "box": "MlpPolicy",
+    "matrix": "MlpPolicy",
+    "dict": "MultiInputPolicy",
+    "image": "CnnPolicy",
+    "dict_image": "MultiInputPolicy",
+}
+
+
+def vec_env(view: str, n_envs: int = 1) -> DummyVecEnv:
+    return DummyVecEnv([lambda: gym.make("PointToGoal-v0", view=view)] * n_envs)
+
+
+def stored(model: DDPGfD, key: str = "", name: str = "observations") -> np.ndarray:
+    return getattr(model.buffer.storage, name)[key][: model.buffer.n_filled]
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+@pytest.mark.parametrize("view", list(POLICIES))
+def test_learning_works_on_every_kind_of_observation(
+    make_model: MakeModel, record: Callable[..., Demonstrations], view: str, n_envs: int
+) -> None:
+    options: dict[str, Any] = dict(demonstrations=record(view, 1), pretrain_steps=2, learning_starts=22, bc_coef=0.1)
+    model = make_model(POLICIES[view], vec_env(view, n_envs), **options)
+    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    model.learn(26)
+    after = model.policy.state_dict()
+    assert all(th.isfinite(value).all() for value in after.values())
+    assert any(not th.equal(after[name], before[name]) for name in after if name.startswith("actor."))
+    lengths = evaluate_policy(model, vec_env(view), n_eval_episodes=1, return_episode_rewards=True, warn=False)[1]
+    assert lengths == [20]
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_images_are_learned_from_with_a_shared_or_an_own_features_extractor(
+    make_model: MakeModel, record: Callable[..., Demonstrations], share: bool
+) -> None:
+    kwargs = {"share_features_extractor": share}
+    options: dict[str, Any] = dict(demonstrations=record("image", 1), pretrain_steps=1, policy_kwargs=kwargs)
+    model = make_model("CnnPolicy", vec_env("image"), **options)
+    assert (model.critic.features_extractor is model.actor.features_extractor) == share
+    assert (model.critic_target.features_extractor is model.actor_target.features_extractor) == share
+    names = ("actor", "critic") if not share else ("actor",)
+    before = {name: next(getattr(model, name).features_extractor.parameters()).clone() for name in names}
+    model.learn(0)
+    for name in names:
+        assert not th.equal(next(getattr(model, name).features_extractor.parameters()), before[name])
+
+
+def test_a_shared_features_extractor_learns_from_the_actor_alone(
+    make_model: MakeModel, record: Callable[..., Demonstrations]
+) -> None:
+    kwargs = {"share_features_extractor": True}
+    options: dict[str, Any] = dict(demonstrations=record("image", 1), policy_kwargs=kwargs, policy_delay=2)
+    model = make_model("CnnPolicy", vec_env("image"), pretrain_steps=0, **options).learn(0)
+    before = [parameter.clone() for parameter in model.critic.features_extractor.parameters()]
+    moved = []
+    for _ in range(2):
+        model.train(1, 8)
+        after = list(model.critic.features_extractor.parameters())
+        moved.append(not all(th.equal(one, other) for one, other in zip(before, after, strict=True)))
+    assert moved == [False, True]
+
+
+@pytest.mark.parametrize(("view", "key"), [("image", ""), ("dict_image", "image")])
+def test_recorded_and_own_images_are_stored_alike(
+    make_model: MakeModel, record: Callable[..., Demonstrations], view: str, key: str
+) -> None:
+    dataset = record(view, 1)
+    model = make_model(POLICIES[view], vec_env(view), demonstrations=dataset, pretrain_steps=0).learn(5)
+    images = stored(model, key)
+    assert images.shape[1:] == (1, 36, 36)
+    recorded: Any = dataset.observations
+    np.testing.assert_array_equal(images[: len(dataset)], np.moveaxis(recorded[key] if key else recorded, -1, 1))
+    # The point is a bar from the left, so all lines of an image are equal and fall from left to right
+    assert (images == images[:, :, :1]).all()
+    assert (np.diff(images.astype(int), axis=3) <= 0).all()
+
+
+def test_a_matrix_is_kept_as_a_matrix(make_model: MakeModel, record: Callable[..., Demonstrations]) -> None:
+    dataset = record("matrix", 1)
+    model = make_model(env=vec_env("matrix"), demonstrations=dataset).learn(3)
+    assert stored(model).shape[1:] == (2, 3)
+    np.testing.assert_array_equal(stored(model)[: len(dataset)], dataset.observations)
+
+
+def test_normalised_runs_store_raw_and_learn_from_normalised_numbers(
+    make_model: MakeModel, demonstrations: Demonstrations
+) -> None:
+    env = VecNormalize(vec_env("box"), gamma=0.9)
+    model = make_model(env=env, action_noise=None).learn(60)
+    np.testing.assert_array_equal(stored(model)[: len(demonstrations)], demonstrations.observations)
+    assert np.abs(stored(model)).max() <= 1.0
+    batch = model.buffer.sample_batch(50, env=env)
+    raw = model.buffer.storage
+    assert isinstance(batch.observations, th.Tensor)
+    expected: Any = env.normalize_obs(raw.observations[""][batch.indices])
+    np.testing.assert_allclose(batch.observations.numpy(), expected, rtol=1e-5)
+    expected_rewards = env.normalize_reward(raw.rewards[batch.indices])
+    np.testing.assert_allclose(batch.rewards[:50, 0].numpy(), expected_rewards, rtol=1e-5)
+    assert float(batch.observations.abs().max()) > 1.0
+
+
+def test_normalised_dict_observations_are_learned_from(make_model: MakeModel, record: Callable[..., Demonstrations]) -> None:
+    env = VecNormalize(vec_env("dict"), norm_obs_keys=["position"])
+    model = make_model("MultiInputPolicy", env, demonstrations=record("dict", 1)).learn(40)
+    batch = model.buffer.sample_batch(20, env=env)
+    assert isinstance(batch.observations, dict)
+    goals, positions = batch.observations["goal"].numpy(), batch.observations["position"].numpy()
+    assert set(goals.ravel()) == {np.float32(0.8)}
+    raw = {key: array[batch.indices] for key, array in model.buffer.storage.observations.items()}
+    expected: Any = env.normalize_obs(raw)
+    np.testing.assert_allclose(positions, expected["position"], rtol=1e-5)
+
+
+def test_rewards_of_image_tasks_can_be_normalised_inside_out(
+    make_model: MakeModel, record: Callable[..., Demonstrations]
+) -> None:
+    env = VecNormalize(VecTransposeImage(vec_env("image")), norm_obs=False)
+    model = make_model("CnnPolicy", env, demonstrations=record("image", 1), learning_starts=100).learn(25)
+    assert (stored(model) == stored(model)[:, :, :1]).all()
+
+
+@pytest.mark.parametrize(
+    ("policy", "env"),
+    [
+        # SB3 puts its VecTransposeImage around the VecNormalize whose raw observations are stored
+        ("CnnPolicy", lambda: VecNormalize(vec_env("image"), norm_obs=False)),
+        ("MlpPolicy", lambda: VecFrameStack(VecNormalize(vec_env("box")), 2)),
+    ],
+)
+def test_a_wrapper_that_would_store_what_the_model_does_not_see_is_refused(
+    make_model: MakeModel, policy: str, env: Callable[[], Any]
+) -> None:
+    with pytest.raises(ValueError, match=r"found VecNormalize around .*, expected .* as the model sees it"):
+        make_model(policy, env(), demonstrations=None)
+
+
+def test_a_stack_of_frames_can_be_normalised(make_model: MakeModel) -> None:
+    env = VecNormalize(VecFrameStack(vec_env("box"), 2))
+    model = make_model(env=env, demonstrations=None, learning_starts=20).learn(40)
+    assert stored(model).shape == (40, 2)
+
+
+def test_discrete_observations_are_learned_from(make_model: MakeModel) -> None:
+    class Cells(gym.Env):
+        """Five cells in a row."""
+
+        observation_space = gym.spaces.Discrete(5)
+        action_space = gym.spaces.Box(-1.0, 1.0, (1,))
+
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+            super().reset(seed=seed)
+            self.cell = 0
+            return self.cell, {}
+
+        def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            self.cell = int(np.clip(self.cell + np.sign(action[0]), 0, 4))
+            return self.cell, float(self.cell == 4), self.cell == 4, False, {}
+
+    env = gym.wrappers.TimeLimit(Cells(), 10)
+    dataset = Demonstrations.record(lambda _: np.ones(1, dtype=np.float32), env, 2)
+    model = make_model(env=env, demonstrations=dataset).learn(30)
+    assert stored(model)[:4].ravel().tolist() == [0, 1, 2, 3]
+    assert model._n_updates > 5
