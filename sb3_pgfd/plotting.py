@@ -1,0 +1,135 @@
+"""Pictures of a run."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Curve = tuple[np.ndarray, np.ndarray]
+
+# Share of the axis that the pretraining takes, left of step 0: its updates take no environment steps
+PRETRAIN_WIDTH = 0.15
+_STEPS = "time/total_timesteps"
+_PRETRAIN_UPDATES = "pretrain/n_updates"
+_PANELS = (
+    ("actor_loss", "actor loss"),
+    ("critic_loss", "critic loss"),
+    ("demo_fraction", "demonstrations\nin the batches"),
+)
+
+
+def plot_run(log_dir: str | Path, output: str | Path | None = None) -> Path:
+    """
+    Draw one run against environment steps: return of every episode and of the evaluations, the losses, and the share of
+    demonstrations in the batches. Pretraining is drawn left of step 0.
+
+    :param log_dir: A folder with ``progress.csv`` (SB3's CSV logger), and optionally ``*.monitor.csv`` (SB3's
+        ``Monitor``) and ``evaluations.npz`` (SB3's ``EvalCallback``): what ``python -m sb3_pgfd.train`` leaves
+    :param output: Path of the picture, by default ``run.png`` in that folder
+    :return: Path of the picture
+    :raises FileNotFoundError: If there is no ``progress.csv``
+    :raises ImportError: If matplotlib is not installed
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(f"Pictures need matplotlib ({error}): pip install sb3-pgfd[plots]") from error
+    folder = Path(log_dir)
+    rows = _read_progress(folder / "progress.csv")
+    episodes, evaluations = _episode_returns(folder), _evaluation_returns(folder)
+    last_step = max(
+        (float(curve[0][-1]) for curve in (episodes, evaluations, _curve(rows, _STEPS, _STEPS)) if len(curve[0])), default=1.0
+    )
+
+    figure = Figure(figsize=(9.0, 11.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes: list[Axes] = list(figure.subplots(2 + len(_PANELS), 1, sharex=True))
+    axes[0].set_title(folder.resolve().name)
+    axes[0].plot(*episodes, color="0.75", linewidth=0.8, label="each episode")
+    axes[0].plot(*_smooth(episodes), color="C0", label="mean of 10 episodes")
+    axes[0].set_ylabel("episode return\n(with exploration)")
+    axes[1].plot(*evaluations, color="C1", marker="o", markersize=4)
+    axes[1].set_ylabel("evaluation return")
+    n_pretrain = 0.0
+    for axis, (name, label) in zip(axes[2:], _PANELS, strict=True):
+        updates, before = _curve(rows, _PRETRAIN_UPDATES, f"pretrain/{name}")
+        if len(updates):
+            n_pretrain = float(updates[-1])
+            axis.plot((updates / n_pretrain - 1.0) * PRETRAIN_WIDTH * last_step, before, color="C2")
+        axis.plot(*_curve(rows, _STEPS, f"train/{name}"), color="C0")
+        axis.set_ylabel(label)
+    if _is_wide(rows, "critic_loss"):
+        axes[3].set_yscale("log")
+    axes[-1].set_ylim(-0.05, 1.05)
+    axes[-1].set_xlabel("environment steps")
+    axes[0].legend(loc="lower right", fontsize="small")
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        if n_pretrain:
+            axis.axvspan(-PRETRAIN_WIDTH * last_step, 0.0, color="C2", alpha=0.08, linewidth=0)
+            axis.axvline(0.0, color="C2", linewidth=0.8)
+    if n_pretrain:
+        axes[0].set_title(f"pretraining: {n_pretrain:,.0f} updates", loc="left", fontsize="small", color="C2")
+    # What lies left of 0 is counted in updates
+    axes[-1].set_xticks([tick for tick in axes[-1].get_xticks() if 0.0 <= tick <= last_step])
+
+    path = folder / "run.png" if output is None else Path(output)
+    figure.savefig(path, dpi=100)
+    return path
+
+
+def _read_progress(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: found no such file. Train with `python -m sb3_pgfd.train`, with the ProgressLog callback, "
+            'or with set_logger(configure(folder, ["csv"]))'
+        )
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _curve(rows: list[dict[str, str]], x: str, y: str) -> Curve:
+    points = [(float(row[x]), float(row[y])) for row in rows if row.get(x) and row.get(y)]
+    values = np.array(points, dtype=np.float64).reshape(-1, 2)
+    return values[:, 0], values[:, 1]
+
+
+def _episode_returns(folder: Path) -> Curve:
+    """Return of each episode at the step it ended, over all environments of the run."""
+    episodes = []
+    for path in folder.glob("*monitor.csv"):
+        with path.open(newline="") as file:
+            file.readline()  # Monitor's header, a JSON comment
+            episodes += [(float(row["t"]), float(row["l"]), float(row["r"])) for row in csv.DictReader(file)]
+    table = np.array(sorted(episodes), dtype=np.float64).reshape(-1, 3)
+    return np.cumsum(table[:, 1]), table[:, 2]
+
+
+def _evaluation_returns(folder: Path) -> Curve:
+    path = folder / "evaluations.npz"
+    if not path.is_file():
+        return np.empty(0), np.empty(0)
+    with np.load(path) as evaluations:
+        return evaluations["timesteps"].astype(np.float64), evaluations["results"].mean(axis=1)
+
+
+def _smooth(curve: Curve, width: int = 10) -> Curve:
+    steps, values = curve
+    if len(values) < width:
+        return np.empty(0), np.empty(0)
+    return steps[width - 1 :], np.convolve(values, np.ones(width) / width, mode="valid")
+
+
+def _is_wide(rows: list[dict[str, str]], name: str) -> bool:
+    """Whether positive values span more than two orders of magnitude."""
+    values = np.concatenate(
+        [_curve(rows, x, f"{prefix}/{name}")[1] for prefix, x in (("pretrain", _PRETRAIN_UPDATES), ("train", _STEPS))]
+    )
+    return len(values) > 0 and bool(values.min() > 0.0) and bool(values.max() / values.min() > 100.0)

@@ -1,0 +1,28 @@
+"""Adding this package's algorithms to the tables of the RL Zoo."""
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sb3_pgfd.ddpgfd import DDPGfD
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ddpgfd": DDPGfD}
+"""This package's algorithms by their name in the RL Zoo"""
+
+
+def register() -> None:
+    """
+    Add ``ddpgfd`` to the RL Zoo's algorithms, hyperparameter samplers and converters.
+
+    The tables are changed in place, as other modules of the Zoo hold references to them. Calling it again is harmless.
+
+    :raises ImportError: If rl-zoo3 is not installed
+    """
+    try:
+        from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+        from rl_zoo3.utils import ALGOS
+    except ImportError as error:
+        raise ImportError(f"The RL Zoo cannot be imported ({error}): pip install sb3-pgfd[zoo]") from error
+    from sb3_pgfd.zoo.hyperparams_opt import convert_ddpgfd_params, sample_ddpgfd_params
+
+    ALGOS.update(ALGORITHMS)
+    HYPERPARAMS_SAMPLER["ddpgfd"] = sample_ddpgfd_params
+    HYPERPARAMS_CONVERTER["ddpgfd"] = convert_ddpgfd_params

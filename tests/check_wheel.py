@@ -1,0 +1,22 @@
+"""Run by `make check-wheel` in a virtual environment that holds the wheel and nothing else of this project."""
+
+import pathlib
+
+import sb3_pgfd
+from sb3_pgfd import DDPGfD, Demonstrations
+from sb3_pgfd.common.resources import hyperparams_file, packaged_demonstrations
+
+if __name__ == "__main__":
+    package = pathlib.Path(sb3_pgfd.__file__).parent
+    assert "site-packages" in package.parts, f"found the package in {package}, expected it in site-packages"
+    assert (package / "py.typed").is_file()
+    assert hyperparams_file("ddpgfd").is_relative_to(package)
+    assert hyperparams_file("ddpgfd").is_file()
+    names = list(packaged_demonstrations())
+    assert names, "found no packaged demonstrations"
+    for name in names:
+        print(Demonstrations.load(name))
+    assert not list(package.glob("demos/*.py")), "the scripts that make demonstrations are not part of the wheel"
+    model = DDPGfD("MlpPolicy", "Pendulum-v1", demonstrations="Pendulum-v1", pretrain_steps=10, learning_starts=20)
+    model.learn(30)
+    print(f"sb3-pgfd {sb3_pgfd.__version__} learns from its wheel")

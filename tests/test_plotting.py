@@ -1,0 +1,68 @@
+"""Pictures and logs of a run made with plain SB3, without the RL Zoo."""
+
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from PIL import Image
+from stable_baselines3.common.callbacks import CallbackList, EvalCallback
+from stable_baselines3.common.monitor import Monitor
+
+from sb3_pgfd import DDPGfD
+from sb3_pgfd.callbacks import EvaluateFirst, ProgressLog
+from sb3_pgfd.plotting import _curve, _episode_returns, _read_progress, plot_run
+
+
+@pytest.fixture(scope="module")
+def log_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    env = Monitor(gym.make("Pendulum-v1"), str(folder / "train"))
+    model = DDPGfD(
+        "MlpPolicy",
+        env,
+        demonstrations="Pendulum-v1",
+        pretrain_steps=100,
+        batch_size=32,
+        policy_kwargs={"net_arch": [16]},
+        seed=0,
+    )
+    evaluation = EvalCallback(
+        Monitor(gym.make("Pendulum-v1")), n_eval_episodes=1, eval_freq=300, log_path=str(folder), verbose=0
+    )
+    model.learn(600, callback=CallbackList([ProgressLog(str(folder)), evaluation, EvaluateFirst(evaluation)]), log_interval=1)
+    return folder
+
+
+def test_the_log_holds_pretraining_and_learning(log_dir: Path) -> None:
+    rows = _read_progress(log_dir / "progress.csv")
+    updates, shares = _curve(rows, "pretrain/n_updates", "pretrain/demo_fraction")
+    # 50 points on the curve of 100 updates, all of them demonstrations
+    np.testing.assert_array_equal(updates, np.arange(2, 101, 2))
+    np.testing.assert_array_equal(shares, np.ones(50))
+    steps, losses = _curve(rows, "time/total_timesteps", "train/critic_loss")
+    assert steps.tolist() == [200, 400, 600]
+    assert np.isfinite(losses).all()
+
+
+def test_episode_returns_lie_at_the_step_the_episode_ended(log_dir: Path) -> None:
+    steps, returns = _episode_returns(log_dir)
+    assert steps.tolist() == [200, 400, 600]
+    assert (returns < 0).all()
+
+
+def test_the_picture_is_drawn_where_it_is_asked_for_and_not_blank(log_dir: Path, tmp_path: Path) -> None:
+    path = plot_run(log_dir, tmp_path / "picture.png")
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    # Ink of the curves: pixels whose channels differ
+    assert (np.ptp(pixels, axis=2) > 60).mean() > 0.001
+
+
+def test_a_run_that_was_logged_without_monitor_and_evaluations_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "progress.csv").write_text("time/total_timesteps,train/critic_loss\n100,1.0\n200,0.5\n")
+    assert plot_run(tmp_path) == tmp_path / "run.png"
+
+
+def test_a_folder_without_a_log_is_refused_with_advice(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="python -m"):
+        plot_run(tmp_path)

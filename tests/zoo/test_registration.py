@@ -1,0 +1,87 @@
+"""Registration with the RL Zoo, and what it finds there."""
+
+import sys
+from typing import Any
+
+import gymnasium as gym
+import optuna
+import pytest
+import yaml
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+from rl_zoo3.utils import ALGOS
+from stable_baselines3 import PPO
+
+from sb3_pgfd import DDPGfD
+from sb3_pgfd.common.resources import hyperparams_file, packaged_demonstrations
+from sb3_pgfd.zoo import register
+from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
+from sb3_pgfd.zoo.front_end import _default
+
+
+def test_register_adds_to_the_zoos_tables_in_place_and_is_idempotent() -> None:
+    before = ALGOS["ppo"]
+    register()
+    register()
+    assert ALGOS["ddpgfd"] is DDPGfD
+    assert ALGOS["ppo"] is before is PPO
+    assert "ddpgfd" in HYPERPARAMS_SAMPLER
+    assert "ddpgfd" in HYPERPARAMS_CONVERTER
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sampled_hyperparameters_build_a_model_and_convert_back(seed: int) -> None:
+    register()
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    trial = study.ask()
+    sampled: dict[str, Any] = HYPERPARAMS_SAMPLER["ddpgfd"](trial, 1, 1, {})
+    model = DDPGfD("MlpPolicy", "Pendulum-v1", demonstrations="Pendulum-v1", buffer_size=100, **sampled)
+    assert model.gamma == sampled["gamma"]
+    converted = HYPERPARAMS_CONVERTER["ddpgfd"](trial.params)
+    del sampled["action_noise"]
+    assert converted == sampled
+
+
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "MountainCarContinuous-v0"])
+def test_every_tuned_entry_names_demonstrations_that_ship_with_it(env_id: str) -> None:
+    entry = yaml.safe_load(hyperparams_file("ddpgfd").read_text())[env_id]
+    assert entry["demonstrations"] in packaged_demonstrations()
+    assert env_id in gym.registry
+
+
+def test_numbers_in_the_hyperparameters_are_numbers() -> None:
+    # PyYAML reads 1e-3 as text
+    entries = yaml.safe_load(hyperparams_file("ddpgfd").read_text())
+    texts = {
+        (env_id, name)
+        for env_id, entry in entries.items()
+        for name, value in entry.items()
+        if isinstance(value, str) and name not in ("policy", "demonstrations", "noise_type")
+    }
+    assert texts == set()
+
+
+def test_schedules_of_our_own_options_are_spelled_like_the_zoos() -> None:
+    processed = PgfdExperimentManager._preprocess_schedules(
+        {"learning_rate": "lin_1e-3", "actor_learning_rate": "lin_4e-4", "importance_exponent": 0.5}
+    )
+    assert processed["learning_rate"](0.5) == pytest.approx(5e-4)
+    assert processed["actor_learning_rate"](0.5) == pytest.approx(2e-4)
+    assert processed["importance_exponent"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], ["--algo", "ddpgfd"]),
+        (["--algo", "sac"], ["--algo", "sac"]),
+        (["--algo=sac"], ["--algo=sac"]),
+        (["--al", "sac"], ["--al", "sac"]),
+        (["--env", "X"], ["--env", "X", "--algo", "ddpgfd"]),
+    ],
+)
+def test_an_argument_that_is_given_is_left_alone(
+    given: list[str], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", *given])
+    _default(("--algo",), "ddpgfd")
+    assert sys.argv[1:] == expected
