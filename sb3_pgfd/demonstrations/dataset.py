@@ -73,7 +73,7 @@ class Demonstrations:
 
     def __post_init__(self) -> None:
         for name in ("observations", "next_observations"):
-            object.__setattr__(self, name, _frozen_observations(getattr(self, name)))
+            object.__setattr__(self, name, _frozen_observations(getattr(self, name), name))
         for name, dtype in (
             ("actions", None),
             ("rewards", np.float32),
@@ -82,23 +82,19 @@ class Demonstrations:
             ("episode_lengths", np.int64),
         ):
             object.__setattr__(self, name, _frozen(getattr(self, name), dtype, name))
-        # A copy through JSON, so that it reads the same before and after it was in a file
-        object.__setattr__(self, "metadata", MappingProxyType(json.loads(json.dumps(dict(self.metadata), default=str))))
+        object.__setattr__(self, "metadata", _json_copy(self.metadata))
         self._validate()
 
     def _validate(self) -> None:
-        numbers = {
-            **as_dict(self.observations),
-            "actions": self.actions,
-            "rewards": self.rewards,
-            **as_dict(self.next_observations, "next_observations"),
-        }
+        first, second = as_dict(self.observations), as_dict(self.next_observations, "next_observations")
+        if not first or [f"next_{name}" for name in first] != list(second):
+            raise DemonstrationsError(f"next_observations: found {list(second)}, expected one for each of {list(first)}")
+        numbers = {**first, "actions": self.actions, "rewards": self.rewards, **second}
         flags = {"terminated": self.terminated, "truncated": self.truncated}
         check_lengths({**numbers, **flags}, self.episode_lengths)
         for name in ("rewards", *flags):
             if getattr(self, name).ndim != 1:
                 raise DemonstrationsError(f"{name}: found shape {getattr(self, name).shape}, expected ({len(self)},)")
-        first, second = as_dict(self.observations), as_dict(self.next_observations)
         for (name, array), (next_name, next_array) in zip(first.items(), second.items(), strict=True):
             if array.shape != next_array.shape:
                 raise DemonstrationsError(f"{next_name}: found shape {next_array.shape}, expected {array.shape} of {name}")
@@ -161,11 +157,7 @@ class Demonstrations:
         lengths = np.array([len(episode.rewards) for episode in episodes], dtype=np.int64)
         if lengths.min() < 1:
             raise DemonstrationsError(f"episode {int(lengths.argmin())}: found no transition, expected at least one")
-        for number, episode in enumerate(episodes):
-            for name, array in {**as_dict(episode.observations), "actions": np.asarray(episode.actions)}.items():
-                wanted = lengths[number] + (name != "actions")
-                if len(array) != wanted:
-                    raise DemonstrationsError(f"{name}: episode {number}: found {len(array)} rows, expected {wanted}")
+        _check_episodes(episodes)
         terminated = np.zeros(lengths.sum(), dtype=bool)
         terminated[np.cumsum(lengths) - 1] = [episode.terminated for episode in episodes]
         truncated = np.zeros_like(terminated)
@@ -209,7 +201,7 @@ class Demonstrations:
         :return: These episodes alone
         :raises DemonstrationsError: If there are not as many
         """
-        numbers = list(range(episodes)) if isinstance(episodes, int) else [int(number) for number in episodes]
+        numbers = list(range(episodes)) if isinstance(episodes, (int, np.integer)) else [int(number) for number in episodes]
         if not numbers or min(numbers) < 0 or max(numbers) >= self.n_episodes:
             raise DemonstrationsError(f"episodes: asked for {episodes}, found {self.n_episodes} (numbered from 0)")
         starts = self.episode_starts
@@ -229,11 +221,18 @@ class Demonstrations:
 
         :param low: Lower bound of the environment's actions, a number or shape ``(action_dim,)``
         :param high: Upper bound
-        :raises DemonstrationsError: If an action lies outside [-1, 1]: it is in environment units already
+        :raises DemonstrationsError: If an action lies outside [-1, 1]: it is in environment units already; or the bounds
+            do not fit the actions
         """
         if self.actions.dtype.kind != "f":
             raise DemonstrationsError(f"rescale_actions: found actions of dtype {self.actions.dtype}, expected floats")
         low, high = np.asarray(low, dtype=self.actions.dtype), np.asarray(high, dtype=self.actions.dtype)
+        action_shape = self.actions.shape[1:]
+        for name, bound in (("low", low), ("high", high)):
+            if bound.shape not in ((), action_shape):
+                raise DemonstrationsError(f"rescale_actions: found {name} of shape {bound.shape}, expected {action_shape}")
+        if not (low < high).all():
+            raise DemonstrationsError(f"rescale_actions: found low={low}, high={high}, expected low below high")
         largest = float(np.abs(self.actions).max())
         if largest > 1 + 1e-4:
             raise DemonstrationsError(
@@ -274,22 +273,51 @@ class Demonstrations:
 
 
 def _frozen(array: Any, dtype: Any, name: str) -> np.ndarray:
-    """A read-only array; one that is read-only already is not copied."""
-    array = np.asarray(array)
-    if dtype is np.bool_ and array.dtype.kind not in "biuf":
-        raise DemonstrationsError(f"{name}: found dtype {array.dtype}, expected bool")
+    """A read-only array; one that is read-only already is not copied, unless it is a view of somebody else's memory."""
+    try:
+        array = np.asarray(array)
+    except ValueError:
+        raise DemonstrationsError(f"{name}: found rows of different shapes, expected one shape") from None
     if array.dtype.kind not in "biuf":
-        raise DemonstrationsError(f"{name}: found dtype {array.dtype}, expected numbers")
-    copy = np.array(array, dtype=dtype) if array.flags.writeable else array.astype(dtype or array.dtype, copy=False)
+        raise DemonstrationsError(f"{name}: found dtype {array.dtype}, expected {'bool' if dtype is np.bool_ else 'numbers'}")
+    if dtype is np.int64 and array.dtype.kind not in "iu" and array.size:
+        raise DemonstrationsError(f"{name}: found dtype {array.dtype}, expected whole numbers")
+    shared = array.flags.writeable or array.base is not None
+    copy = np.array(array, dtype=dtype) if shared else array.astype(dtype or array.dtype, copy=False)
     copy.flags.writeable = False
     return copy
 
 
-def _frozen_observations(observations: Observations) -> Observations:
+def _frozen_observations(observations: Observations, name: str) -> Observations:
     if isinstance(observations, Mapping):
-        frozen = {key: _frozen(array, None, f"observations[{key!r}]") for key, array in observations.items()}
-        return MappingProxyType(frozen)
-    return _frozen(observations, None, "observations")
+        # In the order of their names, as the two observations of a transition are compared one by one
+        return MappingProxyType({key: _frozen(observations[key], None, f"{name}[{key!r}]") for key in sorted(observations)})
+    return _frozen(observations, None, name)
+
+
+def _json_copy(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A copy through JSON, so that it reads the same before and after it was in a file."""
+    try:
+        return MappingProxyType(json.loads(json.dumps(dict(metadata), default=str)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DemonstrationsError(
+            f"metadata: found what JSON cannot hold ({error}), expected names and plain values"
+        ) from None
+
+
+def _check_episodes(episodes: Sequence[Episode]) -> None:
+    """:raises DemonstrationsError: Unless each has as many rows as it has rewards, shaped as those of the first"""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for number, episode in enumerate(episodes):
+        arrays = {**as_dict(episode.observations), "actions": episode.actions}
+        for name, array in arrays.items():
+            wanted = len(episode.rewards) + (name != "actions")
+            if len(array) != wanted:
+                raise DemonstrationsError(f"{name}: episode {number}: found {len(array)} rows, expected {wanted}")
+        found = {name: np.shape(array)[1:] for name, array in arrays.items()}
+        shapes = shapes or found
+        if found != shapes:
+            raise DemonstrationsError(f"episode {number}: found shapes {found} per step, expected {shapes} as in episode 0")
 
 
 def _map(observations: Observations, function: Callable[[np.ndarray], np.ndarray]) -> Observations:

@@ -74,7 +74,9 @@ def record(
         if len(kept) == n_episodes:
             break
     if len(kept) < n_episodes:
-        raise DemonstrationsError(f"record: found {len(kept)} successes in {attempts} episodes, expected {n_episodes}")
+        kind = "successes" if successes_only else "episodes"
+        raise DemonstrationsError(f"record: found {len(kept)} {kind} in {attempts} attempts, expected {n_episodes}")
+    successes = [success for _, success in kept]
     metadata = {
         "env_id": env.spec.id if env.spec else type(env.unwrapped).__name__,
         "env_kwargs": dict(env.spec.kwargs) if env.spec else {},
@@ -82,7 +84,8 @@ def record(
         "action_noise": action_noise,
         "seed": seed,
         "n_attempts": attempt + 1,
-        "success_rate": None if kept[0][1] is None else float(np.mean([success for _, success in kept])),
+        # An environment may report successes alone
+        "success_rate": None if set(successes) == {None} else float(np.mean([bool(success) for success in successes])),
         "mean_return": float(np.mean([episode.rewards.sum() for episode, _ in kept])),
         "versions": {"gymnasium": gym.__version__, "numpy": np.__version__, "stable_baselines3": sb3.__version__},
     }
@@ -110,22 +113,23 @@ def _action_function(
             action = policy(observation)
         if not isinstance(space, spaces.Box):
             return action
-        noise = action_noise * rng.standard_normal(space.shape) * (space.high - space.low) / 2
-        return np.clip(action + noise, space.low, space.high).astype(space.dtype)
+        if action_noise:
+            action = action + action_noise * rng.standard_normal(space.shape) * (space.high - space.low) / 2
+        return np.clip(action, space.low, space.high).astype(space.dtype)
 
     return act
 
 
 def _run_episode(act: Callable[[Any], Any], env: gym.Env, seed: int) -> tuple[Episode, bool | None]:
     observation, info = env.reset(seed=seed)
-    # Copies, as an environment may write every observation to the same array
+    # Copies, as an environment may write every observation to the same array, or scale an action in place
     observations, actions, rewards = [deepcopy(observation)], [], []
     terminated = truncated = False
     while not (terminated or truncated):
         action = act(observation)
+        actions.append(np.array(action))
         observation, reward, terminated, truncated, info = env.step(action)
         observations.append(deepcopy(observation))
-        actions.append(np.array(action))
         rewards.append(float(reward))
     success = info.get("is_success", info.get("success"))
     episode = Episode(

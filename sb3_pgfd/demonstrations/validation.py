@@ -52,7 +52,8 @@ def check_lengths(arrays: Mapping[str, np.ndarray], episode_lengths: np.ndarray)
         raise DemonstrationsError("demonstrations: found no episode, expected at least one with one transition")
     if not np.issubdtype(episode_lengths.dtype, np.integer) or episode_lengths.min() < 1:
         raise DemonstrationsError(f"episode_lengths: found {episode_lengths.tolist()}, expected whole numbers >= 1")
-    n_transitions = int(episode_lengths.sum())
+    # Python's integers, as lengths from a damaged file may overflow a sum of 64 bits
+    n_transitions = sum(episode_lengths.tolist())
     for name, array in arrays.items():
         if array.ndim == 0 or len(array) != n_transitions:
             found = "a single number" if array.ndim == 0 else f"{len(array)} rows"
@@ -68,8 +69,9 @@ def check_finite(arrays: Mapping[str, np.ndarray], locate: Locator) -> None:
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
             raise DemonstrationsError(f"{name}: found dtype {array.dtype}, expected numbers")
-        if array.dtype.kind != "f" or np.isfinite(array.sum()):
-            continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            if array.dtype.kind != "f" or np.isfinite(array.sum()):
+                continue
         bad = ~np.isfinite(array.reshape(len(array), -1))
         if bad.any():
             row, component = (int(i[0]) for i in np.nonzero(bad))

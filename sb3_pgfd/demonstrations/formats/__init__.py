@@ -60,6 +60,8 @@ def find(source: str | Path) -> Path:
     :return: Path of a file that exists
     :raises DemonstrationsError: If there is none
     """
+    if not isinstance(source, (str, Path)):
+        raise DemonstrationsError(f"demonstrations: found {source!r}, expected a path, a name or Demonstrations")
     path = Path(source).expanduser()
     if path.is_file():
         return path

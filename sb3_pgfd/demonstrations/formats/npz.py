@@ -9,8 +9,11 @@ Members: ``observations``, ``actions``, ``rewards``, ``next_observations``, ``te
 from __future__ import annotations
 
 import json
+import lzma
 import os
+import struct
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -28,6 +31,25 @@ VERSION = 1
 _FIELDS = ("actions", "rewards", "terminated", "truncated", "episode_lengths")
 # The only one that may be text
 _METADATA = "metadata"
+# Keys of that record which are not provenance
+_RESERVED = ("format", "version")
+# NumPy lets the errors of its zip, decompression and header readers through as they are
+_UNREADABLE = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def write_npz(demonstrations: Demonstrations, path: Path, overwrite: bool = False) -> Path:
@@ -39,10 +61,15 @@ def write_npz(demonstrations: Demonstrations, path: Path, overwrite: bool = Fals
     :param overwrite: Whether an existing file may be replaced
     :return: The path written
     :raises FileExistsError: If there is a file already
+    :raises DemonstrationsError: If the metadata use a key that the format needs
     """
+    path = path.expanduser()
     path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path}: found a file, expected none: pass overwrite=True to replace it")
+    taken = [key for key in _RESERVED if key in demonstrations.metadata]
+    if taken:
+        raise DemonstrationsError(f"metadata: found the key {taken[0]!r}, expected another name: the file format needs it")
     arrays = {name: getattr(demonstrations, name) for name in _FIELDS}
     for name in ("observations", "next_observations"):
         value = getattr(demonstrations, name)
@@ -96,8 +123,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             for name in archive.files:
                 arrays[name] = archive[name]
-    # NumPy lets the errors of its zip, zlib and header readers through as they are
-    except (OSError, EOFError, ValueError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+    except _UNREADABLE as error:
         raise DemonstrationsError(
             f"{path}: found a file that cannot be read to its end ({type(error).__name__}: {error}), "
             "expected a whole .npz of plain arrays. Copy or record it again"
@@ -113,8 +139,9 @@ def _read_metadata(path: Path, text: np.ndarray) -> dict[str, Any]:
         record = json.loads(str(text[()]))
         version = record.pop("version")
         record.pop("format")
-    except (ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
-        raise DemonstrationsError(f"{path}: metadata: found {str(text)[:80]!r}, expected the JSON record") from error
+    # SystemError is what NumPy raises for a character that does not exist
+    except (ValueError, KeyError, AttributeError, TypeError, IndexError, RecursionError, SystemError) as error:
+        raise DemonstrationsError(f"{path}: metadata: found no JSON record ({error!r:.80}), expected one") from error
     if version != VERSION:
         raise DemonstrationsError(f"{path}: found version {version} of the format, expected {VERSION}: update sb3-pgfd")
     return record

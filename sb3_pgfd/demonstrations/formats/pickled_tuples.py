@@ -8,8 +8,10 @@ the environment says: the caller names them.
 from __future__ import annotations
 
 import pickle
+import pickletools
+from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -18,31 +20,81 @@ from sb3_pgfd.demonstrations.errors import DemonstrationsError
 if TYPE_CHECKING:
     from sb3_pgfd.demonstrations.dataset import Demonstrations
 
-# All that a list of tuples of NumPy arrays refers to, in the spelling of NumPy 1 and 2. None of them runs code.
-_ALLOWED = {
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("_codecs", "encode"),
-    ("collections", "deque"),
+
+class _Dtype:
+    """
+    Stands in for ``numpy.dtype``. NumPy's own takes its flags and fields from the file: a forged one makes NumPy follow
+    any address the file names.
+    """
+
+    def __init__(self, code: str, align: bool = False, copy: bool = False):
+        self.dtype = np.dtype(code)
+        if self.dtype.kind not in "biuf":
+            raise DemonstrationsError(f"found dtype {self.dtype}, expected numbers")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        # The rest of the state describes dtypes of other kinds
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """Stands in for ``numpy.ndarray``, whose own state holds such a dtype."""
+
+    array = np.empty(0)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, is_fortran, content = state
+        self.array = np.frombuffer(content, dtype.dtype).reshape(shape, order="F" if is_fortran else "C")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.array, dtype=dtype)
+
+
+def _reconstruct(subtype: Any, shape: Any, typecode: Any) -> _Array:
+    return _Array()
+
+
+def _scalar(dtype: _Dtype, content: bytes) -> Any:
+    return np.frombuffer(content, dtype.dtype, count=1)[0]
+
+
+def _frombuffer(content: Any, dtype: _Dtype, shape: Any, order: Any, axis_order: Any = None) -> np.ndarray:
+    array = np.frombuffer(content, dtype.dtype)
+    if axis_order is not None:
+        return array.reshape(shape).transpose(axis_order)
+    return array.reshape(shape, order=order)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    # How protocol 2 writes bytes
+    if encoding != "latin1":
+        raise DemonstrationsError(f"found text encoded as {encoding!r}, expected 'latin1'")
+    return text.encode("latin1")
+
+
+# All that a list of tuples of NumPy arrays refers to, in the spelling of NumPy 1 and 2, and what is called in its place
+_ADMITTED: dict[tuple[str, str], Any] = {
+    ("numpy", "dtype"): _Dtype,
+    ("numpy", "ndarray"): _Array,
+    ("_codecs", "encode"): _encode,
+    ("collections", "deque"): deque,
 }
+for _core in ("numpy.core", "numpy._core"):
+    _ADMITTED[f"{_core}.multiarray", "_reconstruct"] = _reconstruct
+    _ADMITTED[f"{_core}.multiarray", "scalar"] = _scalar
+    _ADMITTED[f"{_core}.numeric", "_frombuffer"] = _frombuffer
 
 
 class _ArraysOnly(pickle.Unpickler):
     """An unpickler that admits NumPy arrays and Python's plain types: a hostile file cannot run code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        if (module, name) not in _ADMITTED:
             raise DemonstrationsError(
                 f"found a reference to {module}.{name}, expected NumPy arrays and plain Python values only. "
                 "This file could run code: nothing was executed"
             )
-        return super().find_class(module, name)
+        return _ADMITTED[module, name]
 
 
 def read_pickled_tuples(
@@ -79,6 +131,8 @@ def read_pickled_tuples(
 def _unpickle(path: Path) -> list[tuple[Any, ...]]:
     try:
         with path.open("rb") as file:
+            _check_memo(file, path.stat().st_size)
+            file.seek(0)
             transitions = _ArraysOnly(file).load()
     except DemonstrationsError:
         raise
@@ -87,12 +141,25 @@ def _unpickle(path: Path) -> list[tuple[Any, ...]]:
         raise DemonstrationsError(
             f"found a pickle that cannot be read to its end ({type(error).__name__}: {error}), expected a list of tuples"
         ) from None
-    if not hasattr(transitions, "__len__") or isinstance(transitions, (str, bytes, dict)) or len(transitions) == 0:
-        raise DemonstrationsError(f"found {type(transitions).__name__}, expected a list of at least one tuple")
+    if not isinstance(transitions, (list, tuple, deque)) or len(transitions) == 0:
+        raise DemonstrationsError(f"found {_describe(transitions)}, expected a list of at least one tuple")
     for row, transition in enumerate(transitions):
         if not isinstance(transition, (tuple, list)) or len(transition) != 5:
-            raise DemonstrationsError(f"transition {row}: found {transition!r:.80}, expected (s, a, r, s', done)")
+            raise DemonstrationsError(f"transition {row}: found {_describe(transition)}, expected (s, a, r, s', done)")
     return list(transitions)
+
+
+def _check_memo(file: BinaryIO, size: int) -> None:
+    """The unpickler makes room for as many objects as the file says it holds: one flipped bit asks for all memory."""
+    for opcode, number, _ in pickletools.genops(file):
+        if opcode.name.endswith("PUT") and isinstance(number, int) and number > size:
+            raise DemonstrationsError(f"found a pickle of {size} bytes that numbers an object {number}, expected a whole one")
+
+
+def _describe(value: Any) -> str:
+    """Without its contents: a hostile file may hold some that cannot be printed."""
+    length = f" of {len(value)}" if hasattr(value, "__len__") else ""
+    return f"{type(value).__name__.lstrip('_').lower()}{length}"
 
 
 def _assemble(transitions: list[tuple[Any, ...]], done_is_terminal: bool, source: str) -> Demonstrations:
@@ -100,7 +167,7 @@ def _assemble(transitions: list[tuple[Any, ...]], done_is_terminal: bool, source
 
     columns = dict(zip(("state", "action", "reward", "next_state", "done"), zip(*transitions, strict=True), strict=True))
     arrays = {name: _stack(name, values) for name, values in columns.items()}
-    done = arrays["done"].reshape(len(transitions), -1)[:, 0].astype(bool)
+    done = _one_number("done", arrays["done"]).astype(bool)
     terminated = done & done_is_terminal
     # A file may stop in the middle of an episode
     last = done.copy()
@@ -108,8 +175,8 @@ def _assemble(transitions: list[tuple[Any, ...]], done_is_terminal: bool, source
     actions = arrays["action"]
     return Demonstrations(
         observations=arrays["state"],
-        actions=actions if np.issubdtype(actions.dtype, np.integer) else actions.reshape(len(actions), -1),
-        rewards=arrays["reward"].reshape(len(transitions), -1)[:, 0],
+        actions=actions if actions.dtype.kind in "iu" else actions.reshape(len(actions), actions[0].size),
+        rewards=_one_number("reward", arrays["reward"]),
         next_observations=arrays["next_state"],
         terminated=terminated,
         truncated=last & ~terminated,
@@ -119,12 +186,23 @@ def _assemble(transitions: list[tuple[Any, ...]], done_is_terminal: bool, source
     )
 
 
+def _one_number(name: str, array: np.ndarray) -> np.ndarray:
+    """Tutorials write rewards and ``done`` as numbers or as arrays of one."""
+    if array[0].size != 1:
+        raise DemonstrationsError(f"{name}: found shape {array.shape[1:]}, expected one number per transition")
+    return array.reshape(len(array))
+
+
 def _stack(name: str, values: tuple[Any, ...]) -> np.ndarray:
-    try:
-        array = np.array([np.asarray(value) for value in values])
-    except ValueError:
-        shapes = sorted({np.shape(value) for value in values})
-        raise DemonstrationsError(f"{name}: found shapes {shapes}, expected one shape for all transitions") from None
-    if array.dtype.kind not in "biuf":
-        raise DemonstrationsError(f"{name}: found dtype {array.dtype}, expected numbers")
-    return array
+    arrays = []
+    for row, value in enumerate(values):
+        try:
+            arrays.append(np.asarray(value))
+        except ValueError:
+            raise DemonstrationsError(f"{name}: transition {row}: found rows of different shapes, expected one") from None
+        if arrays[row].dtype.kind not in "biuf":
+            raise DemonstrationsError(f"{name}: transition {row}: found dtype {arrays[row].dtype}, expected numbers")
+    shapes = sorted({array.shape for array in arrays})
+    if len(shapes) > 1:
+        raise DemonstrationsError(f"{name}: found shapes {shapes}, expected one shape for all transitions")
+    return np.stack(arrays)

@@ -1,0 +1,65 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from sb3_pgfd import Demonstrations
+from sb3_pgfd.common.resources import hyperparams_file, packaged_demonstrations
+
+DEMOS = Path(__file__).parents[2] / "demos"
+NAMES = sorted(packaged_demonstrations())
+
+
+def test_every_file_of_the_folder_is_packaged():
+    assert sorted(path.stem for path in DEMOS.glob("*.npz")) == NAMES
+    assert {"MountainCarContinuous-v0", "Pendulum-v1"} <= set(NAMES)
+
+
+def test_hyperparameters_are_looked_up_beside_them():
+    assert hyperparams_file("ddpgfd") == packaged_demonstrations()["Pendulum-v1"].parents[1] / "hyperparams" / "ddpgfd.yml"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_packaged_file_is_small(name: str):
+    assert packaged_demonstrations()[name].stat().st_size < 200_000
+    assert 1 <= Demonstrations.load(name).n_episodes <= 20
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_packaged_file_says_where_it_is_from(name: str):
+    demonstrations = Demonstrations.load(name)
+    metadata = demonstrations.metadata
+    assert demonstrations.source == name
+    assert metadata["env_id"] == name
+    assert metadata["producer"]
+    assert {"seed", "action_noise", "env_kwargs", "success_rate", "n_attempts"} <= set(metadata)
+    assert set(metadata["versions"]) == {"gymnasium", "numpy", "stable_baselines3"}
+    assert metadata["mean_return"] == pytest.approx(demonstrations.episode_returns.mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_packaged_file_fits_its_environment(name: str):
+    demonstrations = Demonstrations.load(name)
+    env = gym.make(name, **demonstrations.metadata["env_kwargs"])
+    demonstrations.check_spaces(env.observation_space, env.action_space)
+    start, _ = env.reset(seed=demonstrations.metadata["seed"])
+    assert isinstance(demonstrations.observations, np.ndarray)
+    np.testing.assert_allclose(demonstrations.observations[0], start, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("Pendulum-v1", -600, -160), ("MountainCarContinuous-v0", 0, 90)])
+def test_the_demonstrator_is_better_than_chance_and_not_perfect(name: str, low: float, high: float):
+    # A random policy has a return of about -1200 on Pendulum and below 0 on MountainCarContinuous; good ones have
+    # about -150 and more than 90
+    assert low < Demonstrations.load(name).episode_returns.mean() < high
+
+
+def test_the_script_makes_the_files_that_are_there():
+    command = [sys.executable, str(DEMOS / "make_demos.py"), "--check"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    for name in NAMES:
+        assert f"{name}.npz" in result.stdout

@@ -1,0 +1,297 @@
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3 as sb3
+from gymnasium import spaces
+from stable_baselines3 import TD3
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from sb3_pgfd import Demonstrations, DemonstrationsError
+from sb3_pgfd.demonstrations import record
+from sb3_pgfd.demonstrations.validation import Observations
+
+
+class Walk(gym.Env):
+    """Three steps along a line. It writes every observation to the same array, and scales its action in place."""
+
+    def __init__(self, terminates: bool = False, success_key: str | None = None, bound: float = 2.0):
+        self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+        self.action_space = spaces.Box(-bound, bound, (1,), np.float32)
+        self.terminates, self.success_key = terminates, success_key
+        self.observation = np.zeros(2, dtype=np.float32)
+        self.n_resets = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.n_resets += 1
+        self.observation[:] = seed, 0
+        return self.observation, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        reward = float(action[0])
+        action *= 0
+        self.observation[1] += 1
+        over = bool(self.observation[1] == 3)
+        return self.observation, reward, over and self.terminates, over and not self.terminates, self.info(over)
+
+    def info(self, over: bool) -> dict[str, Any]:
+        # Every second episode succeeds
+        return {self.success_key: over and self.n_resets % 2 == 0} if self.success_key else {}
+
+
+class ReportsSuccessesAlone(Walk):
+    def info(self, over: bool) -> dict[str, Any]:
+        return {"is_success": True} if over and self.n_resets % 2 == 0 else {}
+
+
+class Images(gym.Env):
+    """Two steps with a Dict observation, of which the image is reused."""
+
+    def __init__(self) -> None:
+        image = spaces.Box(0, 255, (2, 2, 3), np.uint8)
+        self.observation_space = spaces.Dict({"image": image, "clock": spaces.Discrete(10)})
+        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+        self.image = np.zeros((2, 2, 3), dtype=np.uint8)
+
+    def observe(self) -> dict[str, Any]:
+        return {"image": self.image, "clock": self.clock}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.clock = 0
+        self.image[:] = 0
+        return self.observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.clock += 1
+        self.image[:] = 10 * self.clock
+        return self.observe(), 1.0, False, self.clock == 2, {}
+
+
+def half(observation: Any) -> np.ndarray:
+    return np.array([0.5], dtype=np.float32)
+
+
+def box(observations: Observations) -> np.ndarray:
+    assert isinstance(observations, np.ndarray)
+    return observations
+
+
+@pytest.fixture(scope="module")
+def td3() -> TD3:
+    return TD3("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [4]}, buffer_size=10, seed=0, device="cpu")
+
+
+def test_a_function_is_recorded_step_by_step():
+    demonstrations = record(half, Walk(), 2, seed=7)
+    assert box(demonstrations.observations).tolist() == [[7, 0], [7, 1], [7, 2], [8, 0], [8, 1], [8, 2]]
+    assert box(demonstrations.next_observations).tolist() == [[7, 1], [7, 2], [7, 3], [8, 1], [8, 2], [8, 3]]
+    assert demonstrations.actions.tolist() == [[0.5]] * 6
+    assert demonstrations.rewards.tolist() == [0.5] * 6
+    assert demonstrations.episode_lengths.tolist() == [3, 3]
+    assert box(demonstrations.observations).dtype == demonstrations.actions.dtype == np.float32
+
+
+@pytest.mark.parametrize("terminates", [True, False])
+def test_the_end_is_recorded_as_the_environment_reports_it(terminates: bool):
+    demonstrations = Demonstrations.record(half, Walk(terminates), 1)
+    assert demonstrations.terminated.tolist() == [False, False, terminates]
+    assert demonstrations.truncated.tolist() == [False, False, not terminates]
+
+
+def test_an_action_beyond_the_bounds_is_recorded_as_it_was_taken():
+    demonstrations = record(lambda observation: 5.0, Walk(), 1)
+    assert demonstrations.actions.tolist() == [[2.0]] * 3
+    assert demonstrations.rewards.tolist() == [2.0] * 3
+
+
+def test_an_action_space_without_bounds_is_recorded():
+    # Half of an infinite range times no noise is not a number
+    assert record(half, Walk(bound=np.inf), 1).actions.tolist() == [[0.5]] * 3
+
+
+def test_a_model_is_recorded(td3: TD3):
+    demonstrations = record(td3, "Pendulum-v1", 1, seed=3)
+    assert demonstrations.episode_lengths.tolist() == [200]
+    demonstrations.check_spaces(td3.observation_space, td3.action_space)
+    # Deterministic actions of the observations that stand beside them
+    expected = td3.predict(box(demonstrations.observations), deterministic=True)[0]
+    np.testing.assert_allclose(demonstrations.actions, expected, rtol=1e-5, atol=1e-6)
+    first, _ = gym.make("Pendulum-v1").reset(seed=3)
+    np.testing.assert_array_equal(box(demonstrations.observations)[0], first)
+    np.testing.assert_array_equal(box(demonstrations.observations)[1:], box(demonstrations.next_observations)[:-1])
+
+
+class RemembersItsArguments:
+    def __init__(self) -> None:
+        self.seen: list[bool] = []
+
+    def predict(self, observation: Any, /, *, deterministic: bool) -> tuple[Any, Any]:
+        self.seen.append(deterministic)
+        return half(observation), None
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_deterministic_reaches_predict(deterministic: bool):
+    policy = RemembersItsArguments()
+    record(policy, Walk(), 1, deterministic=deterministic)
+    assert policy.seen == [deterministic] * 3
+
+
+def test_a_policy_sees_normalised_observations_and_raw_ones_are_kept():
+    statistics = VecNormalize(DummyVecEnv([Walk]), epsilon=0.0)
+    assert isinstance(statistics.obs_rms, RunningMeanStd)
+    statistics.obs_rms.mean, statistics.obs_rms.var = np.array([1.0, 1.0]), np.array([4.0, 0.25])
+    seen = []
+
+    def policy(observation: np.ndarray) -> np.ndarray:
+        seen.append(observation.tolist())
+        return half(observation)
+
+    demonstrations = record(policy, Walk(), 1, seed=9, vec_normalize=statistics)
+    # (9 - 1) / 2 and (step - 1) / 0.5
+    assert seen == [[4, -2], [4, 0], [4, 2]]
+    assert box(demonstrations.observations).tolist() == [[9, 0], [9, 1], [9, 2]]
+    assert statistics.obs_rms.mean.tolist() == [1, 1]
+
+
+def test_a_seed_fixes_every_episode_and_episodes_differ():
+    first, second, other = (record(half, "Pendulum-v1", 2, seed=seed, action_noise=0.3) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(box(first.observations), box(second.observations))
+    np.testing.assert_array_equal(first.actions, second.actions)
+    starts = box(first.observations)[first.episode_starts]
+    assert not np.allclose(starts[0], starts[1])
+    assert not np.allclose(box(first.observations), box(other.observations))
+    # Episode k is reset with seed + k
+    np.testing.assert_array_equal(starts[1], box(other.observations)[0])
+
+
+def test_action_noise_is_gaussian_in_units_of_half_the_range():
+    demonstrations = record(half, Walk(), 2, seed=11, action_noise=0.1)
+    noise = np.random.default_rng(11).standard_normal((6, 1))
+    np.testing.assert_allclose(demonstrations.actions, 0.5 + 0.1 * 2 * noise, rtol=1e-6)
+    np.testing.assert_array_equal(demonstrations.rewards, demonstrations.actions[:, 0])
+
+
+def test_action_noise_stays_within_the_bounds():
+    demonstrations = record(half, "Pendulum-v1", 1, action_noise=3.0)
+    assert demonstrations.actions.min() == -2
+    assert demonstrations.actions.max() == 2
+    assert demonstrations.actions.std() > 1
+
+
+@pytest.mark.parametrize("key", ["is_success", "success"])
+def test_only_successes_are_kept_if_asked(key: str):
+    demonstrations = record(half, Walk(success_key=key), 2, seed=20, successes_only=True)
+    # The second and the fourth attempt
+    assert box(demonstrations.observations)[demonstrations.episode_starts, 0].tolist() == [21, 23]
+    assert demonstrations.metadata["n_attempts"] == 4
+    assert demonstrations.metadata["success_rate"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("env", "rate"), [(Walk(success_key="is_success"), 0.5), (Walk(), None), (ReportsSuccessesAlone(), 0.5)]
+)
+def test_the_success_rate_is_recorded(env: Walk, rate: float | None):
+    assert record(half, env, 4).metadata["success_rate"] == rate
+
+
+def test_an_environment_that_reports_no_success_is_refused():
+    with pytest.raises(DemonstrationsError, match="found neither 'is_success' nor 'success' in the last info"):
+        record(half, Walk(), 1, successes_only=True)
+
+
+def test_too_few_successes_are_refused():
+    with pytest.raises(DemonstrationsError, match="record: found 2 successes in 5 attempts, expected 3"):
+        record(half, Walk(success_key="is_success"), 3, successes_only=True, max_attempts=5)
+
+
+def test_too_few_attempts_are_refused():
+    with pytest.raises(DemonstrationsError, match="record: found 2 episodes in 2 attempts, expected 3"):
+        record(half, Walk(), 3, max_attempts=2)
+
+
+def test_ten_attempts_are_made_per_episode():
+    class NeverSucceeds(Walk):
+        def info(self, over: bool) -> dict[str, Any]:
+            return {"is_success": False}
+
+    with pytest.raises(DemonstrationsError, match="record: found 0 successes in 20 attempts, expected 2"):
+        record(half, NeverSucceeds(), 2, successes_only=True)
+
+
+def test_dict_observations_are_copied_and_stacked():
+    demonstrations = record(half, Images(), 2)
+    assert demonstrations.observations["image"][:, 0, 0, 0].tolist() == [0, 10, 0, 10]
+    assert demonstrations.next_observations["image"][:, 1, 1, 2].tolist() == [10, 20, 10, 20]
+    assert demonstrations.observations["image"].dtype == np.uint8
+    assert demonstrations.observations["clock"].tolist() == [0, 1, 0, 1]
+    env = Images()
+    demonstrations.check_spaces(env.observation_space, env.action_space)
+
+
+def test_discrete_actions_are_recorded():
+    def lean(observation: np.ndarray) -> int:
+        return int(observation[2] > 0)
+
+    demonstrations = record(lean, "CartPole-v1", 2)
+    env = gym.make("CartPole-v1")
+    demonstrations.check_spaces(env.observation_space, env.action_space)
+    np.testing.assert_array_equal(demonstrations.actions, box(demonstrations.observations)[:, 2] > 0)
+    assert demonstrations.actions.dtype == np.int64
+    assert demonstrations.terminated.sum() == 2
+
+
+def test_action_noise_needs_continuous_actions():
+    with pytest.raises(DemonstrationsError, match=r"found action_noise=0.1 with Discrete\(2\), expected a Box space"):
+        record(lambda observation: 0, "CartPole-v1", 1, action_noise=0.1)
+
+
+def test_provenance_is_recorded():
+    env = gym.make("Pendulum-v1", g=9.81)
+    metadata = record(half, env, 1, seed=2, action_noise=0.1, producer="by hand").metadata
+    assert metadata["env_id"] == "Pendulum-v1"
+    assert metadata["env_kwargs"] == {"g": 9.81}
+    assert metadata["producer"] == "by hand"
+    assert (metadata["seed"], metadata["action_noise"], metadata["n_attempts"]) == (2, 0.1, 1)
+    assert metadata["versions"] == {
+        "gymnasium": gym.__version__,
+        "numpy": np.__version__,
+        "stable_baselines3": sb3.__version__,
+    }
+
+
+def test_the_mean_return_and_an_unregistered_environment_are_recorded():
+    metadata = record(half, Walk(), 2).metadata
+    assert metadata["mean_return"] == 1.5
+    assert (metadata["env_id"], metadata["env_kwargs"]) == ("Walk", {})
+
+
+def test_the_producer_is_named_by_itself(td3: TD3):
+    assert record(half, Walk(), 1).metadata["producer"] == "function half"
+    assert record(td3, "Pendulum-v1", 1).metadata["producer"] == "TD3"
+
+
+@pytest.mark.parametrize("n_episodes", [0, -1])
+def test_no_episode_is_refused(n_episodes: int):
+    with pytest.raises(DemonstrationsError, match=f"record: found n_episodes={n_episodes}, expected at least 1"):
+        record(half, Walk(), n_episodes)
+
+
+def test_a_vectorised_environment_is_refused():
+    env: Any = DummyVecEnv([Walk])
+    with pytest.raises(DemonstrationsError, match=r"found env of type DummyVecEnv, expected a gymnasium.Env or its id"):
+        record(half, env, 1)
+
+
+def test_rewards_that_are_no_numbers_are_refused():
+    class Broken(Walk):
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            observation, _, *rest = super().step(action)
+            return observation, float("nan"), *rest
+
+    with pytest.raises(DemonstrationsError, match="rewards: episode 0, step 0, component 0: found nan"):
+        record(half, Broken(), 1)
