@@ -5,11 +5,10 @@ import numpy as np
 FAN_OUT = 16
 # A level this small is searched at once with a cumulative sum, which is cheaper than gathering down to a single root.
 MAX_TOP_SIZE = 4096
-# block @ _EXCLUSIVE_SUMS gives [0, w_0, w_0 + w_1, ..., sum of all]: several times faster than `cumsum` along short rows.
-# Rounding is monotone, so these sums never fall along a row, and an entry of weight 0 adds exactly nothing.
+# block @ _EXCLUSIVE_SUMS gives [0, w_0, w_0 + w_1, ..., sum of all]: several times faster than `cumsum` along short rows
 _EXCLUSIVE_SUMS = np.triu(np.ones((FAN_OUT, FAN_OUT + 1)), k=1)
-# x times this is the next or the next but one number below x
-_JUST_BELOW_ONE = 1.0 - 2.0**-52
+# A product may add up each column in another order, so sums of the same weights differ by up to 15 roundings
+_BELOW_ALL_ROUNDINGS = 1.0 - 2.0**-48
 
 
 class SumTree:
@@ -100,16 +99,16 @@ class SumTree:
         top = self._top_exclusive_sums()
         if not top[-1] > 0.0:
             raise ValueError("SumTree: found no positive weight, expected at least one: nothing can be drawn")
-        rest = np.minimum(prefix_sums, top[-1] * _JUST_BELOW_ONE)
+        rest = np.minimum(prefix_sums, top[-1] * _BELOW_ALL_ROUNDINGS)
         indices = top[1:].searchsorted(rest, side="right")
         rest = rest - top.take(indices)
 
         offsets = np.arange(len(rest)) * (FAN_OUT + 1)
         for level in self.levels[-2::-1]:
-            sums = level.reshape(-1, FAN_OUT).take(indices, axis=0) @ _EXCLUSIVE_SUMS  # (n, 17)
-            # The children's sum can differ from the parent in the last bits
-            rest = np.minimum(rest, sums[:, -1] * _JUST_BELOW_ONE)
-            child = (sums[:, 1:] > rest[:, None]).argmax(axis=1)
+            block = level.reshape(-1, FAN_OUT).take(indices, axis=0)  # (n, 16)
+            sums = block @ _EXCLUSIVE_SUMS  # (n, 17)
+            rest = np.minimum(rest, sums[:, -1] * _BELOW_ALL_ROUNDINGS)
+            child = ((sums[:, 1:] > rest[:, None]) & (block > 0.0)).argmax(axis=1)
             rest = rest - sums.ravel().take(offsets + child)
             indices = indices * FAN_OUT + child
         return indices

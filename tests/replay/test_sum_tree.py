@@ -130,6 +130,15 @@ def test_find_never_returns_an_index_of_weight_0_where_a_parent_exceeds_its_chil
         assert 1 <= tree.find(np.array([np.nextafter(tree.total, 0.0)]))[0] <= 15
 
 
+def test_find_never_returns_an_index_of_weight_0_where_the_product_adds_in_another_order():
+    # Found by chance: the last column of the product was 1 bit above the one before it
+    weights = np.zeros(4097)
+    weights[[0, 2, 3]] = 5197932437.19, 3392002155.0, 1.750349521636963
+    tree = filled_tree(weights)
+    numbers = np.array([tree.total, np.nextafter(tree.total, 0.0), weights[0] + weights[2]])
+    assert tree.find(numbers).tolist() == [3, 3, 3]
+
+
 def test_numbers_beyond_the_total_are_taken_for_the_last_positive_index():
     tree = filled_tree(np.array([1.0, 2.0, 0.0]))
     assert tree.find(np.array([2.9, 3.0, np.nextafter(3.0, 4.0)])).tolist() == [1, 1, 1]
