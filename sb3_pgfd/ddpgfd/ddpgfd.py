@@ -1,18 +1,18 @@
 """Deep deterministic policy gradient from demonstrations."""
 
 import pathlib
-from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.policies import BaseModel, BasePolicy
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule, get_parameters_by_name, polyak_update
 from stable_baselines3.td3.policies import Actor
 
+from sb3_pgfd.common.descent import descend
 from sb3_pgfd.common.off_policy import OffPolicyFromDemonstrations
 from sb3_pgfd.ddpgfd.losses import (
     action_gradient,
@@ -64,7 +64,8 @@ class DDPGfD(OffPolicyFromDemonstrations):
     :param demo_fraction: Share of demonstrations in each batch, uniform otherwise, instead of priorities (RLPD, Ball
         et al. 2023, arXiv 2302.02948, section 4.1)
     :param bc_coef: Weight of a behaviour cloning loss on demonstrations (Nair et al. 2018, arXiv 1709.10089, section 4.2)
-    :param q_filter: Whether cloning is limited to demonstrations that Q prefers to the policy (same, section 4.3)
+    :param q_filter: Whether cloning is limited to demonstrations that Q prefers to the policy (same, section 4.3); in
+        pretraining it is not
     :param normalize_actor_loss: Whether to divide the policy gradient by the batch's mean |Q|, so that ``bc_coef``
         means the same at any reward scale (TD3+BC, Fujimoto and Gu 2021, arXiv 2106.06860, equation 5)
     :param q_range: Smallest and largest possible return; targets are clipped to it (Andrychowicz et al. 2017, arXiv
@@ -226,7 +227,9 @@ class DDPGfD(OffPolicyFromDemonstrations):
             actions = self.actor(batch.observations)
             q_values, gradient = action_gradient(self.critic, batch.observations, actions)
             if update_actor:
-                self._update_actor(batch, actions, q_values, gradient)
+                # In pretraining, the critic has seen no actions but the demonstrations', so it has no reason to prefer others
+                q_filter = self.q_filter and not demos_only
+                self._update_actor(batch, actions, q_values, gradient, q_filter)
             if self.demo_fraction is None:
                 self._update_priorities(batch, td_errors, gradient)
         if update_actor:
@@ -279,12 +282,15 @@ class DDPGfD(OffPolicyFromDemonstrations):
         next_q_values = self.critic_target(next_observations, next_actions)
         return next_q_values[0] if len(next_q_values) == 1 else th.cat(next_q_values, dim=1).min(dim=1, keepdim=True).values
 
-    def _update_actor(self, batch: DemoBatch, actions: th.Tensor, q_values: th.Tensor, gradient: th.Tensor) -> None:
+    def _update_actor(
+        self, batch: DemoBatch, actions: th.Tensor, q_values: th.Tensor, gradient: th.Tensor, q_filter: bool
+    ) -> None:
         """
         :param batch: B transitions
         :param actions: pi(s), with its graph, shape ``(B, action_dim)``
         :param q_values: Q(s, pi(s)), shape ``(B, 1)``
         :param gradient: grad_a Q(s, pi(s)), shape ``(B, action_dim)``
+        :param q_filter: Whether to clone only what Q prefers
         """
         if self.normalize_actor_loss:
             scale = q_values.abs().mean().clamp(min=1e-8)
@@ -292,7 +298,7 @@ class DDPGfD(OffPolicyFromDemonstrations):
         outputs, gradients = [actions], [policy_gradient(gradient, batch.weights)]
         metrics = {"actor_loss": -batch.weights * q_values}
         if self.bc_coef > 0.0:
-            mask = self._cloned_rows(batch, actions)
+            mask = self._preferred_demonstrations(batch, actions) if q_filter else batch.is_demo
             bc_loss = behavior_cloning_loss(actions, batch.actions, mask, batch.is_demo.sum())
             outputs.append(bc_loss)
             gradients.append(th.full_like(bc_loss, self.bc_coef))
@@ -301,10 +307,8 @@ class DDPGfD(OffPolicyFromDemonstrations):
         self._metrics.add(metrics)
 
     @th.no_grad()
-    def _cloned_rows(self, batch: DemoBatch, actions: th.Tensor) -> th.Tensor:
-        """Demonstrations, with the Q-filter those with Q(s, a) > Q(s, pi(s)), shape ``(B, 1)``, bool."""
-        if not self.q_filter:
-            return batch.is_demo
+    def _preferred_demonstrations(self, batch: DemoBatch, actions: th.Tensor) -> th.Tensor:
+        """Demonstrations with Q(s, a) > Q(s, pi(s)), shape ``(B, 1)``, bool."""
         observations: Any = batch.observations
         q_demo = self.critic.q1_forward(observations, batch.actions)
         return batch.is_demo & (q_demo > self.critic.q1_forward(observations, actions))
@@ -357,21 +361,3 @@ class DDPGfD(OffPolicyFromDemonstrations):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "actor.optimizer", "critic.optimizer"], []
-
-
-def descend(network: BaseModel, outputs: th.Tensor | Sequence[th.Tensor], gradients: th.Tensor | Sequence[th.Tensor]) -> None:
-    """
-    One step of a network's optimiser down the gradient of a loss.
-
-    :param network: Whose parameters are changed
-    :param outputs: Functions of its parameters
-    :param gradients: Derivatives of the loss with respect to these
-    """
-    parameters = network.optimizer.param_groups[0]["params"]
-    # These gradients replace the old ones, which spares adding them to zeros. A shared features extractor has none
-    # from the critic
-    for parameter, gradient in zip(
-        parameters, th.autograd.grad(outputs, parameters, gradients, allow_unused=True), strict=True
-    ):
-        parameter.grad = gradient
-    network.optimizer.step()

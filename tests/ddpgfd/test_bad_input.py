@@ -146,6 +146,10 @@ def test_a_folder_is_refused(make_model: MakeModel, tmp_path: Path) -> None:
     refused(make_model, DemonstrationsError, "found a folder, expected a file", demonstrations=tmp_path)
 
 
+def test_what_is_no_source_of_demonstrations_is_refused(make_model: MakeModel) -> None:
+    refused(make_model, DemonstrationsError, "found 5, expected a path, a name or Demonstrations", demonstrations=5)
+
+
 @pytest.mark.parametrize(("content", "found"), [(b"", "an empty file"), (b"s,a,r\n", "a file that begins with b's,a,r")])
 def test_a_file_of_no_known_format_is_refused(make_model: MakeModel, tmp_path: Path, content: bytes, found: str) -> None:
     path = tmp_path / "demos.npz"

@@ -183,6 +183,12 @@ def test_the_q_filter_clones_only_what_q_prefers_to_the_policy(
     assert row["train/bc_loss"] == pytest.approx(expected)
 
 
+def test_pretraining_clones_all_demonstrations_as_its_critic_knows_nothing_else(make_linear: MakeModel, recorder: Any) -> None:
+    model = make_linear(bc_coef=2.0, q_filter=True)
+    model.train(1, model.batch_size, demos_only=True)
+    assert model._pretrain_logs()["bc_loss"] == pytest.approx((0.25 + 1.0) / 2)
+
+
 def test_cloning_leaves_the_agents_own_transitions_alone(make_linear: MakeModel, recorder: Any) -> None:
     model = make_linear(bc_coef=1.0, demonstrations=None)
     fill_ring(model, [(0.5, 1.0, 0.0, 0.25, False)] * 3)
