@@ -98,19 +98,20 @@ class Evaluations(BaseCallback):
 
 def make_model(algorithm: str, env_id: str, seed: int) -> BaseAlgorithm:
     """
-    :param algorithm: ``"DDPGfD"`` with the packaged hyperparameters, or ``"SB3 DDPG"`` with those of them it has
+    :param algorithm: ``"DDPGfD"`` with the packaged hyperparameters, ``"default"`` with those for any environment, or
+        ``"SB3 DDPG"`` with those that it has of the packaged ones
     :param env_id: Environment
     :param seed: Seed
     """
-    options = yaml.safe_load(hyperparams_file("ddpgfd").read_text())[env_id]
+    options = yaml.safe_load(hyperparams_file("ddpgfd").read_text())["default" if algorithm == "default" else env_id]
     env = gym.make(env_id)
     assert env.action_space.shape is not None
     sigma = options.pop("noise_std") * np.ones(env.action_space.shape)
     for name in ("n_timesteps", "noise_type"):
         del options[name]
     options.update(action_noise=NormalActionNoise(np.zeros_like(sigma), sigma), seed=seed, device="cpu")
-    if algorithm == "DDPGfD":
-        return DDPGfD(env=env, **options)
+    if algorithm != "SB3 DDPG":
+        return DDPGfD(env=env, **{**options, "demonstrations": env_id})
     plain = ("policy", "gamma", "learning_rate", "batch_size", "tau", "gradient_steps", "action_noise", "seed", "device")
     net_arch = (options.get("policy_kwargs") or {}).get("net_arch", [400, 300])
     return DDPG(env=env, policy_kwargs={"net_arch": net_arch}, **{name: options[name] for name in plain if name in options})
@@ -173,7 +174,7 @@ def draw(benchmark: Benchmark, rows: list[dict[str, Any]]) -> Path:
     figure = Figure(figsize=(7.0, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    for color, algorithm in (("C0", "DDPGfD"), ("0.6", "SB3 DDPG")):
+    for color, algorithm in (("C0", "DDPGfD"), ("C4", "default"), ("0.6", "SB3 DDPG")):
         seeds = sorted({row["seed"] for row in rows if row["algorithm"] == algorithm})
         for seed in seeds:
             run = sorted(
@@ -197,6 +198,7 @@ def main(benchmark: Benchmark) -> None:
     """:param benchmark: What to run"""
     parser = argparse.ArgumentParser(description=f"Learning curves on {benchmark.env_id}")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to N - 1")
+    parser.add_argument("--algorithms", nargs="+", default=["DDPGfD", "SB3 DDPG"], help="also: default")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--fresh", action="store_true", help="run again what is in the results already")
     args = parser.parse_args()
@@ -204,7 +206,7 @@ def main(benchmark: Benchmark) -> None:
     if args.fresh:
         path.unlink(missing_ok=True)
     done = {(row["algorithm"], row["seed"]) for row in read_results(path)}
-    cells = [(benchmark, algorithm, seed) for seed in range(args.seeds) for algorithm in ("DDPGfD", "SB3 DDPG")]
+    cells = [(benchmark, algorithm, seed) for seed in range(args.seeds) for algorithm in args.algorithms]
     todo = [cell for cell in cells if cell[1:] not in done]
     with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
         for rows in pool.imap_unordered(run_cell, todo):

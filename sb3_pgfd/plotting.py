@@ -44,32 +44,20 @@ def plot_run(log_dir: str | Path, output: str | Path | None = None) -> Path:
     folder = Path(log_dir)
     rows = _read_progress(folder / "progress.csv")
     episodes, evaluations = _episode_returns(folder), _evaluation_returns(folder)
-    last_step = max(
-        (float(curve[0][-1]) for curve in (episodes, evaluations, _curve(rows, _STEPS, _STEPS)) if len(curve[0])), default=1.0
-    )
+    steps = (episodes[0], evaluations[0], _curve(rows, _STEPS, _STEPS)[0])
+    last_step = max((float(values[-1]) for values in steps if len(values)), default=1.0)
+    n_pretrain = max(_curve(rows, _PRETRAIN_UPDATES, _PRETRAIN_UPDATES)[0], default=0.0)
 
     figure = Figure(figsize=(9.0, 11.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes: list[Axes] = list(figure.subplots(2 + len(_PANELS), 1, sharex=True))
     axes[0].set_title(folder.resolve().name)
-    axes[0].plot(*episodes, color="0.75", linewidth=0.8, label="each episode")
-    axes[0].plot(*_smooth(episodes), color="C0", label="mean of 10 episodes")
-    axes[0].set_ylabel("episode return\n(with exploration)")
-    axes[1].plot(*evaluations, color="C1", marker="o", markersize=4)
-    axes[1].set_ylabel("evaluation return")
-    n_pretrain = 0.0
+    _draw_returns(axes[0], axes[1], episodes, evaluations)
     for axis, (name, label) in zip(axes[2:], _PANELS, strict=True):
-        updates, before = _curve(rows, _PRETRAIN_UPDATES, f"pretrain/{name}")
-        if len(updates):
-            n_pretrain = float(updates[-1])
-            axis.plot((updates / n_pretrain - 1.0) * PRETRAIN_WIDTH * last_step, before, color="C2")
-        axis.plot(*_curve(rows, _STEPS, f"train/{name}"), color="C0")
+        _draw_metric(axis, rows, name, n_pretrain, PRETRAIN_WIDTH * last_step)
         axis.set_ylabel(label)
-    if _is_wide(rows, "critic_loss"):
-        axes[3].set_yscale("log")
     axes[-1].set_ylim(-0.05, 1.05)
     axes[-1].set_xlabel("environment steps")
-    axes[0].legend(loc="lower right", fontsize="small")
     for axis in axes:
         axis.grid(alpha=0.3)
         if n_pretrain:
@@ -83,6 +71,27 @@ def plot_run(log_dir: str | Path, output: str | Path | None = None) -> Path:
     path = folder / "run.png" if output is None else Path(output)
     figure.savefig(path, dpi=100)
     return path
+
+
+def _draw_returns(upper: Axes, lower: Axes, episodes: Curve, evaluations: Curve) -> None:
+    upper.plot(*episodes, color="0.75", linewidth=0.8, label="each episode")
+    upper.plot(*_smooth(episodes), color="C0", label="mean of 10 episodes")
+    upper.set_ylabel("episode return\n(with exploration)")
+    upper.legend(loc="lower right", fontsize="small")
+    lower.plot(*evaluations, color="C1", marker="o", markersize=4)
+    lower.set_ylabel("evaluation return")
+
+
+def _draw_metric(axis: Axes, rows: list[dict[str, str]], name: str, n_pretrain: float, pretrain_width: float) -> None:
+    updates, before = _curve(rows, _PRETRAIN_UPDATES, f"pretrain/{name}")
+    steps, after = _curve(rows, _STEPS, f"train/{name}")
+    if len(updates):
+        axis.plot((updates / n_pretrain - 1.0) * pretrain_width, before, color="C2")
+    axis.plot(steps, after, color="C0")
+    values = np.concatenate((before, after))
+    # A loss can fall by orders of magnitude
+    if len(values) and values.min() > 0.0 and values.max() / values.min() > 100.0:
+        axis.set_yscale("log")
 
 
 def _read_progress(path: Path) -> list[dict[str, str]]:
@@ -125,11 +134,3 @@ def _smooth(curve: Curve, width: int = 10) -> Curve:
     if len(values) < width:
         return np.empty(0), np.empty(0)
     return steps[width - 1 :], np.convolve(values, np.ones(width) / width, mode="valid")
-
-
-def _is_wide(rows: list[dict[str, str]], name: str) -> bool:
-    """Whether positive values span more than two orders of magnitude."""
-    values = np.concatenate(
-        [_curve(rows, x, f"{prefix}/{name}")[1] for prefix, x in (("pretrain", _PRETRAIN_UPDATES), ("train", _STEPS))]
-    )
-    return len(values) > 0 and bool(values.min() > 0.0) and bool(values.max() / values.min() > 100.0)

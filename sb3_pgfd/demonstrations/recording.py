@@ -14,6 +14,9 @@ from sb3_pgfd.demonstrations.dataset import Demonstrations, Episode
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import Observations
 
+# An episode, and whether it was a success if the environment says so
+Attempt = tuple[Episode, bool | None]
+
 
 class Policy(Protocol):
     """Anything with SB3's ``predict``: a model, a policy."""
@@ -61,8 +64,24 @@ def record(
     if action_noise and not isinstance(env.action_space, spaces.Box):
         raise DemonstrationsError(f"record: found action_noise={action_noise} with {env.action_space}, expected a Box space")
     act = _action_function(policy, env.action_space, deterministic, action_noise, vec_normalize, seed)
-    attempts = max_attempts or 10 * n_episodes
-    kept: list[tuple[Episode, bool | None]] = []
+    kept, n_attempts = _collect(act, env, n_episodes, seed, max_attempts or 10 * n_episodes, successes_only)
+    metadata = {
+        **_provenance(env, kept),
+        "producer": producer or f"{type(policy).__name__} {getattr(policy, '__name__', '')}".strip(),
+        "action_noise": action_noise,
+        "seed": seed,
+        "n_attempts": n_attempts,
+    }
+    if owned:
+        env.close()
+    return Demonstrations.from_episodes([episode for episode, _ in kept], metadata)
+
+
+def _collect(
+    act: Callable[[Any], Any], env: gym.Env, n_episodes: int, seed: int, attempts: int, successes_only: bool
+) -> tuple[list[Attempt], int]:
+    """:return: The episodes to keep, and how many were tried"""
+    kept: list[Attempt] = []
     for attempt in range(attempts):
         episode, success = _run_episode(act, env, seed + attempt)
         if successes_only and success is None:
@@ -72,26 +91,21 @@ def record(
         if success or not successes_only:
             kept.append((episode, success))
         if len(kept) == n_episodes:
-            break
-    if len(kept) < n_episodes:
-        kind = "successes" if successes_only else "episodes"
-        raise DemonstrationsError(f"record: found {len(kept)} {kind} in {attempts} attempts, expected {n_episodes}")
+            return kept, attempt + 1
+    kind = "successes" if successes_only else "episodes"
+    raise DemonstrationsError(f"record: found {len(kept)} {kind} in {attempts} attempts, expected {n_episodes}")
+
+
+def _provenance(env: gym.Env, kept: list[Attempt]) -> dict[str, Any]:
     successes = [success for _, success in kept]
-    metadata = {
+    return {
         "env_id": env.spec.id if env.spec else type(env.unwrapped).__name__,
         "env_kwargs": dict(env.spec.kwargs) if env.spec else {},
-        "producer": producer or f"{type(policy).__name__} {getattr(policy, '__name__', '')}".strip(),
-        "action_noise": action_noise,
-        "seed": seed,
-        "n_attempts": attempt + 1,
         # An environment may report successes alone
         "success_rate": None if set(successes) == {None} else float(np.mean([bool(success) for success in successes])),
         "mean_return": float(np.mean([episode.rewards.sum() for episode, _ in kept])),
         "versions": {"gymnasium": gym.__version__, "numpy": np.__version__, "stable_baselines3": sb3.__version__},
     }
-    if owned:
-        env.close()
-    return Demonstrations.from_episodes([episode for episode, _ in kept], metadata)
 
 
 def _action_function(
