@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,21 +40,19 @@ class LearnsFromDemonstrations(BaseAlgorithm):
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "demonstrations"]
 
-    def _resolve_demonstrations(self) -> Demonstrations | None:
+    def _resolve_demonstrations(self) -> None:
         """
-        Load the demonstrations and check them against the model's spaces.
+        Load the demonstrations and check them against the model's spaces; images are turned as the model sees them.
 
-        :return: The demonstrations, with images as the model sees them
         :raises DemonstrationsError: If they cannot be read or do not belong to this environment
         """
         if self.demonstrations is None:
-            return None
+            return
         dataset = Demonstrations.load(self.demonstrations).fit_to_spaces(self.observation_space, self.action_space)
         self._warn_of_other_environment(dataset)
         self._warn_of_observations_out_of_bounds(dataset)
         self.demonstrations = dataset
         self.demonstrations_source = dataset.source or f"a dataset in memory, {dataset!r}"
-        return dataset
 
     def _warn_of_other_environment(self, dataset: Demonstrations) -> None:
         recorded_in = dataset.metadata.get("env_id")
@@ -94,13 +93,13 @@ class LearnsFromDemonstrations(BaseAlgorithm):
                 "load with demonstrations_source=None"
             )
 
+    @abstractmethod
     def _pretrain_update(self) -> None:
         """One gradient update on demonstrations alone."""
-        raise NotImplementedError(f"{type(self).__name__} must implement _pretrain_update()")
 
+    @abstractmethod
     def _pretrain_logs(self) -> dict[str, float]:
         """:return: What to log of the last updates, by name"""
-        return {}
 
     def _setup_learn(
         self,

@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,6 +72,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         assert isinstance(self.replay_buffer, DemoReplayBuffer)
         return self.replay_buffer
 
+    @abstractmethod
     def _update(self, batch_size: int, demos_only: bool = False) -> None:
         """
         One gradient update of everything.
@@ -78,11 +80,10 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         :param batch_size: Transitions
         :param demos_only: Whether to draw demonstrations only
         """
-        raise NotImplementedError(f"{type(self).__name__} must implement _update()")
 
+    @abstractmethod
     def _update_learning_rates(self) -> None:
         """Set the optimisers' learning rates from their schedules."""
-        raise NotImplementedError(f"{type(self).__name__} must implement _update_learning_rates()")
 
     def train(self, gradient_steps: int, batch_size: int = 256, demos_only: bool = False) -> None:
         """

@@ -196,8 +196,8 @@ class DDPGfD(OffPolicyFromDemonstrations):
 
     def _setup_lr_schedule(self) -> None:
         super()._setup_lr_schedule()
-        same = self.actor_learning_rate is None
-        self.actor_lr_schedule = self.lr_schedule if same else FloatSchedule(self.actor_learning_rate)  # type: ignore[arg-type]
+        rate = self.actor_learning_rate
+        self.actor_lr_schedule = self.lr_schedule if rate is None else FloatSchedule(rate)
         self.importance_schedule = FloatSchedule(self.importance_exponent)
 
     def _create_aliases(self) -> None:
