@@ -12,7 +12,7 @@ train: $(VENV)/.installed  ## Train DDPGfD on Pendulum-v1 and draw the run
 		--num-threads 1 --seed 0
 
 test: $(VENV)/.installed  ## Run the tests on all cores
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed
 	$(PYTHON) -m ruff check .

@@ -7,7 +7,7 @@ from stable_baselines3.common.monitor import Monitor
 from sb3_pgfd import DDPGfD
 
 if __name__ == "__main__":
-    model = DDPGfD("MlpPolicy", "Pendulum-v1", demonstrations="Pendulum-v1", gamma=0.98, seed=0)
+    model = DDPGfD("MlpPolicy", "Pendulum-v1", demonstrations="Pendulum-v1", seed=0)
     model.learn(5_000, progress_bar=True)
     mean, std = evaluate_policy(model, Monitor(gym.make("Pendulum-v1")), n_eval_episodes=20)
     print(f"mean return {mean:.1f} +- {std:.1f}")

@@ -57,7 +57,7 @@ def test_train_saves_a_model_that_learned_from_the_packaged_demonstrations(run_f
     assert data["demonstrations_source"] == ENV_ID
     # 60 before the first step, none up to the 20th, then one per step
     assert data["_n_updates"] == 60 + 380
-    assert data["gamma"] == yaml.safe_load(hyperparams_file("ddpgfd").read_text())[ENV_ID]["gamma"]
+    assert data["bc_coef"] == yaml.safe_load(hyperparams_file("ddpgfd").read_text())[ENV_ID]["bc_coef"] > 0.0
 
 
 def test_train_evaluates_the_pretrained_policy_first(run_folder: Path) -> None:
