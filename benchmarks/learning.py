@@ -25,6 +25,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 
 from sb3_pgfd import DDPGfD, Demonstrations
 from sb3_pgfd.common.resources import hyperparams_file
+from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
 RESULTS = Path(__file__).parent / "results"
 FIRST_EVALUATION_SEED = 10_000
@@ -109,6 +110,8 @@ def make_model(algorithm: str, env_id: str, seed: int) -> BaseAlgorithm:
     sigma = options.pop("noise_std") * np.ones(env.action_space.shape)
     for name in ("n_timesteps", "noise_type"):
         del options[name]
+    # Schedules are spelled as in the RL Zoo, "lin_1e-3"
+    options = PgfdExperimentManager._preprocess_schedules(options)
     options.update(action_noise=NormalActionNoise(np.zeros_like(sigma), sigma), seed=seed, device="cpu")
     if algorithm != "SB3 DDPG":
         return DDPGfD(env=env, **{**options, "demonstrations": env_id})
@@ -180,7 +183,8 @@ def draw(benchmark: Benchmark, rows: list[dict[str, Any]]) -> Path:
             run = sorted(
                 (row["steps"], row["mean_return"]) for row in rows if (row["algorithm"], row["seed"]) == (algorithm, seed)
             )
-            label = f"{algorithm}, {len(seeds)} seeds" if seed == seeds[0] else None
+            name = "DDPGfD, default entry" if algorithm == "default" else algorithm
+            label = f"{name}, {len(seeds)} seeds" if seed == seeds[0] else None
             axis.plot(*zip(*run, strict=True), color=color, marker=".", label=label)
     axis.axhline(
         Demonstrations.load(benchmark.env_id).episode_returns.mean(), color="C2", linestyle="--", label="demonstrations"
