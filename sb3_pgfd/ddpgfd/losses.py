@@ -45,7 +45,7 @@ def action_gradient(critic: Critic, observations: th.Tensor | TensorDict, action
     """
     actions = actions.detach().requires_grad_()
     q_values = critic.q1_forward(observations, actions)  # type: ignore[arg-type]  # SB3 types Dict observations as tensors
-    (gradient,) = th.autograd.grad(q_values.sum(), actions)
+    (gradient,) = th.autograd.grad(q_values, actions, th.ones_like(q_values))
     return q_values.detach(), gradient
 
 

@@ -255,13 +255,17 @@ class DemoReplayBuffer(ReplayBuffer):
 
     def update_priorities(self, indices: np.ndarray, priorities: np.ndarray) -> None:
         """
-        :param indices: Rows, shape ``(B,)``; where one is repeated, its last priority counts
+        :param indices: Rows that hold a transition, shape ``(B,)``; where one is repeated, its last priority counts
         :param priorities: p_i, positive, shape ``(B,)``
-        :raises ValueError: If a priority is not a positive number
+        :raises IndexError: If a row holds nothing
+        :raises ValueError: If a priority is not a positive number, or so large that p^alpha is none
         """
+        first, last = indices.min(), indices.max()
+        if first < 0 or last >= self.n_filled:
+            raise IndexError(f"indices: found rows {first} to {last}, expected 0 to {self.n_filled - 1} that hold transitions")
         priorities = np.asarray(priorities, dtype=np.float64)
         smallest, largest = priorities.min(), priorities.max()
-        if not (smallest > 0.0 and largest < np.inf):
+        if not (smallest > 0.0 and largest**self.priority_exponent < np.inf):
             raise ValueError(
                 f"priorities: found values from {smallest} to {largest}, expected positive numbers: "
                 "the critic has diverged, lower the learning rate or the reward scale"
@@ -270,7 +274,7 @@ class DemoReplayBuffer(ReplayBuffer):
         self._set_priority(indices, priorities)
 
     def _set_priority(self, rows: np.ndarray, priorities: np.ndarray | float) -> None:
-        self.tree.update(rows, priorities**self.priority_exponent)
+        self.tree.update(rows, priorities**self.priority_exponent, check=False)
 
     def _draw(self, batch_size: int, demos_only: bool) -> np.ndarray:
         n_demonstrations, n_filled = self.n_demonstrations, self.n_filled

@@ -92,6 +92,21 @@ def test_new_transitions_get_the_largest_priority_seen_so_far():
     assert buffer.max_priority == 9.0
 
 
+@pytest.mark.parametrize("row", [-1, 3])
+def test_a_row_that_holds_nothing_gets_no_priority(row):
+    buffer = state_buffer(10)
+    play(buffer, "---")
+    with pytest.raises(IndexError, match=f"found rows {row} to {row}, expected 0 to 2 "):
+        buffer.update_priorities(np.array([row]), np.ones(1))
+
+
+def test_a_priority_whose_power_is_infinite_is_refused():
+    buffer = state_buffer(10, priority_exponent=2.0)
+    play(buffer, "-")
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match="found values from 1e\\+300 to 1e\\+300"):
+        buffer.update_priorities(np.array([0]), np.array([1e300]))
+
+
 def test_the_last_priority_of_a_repeated_row_counts():
     buffer = state_buffer(4)
     play(buffer, "----")
