@@ -1,5 +1,5 @@
 """
-DDPGfD and SB3's DDPG on MountainCarContinuous-v0, 3 demonstrations, 20,000 steps (about 15 minutes on 2 cores).
+DDPGfD and SB3's DDPG on MountainCarContinuous-v0, 3 demonstrations, 20,000 steps (about 8 minutes on 2 cores).
 
     python benchmarks/mountain_car.py --processes 2
 """

@@ -260,6 +260,7 @@ class DemoReplayBuffer(ReplayBuffer):
         :raises IndexError: If a row holds nothing
         :raises ValueError: If a priority is not a positive number, or so large that p^alpha is none
         """
+        indices = np.asarray(indices)
         first, last = indices.min(), indices.max()
         if first < 0 or last >= self.n_filled:
             raise IndexError(f"indices: found rows {first} to {last}, expected 0 to {self.n_filled - 1} that hold transitions")

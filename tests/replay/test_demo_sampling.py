@@ -92,6 +92,13 @@ def test_new_transitions_get_the_largest_priority_seen_so_far():
     assert buffer.max_priority == 9.0
 
 
+def test_priorities_can_be_given_as_lists():
+    buffer = state_buffer(10)
+    play(buffer, "---")
+    buffer.update_priorities([0, 2], [4.0, 5.0])  # type: ignore[arg-type]
+    np.testing.assert_allclose(buffer.priorities[:3], [4.0, 1.0, 5.0])
+
+
 @pytest.mark.parametrize("row", [-1, 3])
 def test_a_row_that_holds_nothing_gets_no_priority(row):
     buffer = state_buffer(10)
