@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from sb3_pgfd.demonstrations.arrays import (
+    channels_first,
+    frozen,
+    frozen_mapping,
+    frozen_observations,
+    json_copy,
+    map_observations,
+    owned,
+)
+from sb3_pgfd.demonstrations.episode import Episode, stack_episodes, take_episode
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import (
     Locator,
@@ -28,19 +36,8 @@ from sb3_pgfd.demonstrations.validation import (
 if TYPE_CHECKING:
     from sb3_pgfd.demonstrations.recording import Policy
 
-
-@dataclass(frozen=True)
-class Episode:
-    """One episode of T transitions, as an environment hands it out."""
-
-    observations: Observations
-    """Shape ``(T + 1, *obs_shape)``, or a mapping of such arrays: the reset's, then each step's"""
-    actions: np.ndarray
-    """Shape ``(T, *action_shape)``, in environment units"""
-    rewards: np.ndarray
-    """Shape ``(T,)``"""
-    terminated: bool
-    """Whether the last step reached a terminal state"""
+EPISODE_INFO = {"success": np.bool_, "seed": np.int64}
+"""What is known of whole episodes, and its dtype"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +67,13 @@ class Demonstrations:
     """Provenance, as JSON holds it: environment id and kwargs, what produced the actions, seed, versions"""
     source: str | None = None
     """The path or name they were loaded from, if they were"""
+    episode_info: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Facts about whole episodes by name, each of shape ``(n_episodes,)``: ``success`` (bool, the task was solved) and
+    ``seed`` (int64, what the environment was reset with), where they are known of every episode"""
 
     def __post_init__(self) -> None:
         for name in ("observations", "next_observations"):
-            object.__setattr__(self, name, _frozen_observations(getattr(self, name), name))
+            object.__setattr__(self, name, frozen_observations(getattr(self, name), name))
         for name, dtype in (
             ("actions", None),
             ("rewards", np.float32),
@@ -81,8 +81,9 @@ class Demonstrations:
             ("truncated", np.bool_),
             ("episode_lengths", np.int64),
         ):
-            object.__setattr__(self, name, _frozen(getattr(self, name), dtype, name))
-        object.__setattr__(self, "metadata", _json_copy(self.metadata))
+            object.__setattr__(self, name, frozen(getattr(self, name), dtype, name))
+        object.__setattr__(self, "metadata", json_copy(self.metadata))
+        object.__setattr__(self, "episode_info", frozen_mapping(self.episode_info, "episode_info", EPISODE_INFO))
         self._validate()
 
     def _validate(self) -> None:
@@ -98,6 +99,11 @@ class Demonstrations:
         for (name, array), (next_name, next_array) in zip(first.items(), second.items(), strict=True):
             if array.shape != next_array.shape:
                 raise DemonstrationsError(f"{next_name}: found shape {next_array.shape}, expected {array.shape} of {name}")
+        for name, array in self.episode_info.items():
+            if array.shape != (self.n_episodes,):
+                raise DemonstrationsError(
+                    f"episode_info[{name!r}]: found shape {array.shape}, expected ({self.n_episodes},), one for each episode"
+                )
         check_finite(numbers, Locator(self.episode_lengths))
         check_episode_ends(self.terminated, self.truncated, self.episode_lengths)
 
@@ -124,6 +130,21 @@ class Demonstrations:
         """Sum of rewards of each episode, undiscounted, shape ``(n_episodes,)``, float64"""
         return np.add.reduceat(self.rewards.astype(np.float64), self.episode_starts)
 
+    @property
+    def successes(self) -> np.ndarray | None:
+        """Whether each episode solved the task, shape ``(n_episodes,)``, bool; None: nobody said"""
+        return self.episode_info.get("success")
+
+    def summary(self, keys: Collection[str] = ("mean_return", "success_rate")) -> dict[str, Any]:
+        """
+        What the metadata say of all episodes together.
+
+        :param keys: Leave out what is not among these
+        """
+        rate = None if self.successes is None else float(self.successes.mean())
+        values = {"mean_return": float(self.episode_returns.mean()), "success_rate": rate}
+        return {key: value for key, value in values.items() if key in keys}
+
     def __repr__(self) -> str:
         origin = self.metadata.get("env_id", "unknown environment")
         return (
@@ -132,18 +153,21 @@ class Demonstrations:
         )
 
     @classmethod
-    def load(cls, source: str | Path | Demonstrations, **options: Any) -> Demonstrations:
+    def load(cls, source: Any, **options: Any) -> Demonstrations:
         """
-        Read demonstrations. The format is told by the content of the file.
+        Read demonstrations. The format is told by the content, not by the name: docs/formats.md lists them.
 
-        :param source: A path, the name of packaged demonstrations (e.g. ``"Pendulum-v1"``), or demonstrations, which
-            are returned as they are
-        :param options: What the format needs to be told, see :mod:`sb3_pgfd.demonstrations.formats`
+        :param source: A path, the name of packaged demonstrations (``"Pendulum-v1"``), the id of a Minari dataset
+            (``"minari:D4RL/door/human-v2"``), demonstrations, an SB3 replay buffer, or trajectories of ``imitation``
+        :param options: What to make of them, see :func:`sb3_pgfd.demonstrations.editing.edit`: ``n_episodes``,
+            ``seed``, ``min_return``, ``successful_only``, ``action_low``, ``action_high``, ``done_means``,
+            ``observation_keys``, ``flatten_observations``; and what the format needs to be told
         :raises DemonstrationsError: If there is no such source or it cannot be read
+        :raises ImportError: If the format needs a library that is not installed
         """
         from sb3_pgfd.demonstrations.formats import read
 
-        return source if isinstance(source, Demonstrations) else read(source, **options)
+        return read(source, **options)
 
     @classmethod
     def from_episodes(cls, episodes: Sequence[Episode], metadata: Mapping[str, Any] | None = None) -> Demonstrations:
@@ -152,26 +176,53 @@ class Demonstrations:
         :param metadata: Provenance
         :raises DemonstrationsError: If there is none, or they do not fit together
         """
-        if not episodes:
-            raise DemonstrationsError("episodes: found none, expected at least one")
-        lengths = np.array([len(episode.rewards) for episode in episodes], dtype=np.int64)
-        if lengths.min() < 1:
-            raise DemonstrationsError(f"episode {int(lengths.argmin())}: found no transition, expected at least one")
-        _check_episodes(episodes)
-        terminated = np.zeros(lengths.sum(), dtype=bool)
-        terminated[np.cumsum(lengths) - 1] = [episode.terminated for episode in episodes]
-        truncated = np.zeros_like(terminated)
-        truncated[np.cumsum(lengths) - 1] = [not episode.terminated for episode in episodes]
+        return cls(**stack_episodes(episodes), metadata=metadata or {})
+
+    @classmethod
+    def from_transitions(
+        cls,
+        observations: Observations,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        next_observations: Observations,
+        terminated: np.ndarray,
+        truncated: np.ndarray,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Demonstrations:
+        """
+        Rows one after another; an episode ends where either flag is set, and with the last row, which counts as
+        truncated if it has neither. See the fields of this class for what the parameters are.
+
+        :raises DemonstrationsError: If they do not fit together, or there is none
+        """
+        terminated, truncated = np.array(terminated, dtype=bool), np.array(truncated, dtype=bool)
+        if terminated.ndim != 1 or terminated.shape != truncated.shape or len(terminated) == 0:
+            found = f"shapes {terminated.shape} and {truncated.shape}"
+            raise DemonstrationsError(f"terminated, truncated: found {found}, expected one flag for each of one or more rows")
+        truncated[-1] |= not terminated[-1]
+        ends = np.flatnonzero(terminated | truncated)
         return cls(
-            observations=_concatenate([episode.observations for episode in episodes], slice(None, -1)),
-            actions=np.concatenate([np.asarray(episode.actions) for episode in episodes]),
-            rewards=np.concatenate([np.asarray(episode.rewards, dtype=np.float32) for episode in episodes]),
-            next_observations=_concatenate([episode.observations for episode in episodes], slice(1, None)),
-            terminated=terminated,
-            truncated=truncated,
-            episode_lengths=lengths,
+            observations=observations,
+            actions=actions,
+            rewards=rewards,
+            next_observations=next_observations,
+            terminated=owned(terminated),
+            truncated=owned(truncated),
+            episode_lengths=np.diff(ends, prepend=-1),
             metadata=metadata or {},
         )
+
+    @classmethod
+    def merge(cls, parts: Sequence[Demonstrations]) -> Demonstrations:
+        """
+        :param parts: Demonstrations of one environment
+        :return: Their episodes, one part after the other. Of the metadata it keeps what all parts agree on; of
+            ``episode_info`` what all parts have
+        :raises DemonstrationsError: If their observations or actions differ in keys or shapes
+        """
+        from sb3_pgfd.demonstrations.editing import merge
+
+        return merge(parts)
 
     @classmethod
     def record(
@@ -195,7 +246,7 @@ class Demonstrations:
 
         return write_npz(self, Path(path), overwrite)
 
-    def select(self, episodes: int | Sequence[int]) -> Demonstrations:
+    def select(self, episodes: int | Sequence[int] | np.ndarray) -> Demonstrations:
         """
         :param episodes: The first so many, or the numbers of the ones to keep, in that order
         :return: These episodes alone
@@ -206,14 +257,25 @@ class Demonstrations:
             raise DemonstrationsError(f"episodes: asked for {episodes}, found {self.n_episodes} (numbered from 0)")
         starts = self.episode_starts
         rows = np.concatenate([np.arange(starts[k], starts[k] + self.episode_lengths[k]) for k in numbers])
-        selected = {name: getattr(self, name)[rows] for name in ("actions", "rewards", "terminated", "truncated")}
-        return replace(
+        flat = ("actions", "rewards", "terminated", "truncated")
+        selected: dict[str, Any] = {name: owned(getattr(self, name)[rows]) for name in flat}
+        chosen = replace(
             self,
-            observations=_map(self.observations, lambda array: array[rows]),
-            next_observations=_map(self.next_observations, lambda array: array[rows]),
+            observations=map_observations(self.observations, lambda array: owned(array[rows])),
+            next_observations=map_observations(self.next_observations, lambda array: owned(array[rows])),
             episode_lengths=self.episode_lengths[numbers],
+            episode_info={name: array[numbers] for name, array in self.episode_info.items()},
             **selected,
         )
+        return replace(chosen, metadata={**self.metadata, **chosen.summary(self.metadata)})
+
+    def episode(self, number: int) -> Episode:
+        """
+        :param number: Which, from 0
+        :return: The episode as one sequence of T + 1 observations
+        :raises DemonstrationsError: If a step's next observation is not what the next step begins with
+        """
+        return take_episode(self, number)
 
     def rescale_actions(self, low: Any, high: Any) -> Demonstrations:
         """
@@ -224,22 +286,9 @@ class Demonstrations:
         :raises DemonstrationsError: If an action lies outside [-1, 1]: it is in environment units already; or the bounds
             do not fit the actions
         """
-        if self.actions.dtype.kind != "f":
-            raise DemonstrationsError(f"rescale_actions: found actions of dtype {self.actions.dtype}, expected floats")
-        low, high = np.asarray(low, dtype=self.actions.dtype), np.asarray(high, dtype=self.actions.dtype)
-        action_shape = self.actions.shape[1:]
-        for name, bound in (("low", low), ("high", high)):
-            if bound.shape not in ((), action_shape):
-                raise DemonstrationsError(f"rescale_actions: found {name} of shape {bound.shape}, expected {action_shape}")
-        if not (low < high).all():
-            raise DemonstrationsError(f"rescale_actions: found low={low}, high={high}, expected low below high")
-        largest = float(np.abs(self.actions).max())
-        if largest > 1 + 1e-4:
-            raise DemonstrationsError(
-                f"rescale_actions: found an action of {largest:g}, expected all in [-1, 1]: "
-                "these actions are not normalised, leave out the rescaling"
-            )
-        return replace(self, actions=low + (self.actions + 1) / 2 * (high - low))
+        from sb3_pgfd.demonstrations.editing import rescale_actions
+
+        return rescale_actions(self, low, high)
 
     def fit_to_spaces(self, observation_space: spaces.Space, action_space: spaces.Space) -> Demonstrations:
         """
@@ -250,8 +299,8 @@ class Demonstrations:
         """
         fitted = replace(
             self,
-            observations=_channels_first(self.observations, observation_space),
-            next_observations=_channels_first(self.next_observations, observation_space),
+            observations=channels_first(self.observations, observation_space),
+            next_observations=channels_first(self.next_observations, observation_space),
         )
         fitted.check_spaces(observation_space, action_space)
         return fitted
@@ -270,77 +319,3 @@ class Demonstrations:
             origin = self.metadata.get("env_id")
             hint = f" These demonstrations were recorded in {origin}." if origin else ""
             raise DemonstrationsError(f"{error}.{hint}") from None
-
-
-def _frozen(array: Any, dtype: Any, name: str) -> np.ndarray:
-    """A read-only array; one that is read-only already is not copied, unless it is a view of somebody else's memory."""
-    try:
-        array = np.asarray(array)
-    except ValueError:
-        raise DemonstrationsError(f"{name}: found rows of different shapes, expected one shape") from None
-    if array.dtype.kind not in "biuf":
-        raise DemonstrationsError(f"{name}: found dtype {array.dtype}, expected {'bool' if dtype is np.bool_ else 'numbers'}")
-    if dtype is np.int64 and array.dtype.kind not in "iu" and array.size:
-        raise DemonstrationsError(f"{name}: found dtype {array.dtype}, expected whole numbers")
-    shared = array.flags.writeable or array.base is not None
-    copy = np.array(array, dtype=dtype) if shared else array.astype(dtype or array.dtype, copy=False)
-    copy.flags.writeable = False
-    return copy
-
-
-def _frozen_observations(observations: Observations, name: str) -> Observations:
-    if isinstance(observations, Mapping):
-        # In the order of their names, as the two observations of a transition are compared one by one
-        return MappingProxyType({key: _frozen(observations[key], None, f"{name}[{key!r}]") for key in sorted(observations)})
-    return _frozen(observations, None, name)
-
-
-def _json_copy(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A copy through JSON, so that it reads the same before and after it was in a file."""
-    try:
-        return MappingProxyType(json.loads(json.dumps(dict(metadata), default=str)))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise DemonstrationsError(
-            f"metadata: found what JSON cannot hold ({error}), expected names and plain values"
-        ) from None
-
-
-def _check_episodes(episodes: Sequence[Episode]) -> None:
-    """:raises DemonstrationsError: Unless each has as many rows as it has rewards, shaped as those of the first"""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for number, episode in enumerate(episodes):
-        arrays = {**as_dict(episode.observations), "actions": episode.actions}
-        for name, array in arrays.items():
-            wanted = len(episode.rewards) + (name != "actions")
-            if len(array) != wanted:
-                raise DemonstrationsError(f"{name}: episode {number}: found {len(array)} rows, expected {wanted}")
-        found = {name: np.shape(array)[1:] for name, array in arrays.items()}
-        shapes = shapes or found
-        if found != shapes:
-            raise DemonstrationsError(f"episode {number}: found shapes {found} per step, expected {shapes} as in episode 0")
-
-
-def _map(observations: Observations, function: Callable[[np.ndarray], np.ndarray]) -> Observations:
-    if isinstance(observations, Mapping):
-        return {key: function(array) for key, array in observations.items()}
-    return function(observations)
-
-
-def _concatenate(parts: Sequence[Observations], rows: slice) -> Observations:
-    first = parts[0]
-    if isinstance(first, Mapping):
-        return {key: np.concatenate([np.asarray(part[key])[rows] for part in parts]) for key in first}
-    return np.concatenate([np.asarray(part)[rows] for part in parts])
-
-
-def _channels_first(observations: Observations, space: spaces.Space) -> Observations:
-    if isinstance(space, spaces.Dict) and isinstance(observations, Mapping):
-        return {key: _channels_first_array(array, space.spaces.get(key)) for key, array in observations.items()}
-    return observations if isinstance(observations, Mapping) else _channels_first_array(observations, space)
-
-
-def _channels_first_array(array: np.ndarray, space: spaces.Space | None) -> np.ndarray:
-    shape = None if space is None else space.shape
-    if shape is None or len(shape) != 3 or array.shape[1:] == shape or array.shape[1:] != (*shape[1:], shape[0]):
-        return array
-    return np.moveaxis(array, -1, 1)

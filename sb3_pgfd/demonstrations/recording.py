@@ -10,7 +10,8 @@ import stable_baselines3 as sb3
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_pgfd.demonstrations.dataset import Demonstrations, Episode
+from sb3_pgfd.demonstrations.dataset import Demonstrations
+from sb3_pgfd.demonstrations.episode import Episode
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import Observations
 

@@ -366,7 +366,8 @@ def test_a_truncated_pickle_is_refused_wherever_it_is_cut(protocol: int, tmp_pat
 
 def test_options_of_another_format_are_named(tmp_path: Path):
     with pytest.raises(
-        DemonstrationsError, match=r"found option 'actions_low', but pickled .* knows only \['done_means', 'action_low'"
+        DemonstrationsError,
+        match=r"found option 'actions_low', but pickled .* knows only \['action_high', 'action_low', 'done_means'",
     ):
         load(dump(tmp_path / "a.pkl", ROWS), actions_low=-2)
 

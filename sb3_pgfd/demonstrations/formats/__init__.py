@@ -1,89 +1,150 @@
 """
-The file formats demonstrations are read from, one module each.
+Where demonstrations are read from, one module for each format.
 
-To add one: write a module with a reader ``(path, **options) -> Demonstrations``, and name it in ``FORMATS`` with the
-bytes its files begin with. Nothing else needs to know of it.
+To add one: write a module with ``recognizes(source) -> bool``, which goes by the content, and a reader
+``(source, **options) -> Demonstrations``, and name them in ``FILES`` or ``OBJECTS``. A reader raises
+``DemonstrationsError`` without the file's name, which is put in front here, and may let the errors of its library
+through. It may take one of the common options (``observation_keys``, ``done_means``) to read less; they are applied
+here in any case.
 """
 
 from __future__ import annotations
 
 import inspect
+import lzma
+import os
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sb3_pgfd.common.resources import packaged_demonstrations
+from sb3_pgfd.demonstrations.dataset import Demonstrations
+from sb3_pgfd.demonstrations.editing import edit
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.formats.npz import read_npz
-from sb3_pgfd.demonstrations.formats.pickled_tuples import read_pickled_tuples
-
-if TYPE_CHECKING:
-    from sb3_pgfd.demonstrations.dataset import Demonstrations
+from sb3_pgfd.demonstrations.formats import npz, pickled_tuples
 
 
 @dataclass(frozen=True)
 class Format:
-    """A file format, told by its first bytes, not by its ending."""
+    """A kind of source, told by its content."""
 
     name: str
-    magic: tuple[bytes, ...]
+    recognizes: Callable[[Any], bool]
     read: Callable[..., Demonstrations]
 
 
-FORMATS = (
-    Format("sb3-pgfd .npz", (b"PK\x03\x04",), read_npz),
-    Format(
-        "pickled list of (s, a, r, s', done) tuples", (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), read_pickled_tuples
-    ),
+FILES: tuple[Format, ...] = (
+    Format("sb3-pgfd .npz", npz.recognizes, npz.read_npz),
+    Format("pickled list of (s, a, r, s', done) tuples", pickled_tuples.recognizes, pickled_tuples.read_pickled_tuples),
+)
+"""Recognised by a path that exists"""
+
+OBJECTS: tuple[Format, ...] = ()
+"""Recognised by an object in memory"""
+
+# What the libraries underneath raise for damaged files
+UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    SystemError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 
 
-def read(source: str | Path, **options: Any) -> Demonstrations:
+def read(source: Any, **options: Any) -> Demonstrations:
     """
-    :param source: Path of a file, or the name of packaged demonstrations
-    :param options: Passed to the format's reader, e.g. ``done_means`` for pickled tuples
-    :raises DemonstrationsError: If there is no such file, no reader knows it, or the reader refuses it
+    See :meth:`Demonstrations.load`.
+
+    :raises DemonstrationsError: If there is no such source, no reader knows it, or the reader refuses it
     """
-    path = find(source)
-    format_ = detect(path)
-    known = [name for name in inspect.signature(format_.read).parameters if name not in ("path", "source")]
-    unknown = sorted(set(options) - set(known))
+    if isinstance(source, Demonstrations):
+        return edit(source, **_known(options, [_keywords(edit)], "demonstrations in memory"))
+    if isinstance(source, (str, os.PathLike)):
+        name, target, formats = str(source), find(source), FILES
+    else:
+        name, target, formats = f"{type(source).__name__} in memory", source, OBJECTS
+    try:
+        format_ = detect(target, formats)
+        own, common = _keywords(format_.read), _keywords(edit)
+        _known(options, [own, common], format_.name)
+        demonstrations = format_.read(target, **{key: value for key, value in options.items() if key in own})
+        demonstrations = edit(demonstrations, **{key: value for key, value in options.items() if key in common})
+    except DemonstrationsError as error:
+        raise DemonstrationsError(f"{name}: {error}") from error.__cause__
+    except UNREADABLE as error:
+        raise DemonstrationsError(
+            f"{name}: found a file that cannot be read to its end ({type(error).__name__}: {error}), expected a whole file of "
+            "plain arrays. Copy or record it again"
+        ) from error
+    return replace(demonstrations, source=name)
+
+
+def _keywords(function: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(function).parameters)[1:]
+
+
+def _known(options: dict[str, Any], known: list[list[str]], what: str) -> dict[str, Any]:
+    names = [name for part in known for name in part]
+    unknown = sorted(set(options) - set(names))
     if unknown:
-        raise DemonstrationsError(f"{path}: found option {unknown[0]!r}, but {format_.name} knows only {known}")
-    return format_.read(path, source=str(source), **options)
+        raise DemonstrationsError(f"found option {unknown[0]!r}, but {what} knows only {sorted(set(names))}")
+    return options
 
 
-def find(source: str | Path) -> Path:
+def find(source: str | os.PathLike[str]) -> Path:
     """
-    :param source: Path of a file, or the name of packaged demonstrations
-    :return: Path of a file that exists
+    :param source: Path of a file or folder, or the name of packaged demonstrations
+    :return: A path that exists
     :raises DemonstrationsError: If there is none
     """
-    if not isinstance(source, (str, Path)):
-        raise DemonstrationsError(f"demonstrations: found {source!r}, expected a path, a name or Demonstrations")
     path = Path(source).expanduser()
-    if path.is_file():
+    if path.is_file() or path.is_dir():
         return path
     packaged = packaged_demonstrations()
     if str(source) in packaged:
         return packaged[str(source)]
-    found = "a folder" if path.is_dir() else "no such file"
     raise DemonstrationsError(
-        f"{source}: found {found}, expected a file or the name of packaged demonstrations: {', '.join(packaged) or 'none'}"
+        f"{source}: found no such file, expected a file, a folder, the id of a Minari dataset, or the name of packaged "
+        f"demonstrations: {', '.join(packaged) or 'none'}"
     )
 
 
-def detect(path: Path) -> Format:
+def detect(target: Any, formats: tuple[Format, ...] = FILES) -> Format:
     """
-    :param path: A file
-    :raises DemonstrationsError: If it is empty or begins like no known format
+    :param target: A path that exists, or an object in memory
+    :param formats: To choose from
+    :raises DemonstrationsError: If it is none of them
     """
-    with path.open("rb") as file:
-        start = file.read(8)
-    for format_ in FORMATS:
-        if start.startswith(format_.magic):
+    for format_ in formats:
+        if format_.recognizes(target):
             return format_
-    readable = ", ".join(format_.name for format_ in FORMATS)
-    found = "an empty file" if not start else f"a file that begins with {start!r}"
-    raise DemonstrationsError(f"{path}: found {found}, expected one of: {readable}")
+    names = [format_.name for format_ in formats]
+    known = names if isinstance(target, Path) else ["a path", "a name", "Demonstrations", *names]
+    raise DemonstrationsError(f"found {_describe(target)}, expected one of: {', '.join(known)}")
+
+
+def _describe(target: Any) -> str:
+    if not isinstance(target, Path):
+        return f"an object of type {type(target).__name__}"
+    if target.is_dir():
+        return f"a folder with {sorted(path.name for path in target.iterdir())[:8]}"
+    with target.open("rb") as file:
+        start = file.read(8)
+    return f"a file that begins with {start!r}" if start else "an empty file"

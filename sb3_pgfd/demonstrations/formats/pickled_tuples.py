@@ -5,20 +5,17 @@ Such files say neither what ``done`` means nor in which units the actions are, a
 the environment says: the caller names them.
 """
 
-from __future__ import annotations
-
 import pickle
 import pickletools
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-
-if TYPE_CHECKING:
-    from sb3_pgfd.demonstrations.dataset import Demonstrations
+from sb3_pgfd.demonstrations.formats.content import starts_with
 
 
 class _Dtype:
@@ -85,6 +82,11 @@ for _core in ("numpy.core", "numpy._core"):
     _ADMITTED[f"{_core}.numeric", "_frombuffer"] = _frombuffer
 
 
+def recognizes(path: Path) -> bool:
+    """:param path: Whether this is a pickle of protocol 2 to 5"""
+    return starts_with(path, b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
 class _ArraysOnly(pickle.Unpickler):
     """An unpickler that admits NumPy arrays and Python's plain types: a hostile file cannot run code."""
 
@@ -97,35 +99,18 @@ class _ArraysOnly(pickle.Unpickler):
         return _ADMITTED[module, name]
 
 
-def read_pickled_tuples(
-    path: Path,
-    source: str | None = None,
-    done_means: Literal["truncated", "terminated"] | None = None,
-    action_low: Any = None,
-    action_high: Any = None,
-) -> Demonstrations:
+def read_pickled_tuples(path: Path, done_means: Literal["truncated", "terminated"] | None = None) -> Demonstrations:
     """
     :param path: A pickled list of ``(state, action, reward, next_state, done)``
-    :param source: What the caller asked for, kept as the dataset's ``source``
     :param done_means: What ``done`` marks: ``"truncated"`` for a time limit, ``"terminated"`` for a terminal state
-    :param action_low: The environment's lower action bound, if the file's actions are in [-1, 1]
-    :param action_high: The environment's upper action bound
     :raises DemonstrationsError: If the file holds anything else, or ``done_means`` is not named
     """
     if done_means not in ("truncated", "terminated"):
         raise DemonstrationsError(
-            f"{path}: found done_means={done_means!r}, expected 'truncated' or 'terminated': "
+            f"found done_means={done_means!r}, expected 'truncated' or 'terminated': "
             "the file does not say whether `done` marks a time limit or a terminal state"
         )
-    if (action_low is None) != (action_high is None):
-        raise DemonstrationsError(f"{path}: found only one of action_low and action_high, expected both or none")
-    try:
-        demonstrations = _assemble(_unpickle(path), done_means == "terminated", source or str(path))
-        if action_low is not None:
-            demonstrations = demonstrations.rescale_actions(action_low, action_high)
-    except DemonstrationsError as error:
-        raise DemonstrationsError(f"{path}: {error}") from None
-    return demonstrations
+    return _assemble(_unpickle(path), done_means == "terminated")
 
 
 def _unpickle(path: Path) -> list[tuple[Any, ...]]:
@@ -162,27 +147,20 @@ def _describe(value: Any) -> str:
     return f"{type(value).__name__.lstrip('_').lower()}{length}"
 
 
-def _assemble(transitions: list[tuple[Any, ...]], done_is_terminal: bool, source: str) -> Demonstrations:
-    from sb3_pgfd.demonstrations.dataset import Demonstrations
-
+def _assemble(transitions: list[tuple[Any, ...]], done_is_terminal: bool) -> Demonstrations:
     columns = dict(zip(("state", "action", "reward", "next_state", "done"), zip(*transitions, strict=True), strict=True))
     arrays = {name: _stack(name, values) for name, values in columns.items()}
     done = _one_number("done", arrays["done"]).astype(bool)
-    terminated = done & done_is_terminal
-    # A file may stop in the middle of an episode
-    last = done.copy()
-    last[-1] = True
     actions = arrays["action"]
-    return Demonstrations(
+    return Demonstrations.from_transitions(
         observations=arrays["state"],
         actions=actions if actions.dtype.kind in "iu" else actions.reshape(len(actions), actions[0].size),
         rewards=_one_number("reward", arrays["reward"]),
         next_observations=arrays["next_state"],
-        terminated=terminated,
-        truncated=last & ~terminated,
-        episode_lengths=np.diff(np.flatnonzero(last), prepend=-1),
+        terminated=done & done_is_terminal,
+        # A file may stop in the middle of an episode
+        truncated=done & (not done_is_terminal),
         metadata={"producer": "imported from pickled tuples"},
-        source=source,
     )
 
 

@@ -1,0 +1,56 @@
+"""Files that are there whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """
+    :param path: What is to be written
+    :param overwrite: Whether it may replace what is there
+    :raises FileExistsError: If there is something that may not be replaced
+    """
+    if not overwrite and (path.exists() or path.is_symlink()):
+        kind = "a folder" if path.is_dir() else "a file"
+        raise FileExistsError(f"{path}: found {kind}, expected none: pass overwrite=True (--force) to replace it")
+
+
+@contextmanager
+def write_whole(path: Path, overwrite: bool = False, folder: bool = False) -> Iterator[Path]:
+    """
+    A temporary name beside ``path`` to write to. It is renamed when the block is left, and removed if it is left by an
+    exception: a crash leaves no half file. Hidden names (``.name-*.tmp``) are left by a power cut only.
+
+    :param path: Where the file or folder is to be
+    :param overwrite: Whether it may replace what is there
+    :param folder: Whether to make a folder; replacing one takes two renames, the old one is gone between them
+    :raises FileExistsError: If there is something that may not be replaced
+    """
+    refuse_existing(path, overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # mkstemp and mkdtemp make private ones; give them the mode that open() and mkdir() would
+    umask = os.umask(0)
+    os.umask(umask)
+    if folder:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent))
+        temporary.chmod(0o777 & ~umask)
+    else:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        temporary.chmod(0o666 & ~umask)
+    try:
+        yield temporary
+        if folder and path.is_dir() and not path.is_symlink():
+            with tempfile.TemporaryDirectory(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent) as replaced:
+                os.replace(path, Path(replaced) / path.name)
+                os.replace(temporary, path)
+        else:
+            os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary) if folder else temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,110 @@
+"""Small operations on observations, which are one array or one per key, and on what a dataset is made of."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from sb3_pgfd.demonstrations.errors import DemonstrationsError
+from sb3_pgfd.demonstrations.validation import Observations
+
+
+def frozen(array: Any, dtype: Any, name: str) -> np.ndarray:
+    """
+    A read-only array; one that is read-only already is not copied, unless it is a view of somebody else's memory.
+
+    :param array: Numbers
+    :param dtype: What to convert them to, None: as they are
+    :param name: Name of the field, for messages
+    :raises DemonstrationsError: If these are no numbers
+    """
+    try:
+        array = np.asarray(array)
+    except ValueError:
+        raise DemonstrationsError(f"{name}: found rows of different shapes, expected one shape") from None
+    if array.dtype.kind not in "biuf":
+        raise DemonstrationsError(f"{name}: found dtype {array.dtype}, expected {'bool' if dtype is np.bool_ else 'numbers'}")
+    if dtype is np.int64 and array.dtype.kind not in "iu" and array.size:
+        raise DemonstrationsError(f"{name}: found dtype {array.dtype}, expected whole numbers")
+    shared = array.flags.writeable or array.base is not None
+    copy = np.array(array, dtype=dtype) if shared else array.astype(dtype or array.dtype, copy=False)
+    copy.flags.writeable = False
+    return copy
+
+
+def owned(array: np.ndarray) -> np.ndarray:
+    """
+    Mark an array nobody else holds as read-only, so that :func:`frozen` takes it over without a copy.
+
+    :param array: Made by the caller, who does not write to it again
+    """
+    array.flags.writeable = False
+    return array
+
+
+def frozen_mapping(arrays: Mapping[str, Any], name: str, dtypes: Mapping[str, Any] | None = None) -> Mapping[str, np.ndarray]:
+    """
+    :param arrays: Arrays by key
+    :param name: Name of the field, for messages
+    :param dtypes: What to convert them to; those that are not named stay as they are
+    :return: The same, read-only, in the order of the keys: the two observations of a transition are compared one by one
+    """
+    dtypes = dtypes or {}
+    return MappingProxyType({key: frozen(arrays[key], dtypes.get(key), f"{name}[{key!r}]") for key in sorted(arrays)})
+
+
+def frozen_observations(observations: Observations, name: str) -> Observations:
+    if isinstance(observations, Mapping):
+        return frozen_mapping(observations, name)
+    return frozen(observations, None, name)
+
+
+def json_copy(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A copy through JSON, so that it reads the same before and after it was in a file."""
+    try:
+        return MappingProxyType(json.loads(json.dumps(dict(metadata), default=str)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DemonstrationsError(
+            f"metadata: found what JSON cannot hold ({error}), expected names and plain values"
+        ) from None
+
+
+def map_observations(observations: Observations, function: Callable[[np.ndarray], np.ndarray]) -> Observations:
+    """
+    :param observations: One array, or one per key
+    :param function: What to do with each array
+    """
+    if isinstance(observations, Mapping):
+        return {key: function(array) for key, array in observations.items()}
+    return function(observations)
+
+
+def concatenate(parts: Sequence[Observations], rows: slice = slice(None)) -> Observations:
+    """
+    :param parts: Observations with the same keys
+    :param rows: Which rows of each part
+    """
+    first = parts[0]
+    if isinstance(first, Mapping):
+        return {key: owned(np.concatenate([np.asarray(part[key])[rows] for part in parts])) for key in first}
+    return owned(np.concatenate([np.asarray(part)[rows] for part in parts]))
+
+
+def channels_first(observations: Observations, space: spaces.Space) -> Observations:
+    """
+    :param observations: Recorded, images with their channels last or first
+    :param space: The model's observation space, images with their channels first
+    """
+    if isinstance(space, spaces.Dict) and isinstance(observations, Mapping):
+        return {key: _channels_first(array, space.spaces.get(key)) for key, array in observations.items()}
+    return observations if isinstance(observations, Mapping) else _channels_first(observations, space)
+
+
+def _channels_first(array: np.ndarray, space: spaces.Space | None) -> np.ndarray:
+    shape = None if space is None else space.shape
+    if shape is None or len(shape) != 3 or array.shape[1:] == shape or array.shape[1:] != (*shape[1:], shape[0]):
+        return array
+    return np.moveaxis(array, -1, 1)

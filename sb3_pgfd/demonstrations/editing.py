@@ -1,0 +1,194 @@
+"""What can be asked of any demonstrations: other actions, flags or observations, and fewer or more episodes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from sb3_pgfd.demonstrations.arrays import concatenate, owned
+from sb3_pgfd.demonstrations.dataset import Demonstrations
+from sb3_pgfd.demonstrations.errors import DemonstrationsError
+from sb3_pgfd.demonstrations.validation import as_dict
+
+DoneMeans = Literal["truncated", "terminated"]
+ObservationKeys = str | Sequence[str] | Mapping[str, str]
+
+
+def edit(
+    demonstrations: Demonstrations,
+    *,
+    observation_keys: ObservationKeys | None = None,
+    flatten_observations: bool = False,
+    action_low: Any = None,
+    action_high: Any = None,
+    done_means: DoneMeans | None = None,
+    successful_only: bool = False,
+    min_return: float | None = None,
+    n_episodes: int | None = None,
+    seed: int | None = None,
+) -> Demonstrations:
+    """
+    The options of :meth:`Demonstrations.load`, in this order.
+
+    :param demonstrations: What to start from
+    :param observation_keys: Of Dict observations: one key, whose array becomes the whole observation; several to keep;
+        or ``{new name: name in the source}``
+    :param flatten_observations: Join the keys, in the order they are named, to one vector
+    :param action_low: The environment's lower action bound, if the recorded actions are in [-1, 1]
+    :param action_high: Its upper action bound
+    :param done_means: ``"truncated"``: what the source calls terminal or done was a time limit
+    :param successful_only: Keep episodes that solved the task
+    :param min_return: Keep episodes with this return or more
+    :param n_episodes: Keep this many of those: the first ones, or random ones if there is a ``seed``
+    :param seed: Of the random choice
+    :raises DemonstrationsError: If there is no such key, action, flag or episode
+    """
+    if (action_low is None) != (action_high is None):
+        raise DemonstrationsError("found only one of action_low and action_high, expected both or none")
+    if done_means not in (None, "truncated", "terminated"):
+        raise DemonstrationsError(f"found done_means={done_means!r}, expected 'truncated' or 'terminated'")
+    if observation_keys is not None or flatten_observations:
+        demonstrations = choose_observations(demonstrations, observation_keys, flatten_observations)
+    if action_low is not None:
+        demonstrations = rescale_actions(demonstrations, action_low, action_high)
+    if done_means == "truncated" and demonstrations.terminated.any():
+        ended = owned(demonstrations.terminated | demonstrations.truncated)
+        demonstrations = replace(demonstrations, terminated=np.zeros_like(ended), truncated=ended)
+    return pick(demonstrations, successful_only, min_return, n_episodes, seed)
+
+
+def source_keys(observation_keys: ObservationKeys | None) -> list[str] | None:
+    """
+    :param observation_keys: As in :func:`edit`
+    :return: What the chosen keys are called in the source, None: all of them
+    """
+    if observation_keys is None:
+        return None
+    if isinstance(observation_keys, str):
+        return [observation_keys]
+    return list(observation_keys.values() if isinstance(observation_keys, Mapping) else observation_keys)
+
+
+def choose_observations(
+    demonstrations: Demonstrations, observation_keys: ObservationKeys | None = None, flatten: bool = False
+) -> Demonstrations:
+    """See :func:`edit`."""
+    chosen: dict[str, Any] = {}
+    for field in ("observations", "next_observations"):
+        arrays = getattr(demonstrations, field)
+        if not isinstance(arrays, Mapping):
+            raise DemonstrationsError(f"{field}: found one array, expected a dict of arrays to choose keys from")
+        wanted = list(arrays) if observation_keys is None else source_keys(observation_keys)
+        assert wanted is not None
+        missing = [key for key in wanted if key not in arrays]
+        if missing or not wanted:
+            raise DemonstrationsError(f"observation_keys: found {missing or 'none'}, expected some of {sorted(arrays)}")
+        if flatten or isinstance(observation_keys, str):
+            rows = [arrays[key].reshape(len(demonstrations), -1) for key in wanted]
+            chosen[field] = owned(np.concatenate(rows, axis=1)) if flatten else arrays[wanted[0]]
+        else:
+            names = observation_keys if isinstance(observation_keys, Mapping) else wanted
+            chosen[field] = {name: arrays[key] for name, key in zip(names, wanted, strict=True)}
+    return replace(demonstrations, **chosen)
+
+
+def rescale_actions(demonstrations: Demonstrations, low: Any, high: Any) -> Demonstrations:
+    """See :meth:`Demonstrations.rescale_actions`."""
+    actions = demonstrations.actions
+    if actions.dtype.kind != "f":
+        raise DemonstrationsError(f"rescale_actions: found actions of dtype {actions.dtype}, expected floats")
+    low, high = np.asarray(low, dtype=actions.dtype), np.asarray(high, dtype=actions.dtype)
+    for name, bound in (("low", low), ("high", high)):
+        if bound.shape not in ((), actions.shape[1:]):
+            raise DemonstrationsError(f"rescale_actions: found {name} of shape {bound.shape}, expected {actions.shape[1:]}")
+    if not (low < high).all():
+        raise DemonstrationsError(f"rescale_actions: found low={low}, high={high}, expected low below high")
+    largest = float(np.abs(actions).max())
+    if largest > 1 + 1e-4:
+        raise DemonstrationsError(
+            f"rescale_actions: found an action of {largest:g}, expected all in [-1, 1]: "
+            "these actions are not normalised, leave out the rescaling"
+        )
+    return replace(demonstrations, actions=owned(low + (actions + 1) / 2 * (high - low)))
+
+
+def pick(
+    demonstrations: Demonstrations,
+    successful_only: bool = False,
+    min_return: float | None = None,
+    n_episodes: int | None = None,
+    seed: int | None = None,
+) -> Demonstrations:
+    """See :func:`edit`."""
+    keep = np.ones(demonstrations.n_episodes, dtype=bool)
+    if successful_only:
+        if demonstrations.successes is None:
+            raise DemonstrationsError("successful_only: found no word on success in this source, expected one: use min_return")
+        keep &= demonstrations.successes
+    if min_return is not None:
+        keep &= demonstrations.episode_returns >= min_return
+    numbers = np.flatnonzero(keep)
+    wanted = len(numbers) if n_episodes is None else n_episodes
+    if not 1 <= wanted <= len(numbers):
+        best = f", the best return is {demonstrations.episode_returns.max():g}" if min_return is not None else ""
+        raise DemonstrationsError(
+            f"episodes: found {len(numbers)} of {demonstrations.n_episodes} to choose from{best}, "
+            f"expected {'at least 1' if n_episodes is None else n_episodes}"
+        )
+    if seed is not None:
+        numbers = np.sort(np.random.default_rng(seed).permutation(numbers)[:wanted])
+    if wanted == demonstrations.n_episodes:
+        return demonstrations
+    return demonstrations.select(numbers[:wanted])
+
+
+def split(demonstrations: Demonstrations, n_first: int, seed: int | None = None) -> tuple[Demonstrations, Demonstrations]:
+    """
+    :param demonstrations: At least two episodes
+    :param n_first: Episodes in the first part
+    :param seed: Choose them at random; None: the first ones
+    :return: Two parts, each episode in one of them
+    :raises DemonstrationsError: If a part would be empty
+    """
+    n = demonstrations.n_episodes
+    if not 0 < n_first < n:
+        raise DemonstrationsError(f"split: found {n_first} of {n} episodes for the first part, expected 1 to {n - 1}")
+    order = np.arange(n) if seed is None else np.random.default_rng(seed).permutation(n)
+    return demonstrations.select(np.sort(order[:n_first])), demonstrations.select(np.sort(order[n_first:]))
+
+
+def merge(parts: Sequence[Demonstrations]) -> Demonstrations:
+    """See :meth:`Demonstrations.merge`."""
+    if not parts:
+        raise DemonstrationsError("merge: found nothing, expected at least one part")
+    if len(parts) == 1:
+        return parts[0]
+    expected = _shapes(parts[0])
+    for number, part in enumerate(parts):
+        if _shapes(part) != expected:
+            raise DemonstrationsError(f"merge: part {number}: found shapes {_shapes(part)} per step, expected {expected}")
+    fields: dict[str, Any] = {
+        name: owned(np.concatenate([getattr(part, name) for part in parts]))
+        for name in ("actions", "rewards", "terminated", "truncated", "episode_lengths")
+    }
+    for name in ("observations", "next_observations"):
+        fields[name] = concatenate([getattr(part, name) for part in parts])
+    shared = set.intersection(*(set(part.episode_info) for part in parts))
+    agreed = {key: value for key, value in parts[0].metadata.items() if all(_says(part, key, value) for part in parts)}
+    merged = Demonstrations(
+        **fields,
+        metadata=agreed,
+        episode_info={name: np.concatenate([part.episode_info[name] for part in parts]) for name in shared},
+    )
+    summary = merged.summary(set.intersection(*(set(part.metadata) for part in parts)))
+    return replace(merged, metadata={**agreed, **summary})
+
+
+def _says(part: Demonstrations, key: str, value: Any) -> bool:
+    return key in part.metadata and part.metadata[key] == value
+
+
+def _shapes(part: Demonstrations) -> dict[str, tuple[int, ...]]:
+    arrays = {**as_dict(part.observations), "actions": part.actions}
+    return {name: array.shape[1:] for name, array in arrays.items()}
