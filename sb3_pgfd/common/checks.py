@@ -14,6 +14,12 @@ def is_number(value: Any, low: float = -np.inf, high: float = np.inf) -> bool:
     )
 
 
+def check_learning_rate(name: str, rate: Any) -> None:
+    """:raises ValueError: Unless it is a number >= 0, a schedule, or None"""
+    if rate is not None and not callable(rate) and not is_number(rate, 0.0):
+        raise ValueError(f"{name}: found {rate!r}, expected a number >= 0, a schedule or None")
+
+
 def is_whole(value: Any, low: int) -> bool:
     """:return: Whether it is a whole number of at least ``low``"""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= low)

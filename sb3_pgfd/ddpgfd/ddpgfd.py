@@ -40,7 +40,8 @@ class DDPGfD(OffPolicyFromDemonstrations):
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
     :param env: The environment to learn from (if registered in Gymnasium, can be str)
-    :param demonstrations: Kept in the replay buffer for ever: a dataset, a path, or the name of packaged ones
+    :param demonstrations: Kept in the replay buffer for ever: a dataset, a path, or the name of packaged ones. More can
+        join them at any time, see :meth:`add_demonstrations`
     :param learning_rate: Learning rate of the critic, and of the actor unless it has its own; a number or a schedule
     :param actor_learning_rate: Learning rate of the actor, None: the same
     :param buffer_size: The agent's own transitions kept at most; demonstrations are not counted
@@ -245,7 +246,7 @@ class DDPGfD(OffPolicyFromDemonstrations):
         errors = squared_errors(q_values, targets)
         td_errors = errors @ self._return_coefs
         # L = mean(w_i delta_i^2), plus the L2 term that is the optimiser's weight decay
-        descend(self.critic, td_errors, batch.weights / len(td_errors))
+        descend(self.critic.optimizer, td_errors, batch.weights / len(td_errors))
 
         td_errors, errors = td_errors.detach(), errors.detach()
         metrics = {
@@ -303,7 +304,7 @@ class DDPGfD(OffPolicyFromDemonstrations):
             outputs.append(bc_loss)
             gradients.append(th.full_like(bc_loss, self.bc_coef))
             metrics["bc_loss"] = bc_loss.detach()
-        descend(self.actor, outputs, gradients)
+        descend(self.actor.optimizer, outputs, gradients)
         self._metrics.add(metrics)
 
     @th.no_grad()

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from sb3_pgfd.common.checks import is_number, is_whole
-from sb3_pgfd.replay.demo_replay_buffer import check_buffer_options
+from sb3_pgfd.common.checks import check_learning_rate, is_number, is_whole
+from sb3_pgfd.replay.options import check_buffer_options
 
 _NOT_NEGATIVE = {
     "n_step_coef": "lambda_1",
@@ -37,9 +37,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     exponent = options["importance_exponent"]
     if not callable(exponent) and not is_number(exponent, 0.0):
         raise ValueError(f"importance_exponent (beta): found {exponent!r}, expected a number >= 0 or a schedule")
-    rate = options["actor_learning_rate"]
-    if rate is not None and not callable(rate) and not is_number(rate, 0.0):
-        raise ValueError(f"actor_learning_rate: found {rate!r}, expected a number >= 0, a schedule or None")
+    check_learning_rate("actor_learning_rate", options["actor_learning_rate"])
     for name, smallest in (("pretrain_steps", 0), ("policy_delay", 1), ("batch_size", 1), ("buffer_size", 1)):
         if not is_whole(options[name], smallest):
             raise ValueError(f"{name}: found {options[name]!r}, expected a whole number >= {smallest}")

@@ -20,9 +20,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.td3.policies import Actor, TD3Policy
 from torch import nn
 
-# Bound of the uniform distribution that the last layers start from, so that the first actions and values are
-# near zero (Lillicrap et al. 2016, arXiv 1509.02971, section 7)
-LAST_LAYER_BOUND = 3e-3
+from sb3_pgfd.common.networks import fused_if_adam, init_last_layer
 
 
 class Critic(ContinuousCritic):
@@ -107,12 +105,6 @@ class DDPGfDPolicy(TD3Policy):
             raise ValueError(f"n_critics: found {n_critics!r}, expected a whole number >= 1")
         # Read by make_critic(), which the parent's constructor calls
         self.layer_norm = layer_norm
-        optimizer_kwargs = dict(optimizer_kwargs or {})
-        # These choose an implementation too, and torch refuses two
-        chosen = not {"fused", "foreach", "differentiable"}.isdisjoint(optimizer_kwargs)
-        if optimizer_class in (th.optim.Adam, th.optim.AdamW) and not chosen:
-            # One kernel for all parameters: for small networks the loop over them costs as much as the gradients
-            optimizer_kwargs["fused"] = True
         super().__init__(
             observation_space,
             action_space,
@@ -123,7 +115,7 @@ class DDPGfDPolicy(TD3Policy):
             features_extractor_kwargs,
             normalize_images,
             optimizer_class,
-            optimizer_kwargs,
+            fused_if_adam(optimizer_class, optimizer_kwargs),
             n_critics,
             share_features_extractor,
         )
@@ -155,14 +147,6 @@ class DDPGfDMultiInputPolicy(DDPGfDPolicy):
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):
         kwargs.setdefault("features_extractor_class", CombinedExtractor)
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
-
-
-def init_last_layer(layers: nn.Sequential | list[nn.Module]) -> None:
-    """:param layers: Of which the last linear one is drawn anew, uniform in +-3e-3"""
-    last = [layer for layer in layers if isinstance(layer, nn.Linear)][-1]
-    nn.init.uniform_(last.weight, -LAST_LAYER_BOUND, LAST_LAYER_BOUND)
-    if last.bias is not None:
-        nn.init.uniform_(last.bias, -LAST_LAYER_BOUND, LAST_LAYER_BOUND)
 
 
 MlpPolicy = DDPGfDPolicy
