@@ -3,7 +3,7 @@
 import time
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, Progr
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_pgfd.common.progress import progress
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 
 # Points on the curves of a pretraining
@@ -30,7 +31,8 @@ class LearnsFromDemonstrations(BaseAlgorithm):
     """
 
     demonstrations: Demonstrations | str | Path | None
-    """As given to the constructor; after ``_resolve_demonstrations`` a dataset or None. Never saved with the model"""
+    """As given to the constructor; after ``_resolve_demonstrations`` a dataset or None, and what was added since. Never
+    saved with the model"""
     demonstrations_source: str | None
     """Where they came from: saved with the model, so that it can say what is missing"""
     pretrain_steps: int
@@ -46,13 +48,50 @@ class LearnsFromDemonstrations(BaseAlgorithm):
 
         :raises DemonstrationsError: If they cannot be read or do not belong to this environment
         """
-        if self.demonstrations is None:
-            return
-        dataset = Demonstrations.load(self.demonstrations).fit_to_spaces(self.observation_space, self.action_space)
+        if self.demonstrations is not None:
+            self.demonstrations = self._load_fitting(self.demonstrations)
+            self.demonstrations_source = _describe_source(self.demonstrations)
+
+    def _load_fitting(self, demonstrations: Demonstrations | str | Path) -> Demonstrations:
+        """
+        :param demonstrations: A dataset, a path, or the name of packaged demonstrations
+        :return: The same as the model sees them
+        :raises DemonstrationsError: If they cannot be read or do not belong to this environment
+        """
+        dataset = Demonstrations.load(demonstrations).fit_to_spaces(self.observation_space, self.action_space)
         self._warn_of_other_environment(dataset)
         self._warn_of_observations_out_of_bounds(dataset)
-        self.demonstrations = dataset
-        self.demonstrations_source = dataset.source or f"a dataset in memory, {dataset!r}"
+        return dataset
+
+    def _merge_with_present(self, dataset: Demonstrations) -> Demonstrations:
+        """
+        :param dataset: Demonstrations to join the present ones, if there are any
+        :return: All of them
+        :raises DemonstrationsError: If they do not fit together
+        """
+        if self.demonstrations is None:
+            return dataset
+        merged = Demonstrations.merge([Demonstrations.load(self.demonstrations), dataset])
+        # Two dtypes that the space takes may have a common one that it does not, as int64 and uint64 do
+        merged.check_spaces(self.observation_space, self.action_space)
+        return merged
+
+    def _join_demonstrations(self, dataset: Demonstrations, merged: Demonstrations) -> None:
+        """
+        Let demonstrations that came later count. If the first ``learn()`` is still to come, it pretrains on all of them
+        and shows all of them to ``VecNormalize``. Otherwise the pretraining is over, also that of a model that had none.
+
+        :param dataset: What came later
+        :param merged: That and all from before
+        """
+        # SB3 sets the start time in each learn(), before the first callback can come here, and saves it with the model
+        is_pending = not self._pretrained and (self.demonstrations is not None or self.start_time == 0.0)
+        if not is_pending:
+            self._pretrained = True
+            if self._vec_normalize_env is not None and self._vec_normalize_env.training:
+                update_normalization(self._vec_normalize_env, dataset)
+        self.demonstrations = merged
+        self.demonstrations_source = _extend_source(self.demonstrations_source, dataset)
 
     def _warn_of_other_environment(self, dataset: Demonstrations) -> None:
         recorded_in = dataset.metadata.get("env_id")
@@ -80,14 +119,15 @@ class LearnsFromDemonstrations(BaseAlgorithm):
                         stacklevel=3,
                     )
 
-    def _require_demonstrations(self, available: bool) -> None:
+    def _require_demonstrations(self, available: bool, caller: str = "learn") -> None:
         """
         :param available: Whether there are demonstrations to learn from
+        :param caller: Who needs them, for the message
         :raises DemonstrationsError: If there are none though the model was begun with some
         """
         if self.demonstrations_source is not None and not available:
             raise DemonstrationsError(
-                f"learn: found no demonstrations, but this model was begun with {self.demonstrations_source}. "
+                f"{caller}: found no demonstrations, but this model learned from {self.demonstrations_source}. "
                 f"Pass them again, {type(self).__name__}.load(path, env=env, demonstrations=...), "
                 "or load its replay buffer with load_replay_buffer(path); to go on without them on purpose, "
                 "load with demonstrations_source=None"
@@ -128,7 +168,7 @@ class LearnsFromDemonstrations(BaseAlgorithm):
 
     def _pretrain(self, progress_bar: bool) -> None:
         log_every = max(self.pretrain_steps // PRETRAIN_LOGS, 1)
-        for step in _progress(range(1, self.pretrain_steps + 1), progress_bar):
+        for step in progress(range(1, self.pretrain_steps + 1), progress_bar, "Pretraining", "update"):
             self._pretrain_update()
             if step % log_every == 0 or step == self.pretrain_steps:
                 for name, value in self._pretrain_logs().items():
@@ -160,19 +200,20 @@ def update_normalization(env: VecNormalize, demonstrations: Demonstrations) -> N
     env.ret_rms.update(returns)
 
 
+def _describe_source(dataset: Demonstrations) -> str:
+    return dataset.source or f"a dataset in memory, {dataset!r}"
+
+
+def _extend_source(present: str | None, dataset: Demonstrations) -> str:
+    """Names each file once, and episodes that are in no file in a word: a callback may add them thousands of times."""
+    if present is None:
+        return _describe_source(dataset)
+    added = dataset.source or "episodes added from memory"
+    return present if added in present.split(" + ") else f"{present} + {added}"
+
+
 def _shows_progress(callback: BaseCallback) -> bool:
     """Whether somebody asked for a progress bar by callback, as the RL Zoo's ``--progress`` does."""
     if isinstance(callback, CallbackList):
         return any(_shows_progress(item) for item in callback.callbacks)
     return isinstance(callback, ProgressBarCallback)
-
-
-def _progress(steps: Iterable[int], visible: bool) -> Iterable[int]:
-    if not visible:
-        return steps
-    try:
-        from tqdm.rich import tqdm
-    except ImportError as error:
-        raise ImportError("The progress bar needs tqdm and rich: pip install sb3-pgfd[progress]") from error
-    bar: Callable[..., Iterable[int]] = tqdm
-    return bar(steps, desc="Pretraining", unit="update")

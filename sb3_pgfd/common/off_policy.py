@@ -16,6 +16,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_pgfd.common.learns_from_demonstrations import LearnsFromDemonstrations
 from sb3_pgfd.common.metrics import MeanMetrics
+from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.replay import DemoReplayBuffer
 
 # Arguments of the buffer that the algorithm has under the same name
@@ -71,6 +72,31 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         """The replay buffer, for type checkers."""
         assert isinstance(self.replay_buffer, DemoReplayBuffer)
         return self.replay_buffer
+
+    def add_demonstrations(self, demonstrations: Demonstrations | str | pathlib.Path) -> None:
+        """
+        Learn from more demonstrations from now on, e.g. from corrections recorded in the meantime. Call it before,
+        between or, from a callback, during ``learn()``. They are kept for ever like the first ones, with the largest
+        priority seen so far; the agent's own transitions stay. See :meth:`DemoReplayBuffer.add_demonstrations`.
+
+        Before the first ``learn()`` they count as if given to the constructor. Afterwards there is no pretraining on them;
+        the running statistics of ``VecNormalize`` take them in if it is training. A saved model names them, and its
+        replay buffer holds them; to give all back without it, merge them: ``DDPGfD.load(..., demonstrations=...)``.
+
+        :param demonstrations: A dataset, a path, or the name of packaged demonstrations
+        :raises DemonstrationsError: If they cannot be read or do not belong to this environment, or those that the model
+            was saved with have not been given back; nothing changes then
+        """
+        buffer = None if self.replay_buffer is None else self.buffer
+        self._require_demonstrations(
+            self.demonstrations is not None or (buffer is not None and buffer.n_demonstrations > 0), "add_demonstrations"
+        )
+        dataset = self._load_fitting(demonstrations)
+        merged = self._merge_with_present(dataset)
+        # Otherwise the model was loaded without an environment, and its buffer will be made with all of them
+        if buffer is not None:
+            buffer.add_demonstrations(dataset)
+        self._join_demonstrations(dataset, merged)
 
     @abstractmethod
     def _update(self, batch_size: int, demos_only: bool = False) -> None:

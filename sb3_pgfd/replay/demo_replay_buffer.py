@@ -1,7 +1,7 @@
 """Prioritised replay in which demonstrations are kept for ever, with 1-step and n-step returns of the same rows."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -10,65 +10,13 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_pgfd.common.checks import is_number, is_whole
-from sb3_pgfd.demonstrations import Demonstrations
+from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
+from sb3_pgfd.replay.batch import DemoBatch, Samples, TorchObs
+from sb3_pgfd.replay.conversion import from_rows, to_rows
 from sb3_pgfd.replay.n_step import NStepWindow, RowLayout, discount_powers, n_step_return, n_step_window
+from sb3_pgfd.replay.options import check_buffer_options
 from sb3_pgfd.replay.storage import BOX_KEY, TransitionStorage
 from sb3_pgfd.replay.sum_tree import SumTree
-
-Samples = ReplayBufferSamples | DictReplayBufferSamples
-TorchObs = th.Tensor | dict[str, th.Tensor]
-
-
-class DemoBatch(NamedTuple):
-    """
-    B transitions with their 1-step and n-step returns, as DDPGfD uses them. Fields of 2 B rows hold the 1-step returns
-    first, then the n-step returns of the same transitions: both targets are computed in one pass.
-    """
-
-    observations: TorchObs
-    """s, B rows"""
-    actions: th.Tensor
-    """a, shape ``(B, action_dim)``, scaled to [-1, 1]"""
-    next_observations: TorchObs
-    """s' and the state after k <= n steps, 2 B rows"""
-    rewards: th.Tensor
-    """r and R_n, shape ``(2 B, 1)``"""
-    bootstrap: th.Tensor
-    """gamma^k (1 - terminated), what the next state's value counts, shape ``(2 B, 1)``"""
-    weights: th.Tensor
-    """w_i = (N P(i))^-beta over the batch's largest, shape ``(B, 1)``"""
-    is_demo: th.Tensor
-    """Whether the transition is a demonstration, shape ``(B, 1)``, bool"""
-    indices: np.ndarray
-    """Rows in the buffer, shape ``(B,)``, int64"""
-    terminated: np.ndarray
-    """Whether the next state is terminal, shape ``(2 B,)``, bool"""
-    discounts: np.ndarray
-    """gamma and gamma^k with the k that was really summed, shape ``(2 B,)``, float64"""
-
-    @property
-    def one_step(self) -> Samples:
-        """(s, a, s', terminated, r, gamma)"""
-        return self._returns(slice(None, len(self.indices)))
-
-    @property
-    def n_step(self) -> Samples:
-        """The same (s, a) with the state after k steps, whether it is terminal, R_n, gamma^k"""
-        return self._returns(slice(len(self.indices), None))
-
-    def _returns(self, rows: slice) -> Samples:
-        dones, discounts = (th.as_tensor(array[rows, None]).to(self.rewards) for array in (self.terminated, self.discounts))
-        if isinstance(self.observations, dict):
-            assert isinstance(self.next_observations, dict)
-            next_observations = {key: value[rows] for key, value in self.next_observations.items()}
-            return DictReplayBufferSamples(
-                self.observations, self.actions, next_observations, dones, self.rewards[rows], discounts
-            )
-        assert isinstance(self.next_observations, th.Tensor)
-        return ReplayBufferSamples(
-            self.observations, self.actions, self.next_observations[rows], dones, self.rewards[rows], discounts
-        )
 
 
 class DemoReplayBuffer(ReplayBuffer):
@@ -136,7 +84,8 @@ class DemoReplayBuffer(ReplayBuffer):
         self.storage = TransitionStorage(self.n_rows, observation_space, action_space)
         self.tree = SumTree(self.n_rows)
         if dataset is not None:
-            self._store_demonstrations(dataset)
+            self.storage.write(slice(0, len(dataset)), **to_rows(dataset, action_space))
+            self._set_priority(np.arange(len(dataset)), self.max_priority)
 
     @property
     def n_rows(self) -> int:
@@ -193,6 +142,48 @@ class DemoReplayBuffer(ReplayBuffer):
         if self.pos == self.buffer_size:
             self.full = True
             self.pos = 0
+
+    def add_demonstrations(self, demonstrations: Demonstrations | str | Path) -> None:
+        """
+        Keep more demonstrations for ever. They lie behind the present ones and get the largest priority seen so far,
+        like new transitions. The ring keeps its contents, its order and its priorities.
+
+        The rows of the ring move back by the number of transitions added, so the ``indices`` of batches drawn before
+        mean other rows now. The buffer's arrays are copied once: add many episodes at a time rather than one by one.
+
+        :param demonstrations: A dataset, a path, or the name of packaged demonstrations
+        :raises DemonstrationsError: If they cannot be read or do not fit the spaces; the buffer stays as it was
+        """
+        dataset = Demonstrations.load(demonstrations).fit_to_spaces(self.observation_space, self.action_space)
+        added = TransitionStorage(len(dataset), self.observation_space, self.action_space)
+        added.write(slice(0, len(dataset)), **to_rows(dataset, self.action_space))
+        at, n_filled = self.n_demonstrations, self.n_filled
+        weights = np.full(len(dataset), self.max_priority**self.priority_exponent)
+        tree = SumTree.from_weights(self.n_rows + len(dataset), np.insert(self.tree.weights[:n_filled], at, weights))
+        self.storage.insert(at, added, n_filled)
+        self.tree = tree
+        self.n_demonstrations += len(dataset)
+
+    def to_demonstrations(self, agent_only: bool = False) -> Demonstrations:
+        """
+        What the buffer holds as demonstrations in environment units; images as the model sees them, channels first.
+
+        The demonstrations come first, then the agent's own episodes, environment by environment, the oldest first. The
+        oldest may lack its beginning, which was overwritten. An episode that was interrupted, or is not over yet, is
+        truncated where it stops.
+
+        :param agent_only: Leave out the demonstrations
+        :raises DemonstrationsError: If there is no transition
+        """
+        oldest = self.pos if self.full else 0
+        steps = (np.arange(self.size()) + oldest) % self.buffer_size
+        ring = self.n_demonstrations + steps * self.n_envs + np.arange(self.n_envs)[:, None]  # (n_envs, n_steps)
+        ended = self.storage.ended.copy()
+        ended[ring[:, -1:]] = True
+        rows = ring.ravel() if agent_only else np.concatenate((np.arange(self.n_demonstrations), ring.ravel()))
+        if len(rows) == 0:
+            raise DemonstrationsError("to_demonstrations: found no transition in the replay buffer, expected at least one")
+        return from_rows(self.storage, rows, ended[rows])
 
     def reset(self) -> None:
         """Forget the agent's own transitions. Demonstrations stay, with their priorities."""
@@ -333,22 +324,6 @@ class DemoReplayBuffer(ReplayBuffer):
         tensor = th.tensor(array) if copy else th.from_numpy(array)
         return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
-    def _store_demonstrations(self, dataset: Demonstrations) -> None:
-        actions = dataset.actions
-        if isinstance(self.action_space, spaces.Box):
-            low, high = self.action_space.low, self.action_space.high
-            actions = np.clip(2.0 * (actions - low) / (high - low) - 1.0, -1.0, 1.0)
-        self.storage.write(
-            slice(0, len(dataset)),
-            dataset.observations,
-            dataset.next_observations,
-            actions,
-            dataset.rewards,
-            dataset.terminated,
-            dataset.terminated | dataset.truncated,
-        )
-        self._set_priority(np.arange(len(dataset)), self.max_priority)
-
     def __getstate__(self) -> dict[str, Any]:
         n = self.n_filled
         return {**self.__dict__, "storage": self.storage.state(n), "tree": self.tree.weights[:n].copy()}
@@ -356,24 +331,4 @@ class DemoReplayBuffer(ReplayBuffer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.storage = TransitionStorage.from_state(state["storage"])
-        self.tree = SumTree(self.n_rows)
-        self.tree.update(np.arange(self.n_filled), state["tree"])
-
-
-def check_buffer_options(
-    n_steps: int, gamma: float, priority_exponent: float, demo_fraction: float | None, optimize_memory_usage: bool
-) -> None:
-    """:raises ValueError: If one is out of range, naming what was found and expected"""
-    if not is_whole(n_steps, 1):
-        raise ValueError(f"n_steps: found {n_steps!r}, expected a whole number >= 1")
-    if not is_number(gamma, 0.0, 1.0):
-        raise ValueError(f"gamma: found {gamma!r}, expected 0 to 1")
-    if not is_number(priority_exponent, 0.0):
-        raise ValueError(f"priority_exponent (alpha): found {priority_exponent!r}, expected a number >= 0")
-    if demo_fraction is not None and not is_number(demo_fraction, 0.0, 1.0):
-        raise ValueError(f"demo_fraction: found {demo_fraction!r}, expected 0 to 1, or None to let priorities decide")
-    if optimize_memory_usage:
-        raise ValueError(
-            "optimize_memory_usage: found True, expected False: it keeps no next observations, "
-            "which demonstrations and n-step returns need"
-        )
+        self.tree = SumTree.from_weights(self.n_rows, state["tree"])

@@ -1,6 +1,7 @@
 """The arrays behind the replay buffer: one row per transition, and nothing else."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,13 @@ class TransitionStorage:
     @property
     def nbytes(self) -> int:
         """Memory of the arrays in bytes."""
-        arrays = (self.actions, self.rewards, self.terminated, self.ended)
-        by_key = (*self.observations.values(), *self.next_observations.values())
-        return sum(array.nbytes for array in (*arrays, *by_key))
+        return sum(holder[name].nbytes for holder, name in self._places())
+
+    def _places(self) -> list[tuple[dict[str, Any], str]]:
+        """Where each array is kept, ``holder[name]``, the largest first."""
+        by_key = (self.observations, self.next_observations)
+        places = [*((vars(self), name) for name in _COLUMNS), *((arrays, key) for arrays in by_key for key in arrays)]
+        return sorted(places, key=lambda place: -place[0][place[1]].nbytes)
 
     def write(
         self,
@@ -77,6 +82,28 @@ class TransitionStorage:
         self.rewards[rows] = rewards
         self.terminated[rows] = terminated
         self.ended[rows] = ended
+
+    def insert(self, at: int, added: "TransitionStorage", n_filled: int) -> None:
+        """
+        Put rows in between. Each array is replaced by a longer one, one after another, so that for the time being there
+        is one array more, not a second storage. If that fails half-way, everything is as it was.
+
+        :param at: Row that the first of them becomes; the rows from there on move behind the last
+        :param added: Transitions of the same spaces
+        :param n_filled: Rows in use, the first ones
+        """
+        n_added = added.n_rows
+        moved = slice(at + n_added, n_filled + n_added)
+        with ExitStack() as undo:
+            # If memory does not suffice, that shows at the first array
+            for (holder, name), (other, _) in zip(self._places(), added._places(), strict=True):
+                old = holder[name]
+                grown = np.zeros((self.n_rows + n_added, *old.shape[1:]), dtype=old.dtype)
+                grown[:at], grown[at : at + n_added], grown[moved] = old[:at], other[name], old[at:n_filled]
+                undo.callback(_cut, holder, name, slice(at, at + n_added), self.n_rows)
+                holder[name] = grown
+            undo.pop_all()
+        self.n_rows += n_added
 
     def end_interrupted(self, rows: slice, successors: slice) -> None:
         """
@@ -108,3 +135,9 @@ class TransitionStorage:
         arrays = {name: state[name] for name in _COLUMNS}
         storage.write(slice(0, len(state["rewards"])), state["observations"], state["next_observations"], **arrays)
         return storage
+
+
+def _cut(holder: dict[str, Any], name: str, rows: slice, n_rows: int) -> None:
+    """Undo what :meth:`TransitionStorage.insert` did to one array, if it did."""
+    if len(holder[name]) > n_rows:
+        holder[name] = np.delete(holder[name], rows, axis=0)

@@ -43,6 +43,22 @@ class SumTree:
         self._top_sums = np.zeros(len(self.levels[-1]) + 1)
         self._top_changed = False
 
+    @classmethod
+    def from_weights(cls, capacity: int, weights: np.ndarray) -> "SumTree":
+        """
+        The tree that :meth:`update` would make, bit for bit, in less memory.
+
+        :param capacity: Number of weights
+        :param weights: The first of them, the others are 0; finite and not negative
+        """
+        tree = cls(capacity)
+        tree.levels[0][: len(weights)] = weights
+        for children, parents in zip(tree.levels, tree.levels[1:], strict=False):
+            blocks = children.reshape(-1, FAN_OUT)
+            blocks.sum(axis=1, out=parents[: len(blocks)])
+        tree._top_changed = True
+        return tree
+
     @property
     def weights(self) -> np.ndarray:
         """The weights, shape ``(capacity,)``, float64: a read-only view."""

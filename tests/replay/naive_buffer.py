@@ -166,6 +166,60 @@ def expected_rows(
     return expected
 
 
+class NaiveBuffer:
+    """
+    What a :func:`state_buffer` has to hold, as lists.
+
+    :param n_envs: Number of environments
+    :param ring_steps: How many time steps the ring keeps
+    """
+
+    def __init__(self, n_envs: int, ring_steps: int):
+        self.n_envs, self.ring_steps = n_envs, ring_steps
+        self.episodes: list[list[Step]] = []
+        self.demo_priorities: list[float] = []
+        self.max_priority = 1.0
+        self.reset()
+
+    def reset(self) -> None:
+        self.histories: list[list[Step]] = [[] for _ in range(self.n_envs)]
+        self.ring_priorities = [0.0] * (self.ring_steps * self.n_envs)
+
+    def add(self, steps: list[Step]) -> None:
+        """:param steps: One transition per environment"""
+        place = len(self.histories[0]) % self.ring_steps * self.n_envs
+        for e, step in enumerate(steps):
+            self.histories[e].append(step)
+            self.ring_priorities[place + e] = self.max_priority
+
+    def add_demonstrations(self, episodes: list[list[Step]]) -> None:
+        """:param episodes: Each ends with "t" or "u" """
+        self.episodes = self.episodes + episodes
+        self.demo_priorities += [self.max_priority for steps in episodes for _ in steps]
+
+    def update_priorities(self, rows: list[int], priorities: list[float]) -> None:
+        """
+        :param rows: Rows that hold a transition
+        :param priorities: One for each
+        """
+        for row, priority in zip(rows, priorities, strict=True):
+            ring_row = row - len(self.demo_priorities)
+            if ring_row < 0:
+                self.demo_priorities[row] = priority
+            else:
+                self.ring_priorities[ring_row] = priority
+        self.max_priority = max(self.max_priority, *priorities)
+
+    def rows(self, n_steps: int, gamma: float) -> dict[int, Expected]:
+        """:return: What each filled row must hold, see :func:`expected_rows`"""
+        return expected_rows(self.episodes, self.histories, self.ring_steps, n_steps, gamma)
+
+    @property
+    def priorities(self) -> list[float]:
+        """Of every row, filled or not."""
+        return self.demo_priorities + self.ring_priorities
+
+
 def box(observations: th.Tensor | dict[str, th.Tensor]) -> th.Tensor:
     """:param observations: Those of a Box space"""
     assert isinstance(observations, th.Tensor)
@@ -200,9 +254,14 @@ def as_expected(batch: DemoBatch) -> list[Expected]:
 DEMO_STATE = 10_000
 
 
-def demo_steps(*events: str) -> list[list[Step]]:
-    """One episode per line of events; the last event ends it."""
-    starts = np.cumsum([0, *map(len, events)])[:-1]
+def demo_steps(*events: str, first: int = 0) -> list[list[Step]]:
+    """
+    One episode per line of events; the last event ends it.
+
+    :param events: Of each episode
+    :param first: Number of the first transition
+    """
+    starts = np.cumsum([first, *map(len, events)])[:-1]
     return [
         [Step.numbered(int(start) + t, event, DEMO_STATE) for t, event in enumerate(line)]
         for start, line in zip(starts, events, strict=True)

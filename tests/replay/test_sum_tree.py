@@ -52,6 +52,17 @@ def apply_batches(size: int, updates: list[list[tuple[int, float]]]) -> tuple[Su
     return tree, naive
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("spare", [0, 1, 5000])
+def test_a_tree_made_from_weights_is_the_updated_one_bit_for_bit(size, spare):
+    weights = np.random.default_rng(0).lognormal(sigma=10.0, size=size)
+    updated = SumTree(size + spare)
+    updated.update(np.arange(size), weights)
+    made = SumTree.from_weights(size + spare, weights)
+    assert [level.tobytes() for level in made.levels] == [level.tobytes() for level in updated.levels]
+    assert made.total == updated.total > 0.0
+
+
 @settings(deadline=None)
 @given(batches(WHOLE))
 def test_weights_and_total_are_those_of_a_list(case):
