@@ -23,7 +23,8 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 def write_whole(path: Path, overwrite: bool = False, folder: bool = False) -> Iterator[Path]:
     """
     A temporary name beside ``path`` to write to. It is renamed when the block is left, and removed if it is left by an
-    exception: a crash leaves no half file. Hidden names (``.name-*.tmp``) are left by a power cut only.
+    exception: a crash leaves no half file. What was written is on disk before it is renamed, so a power cut leaves none
+    either. Hidden names (``.name-*.tmp``) are left by a power cut or a kill only.
 
     :param path: Where the file or folder is to be
     :param overwrite: Whether it may replace what is there
@@ -45,6 +46,8 @@ def write_whole(path: Path, overwrite: bool = False, folder: bool = False) -> It
         temporary.chmod(0o666 & ~umask)
     try:
         yield temporary
+        for item in (*temporary.rglob("*"), temporary):
+            sync(item)
         if folder and path.is_dir() and not path.is_symlink():
             with tempfile.TemporaryDirectory(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent) as replaced:
                 os.replace(path, Path(replaced) / path.name)
@@ -54,3 +57,20 @@ def write_whole(path: Path, overwrite: bool = False, folder: bool = False) -> It
     except BaseException:
         shutil.rmtree(temporary) if folder else temporary.unlink(missing_ok=True)
         raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """
+    Wait until a file, or the list of what is in a folder, is on disk.
+
+    :param path: Of a file or folder that exists
+    """
+    # Windows cannot open folders, and brings their lists to disk by itself
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

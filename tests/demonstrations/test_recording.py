@@ -8,43 +8,12 @@ from gymnasium import spaces
 from stable_baselines3 import TD3
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from toy_dataset import box
+from toy_walk import ReportsSuccessesAlone, Walk, half
 
 from sb3_pgfd import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations import record
-from sb3_pgfd.demonstrations.validation import Observations
-
-
-class Walk(gym.Env):
-    """Three steps along a line. It writes every observation to the same array, and scales its action in place."""
-
-    def __init__(self, terminates: bool = False, success_key: str | None = None, bound: float = 2.0):
-        self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
-        self.action_space = spaces.Box(-bound, bound, (1,), np.float32)
-        self.terminates, self.success_key = terminates, success_key
-        self.observation = np.zeros(2, dtype=np.float32)
-        self.n_resets = 0
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.n_resets += 1
-        self.observation[:] = seed, 0
-        return self.observation, {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        reward = float(action[0])
-        action *= 0
-        self.observation[1] += 1
-        over = bool(self.observation[1] == 3)
-        return self.observation, reward, over and self.terminates, over and not self.terminates, self.info(over)
-
-    def info(self, over: bool) -> dict[str, Any]:
-        # Every second episode succeeds
-        return {self.success_key: over and self.n_resets % 2 == 0} if self.success_key else {}
-
-
-class ReportsSuccessesAlone(Walk):
-    def info(self, over: bool) -> dict[str, Any]:
-        return {"is_success": True} if over and self.n_resets % 2 == 0 else {}
+from sb3_pgfd.demonstrations.spaces import space_from_json
 
 
 class Images(gym.Env):
@@ -69,15 +38,6 @@ class Images(gym.Env):
         self.clock += 1
         self.image[:] = 10 * self.clock
         return self.observe(), 1.0, False, self.clock == 2, {}
-
-
-def half(observation: Any) -> np.ndarray:
-    return np.array([0.5], dtype=np.float32)
-
-
-def box(observations: Observations) -> np.ndarray:
-    assert isinstance(observations, np.ndarray)
-    return observations
 
 
 @pytest.fixture(scope="module")
@@ -295,3 +255,42 @@ def test_rewards_that_are_no_numbers_are_refused():
 
     with pytest.raises(DemonstrationsError, match="rewards: episode 0, step 0, component 0: found nan"):
         record(half, Broken(), 1)
+
+
+def test_an_environment_that_reports_successes_alone_is_recorded():
+    # The first attempt says nothing, the second one succeeds
+    demonstrations = record(half, ReportsSuccessesAlone(), 2, seed=20, successes_only=True)
+    assert box(demonstrations.observations)[demonstrations.episode_starts, 0].tolist() == [21, 23]
+    with pytest.raises(DemonstrationsError, match="record: found 1 successes in 3 attempts, expected 2"):
+        record(half, ReportsSuccessesAlone(), 2, successes_only=True, max_attempts=3)
+
+
+def test_episodes_know_their_seed_and_success():
+    demonstrations = record(half, ReportsSuccessesAlone(), 4, seed=20)
+    assert demonstrations.episode_info["seed"].tolist() == [20, 21, 22, 23]
+    assert demonstrations.episode_info["success"].tolist() == [False, True, False, True]
+    assert "success" not in record(half, Walk(), 2).episode_info
+
+
+def test_the_spaces_are_recorded():
+    env = Images()
+    metadata = record(half, env, 1).metadata
+    assert space_from_json(metadata["observation_space"]) == env.observation_space
+    assert space_from_json(metadata["action_space"]) == env.action_space
+    unbounded = record(half, Walk(), 1).metadata["observation_space"]
+    assert unbounded == {"type": "Box", "dtype": "float32", "shape": [2], "low": [-np.inf] * 2, "high": [np.inf] * 2}
+
+
+def test_how_an_environment_is_watched_is_not_recorded():
+    env = gym.make("Pendulum-v1", g=9.0, render_mode="rgb_array")
+    assert record(half, env, 1).metadata["env_kwargs"] == {"g": 9.0}
+
+
+def test_a_space_that_no_demonstrations_have_is_refused():
+    class Talks(Walk):
+        def __init__(self) -> None:
+            super().__init__()
+            self.observation_space = spaces.Text(5)
+
+    with pytest.raises(DemonstrationsError, match=r"found the space Text\(.*, expected one of Box, Dict"):
+        record(half, Talks(), 1)

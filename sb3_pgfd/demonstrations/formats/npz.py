@@ -35,6 +35,15 @@ def recognizes(path: Path) -> bool:
     return starts_with(path, b"PK\x03\x04")
 
 
+def with_ending(path: Path) -> Path:
+    """
+    :param path: Of a file to write
+    :return: The same with the ending ``.npz``, which is added if it is missing
+    """
+    path = path.expanduser()
+    return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+
+
 def write_npz(demonstrations: Demonstrations, path: Path, overwrite: bool = False) -> Path:
     """
     Write to a temporary name beside ``path``, then rename: a crash leaves no half file.
@@ -46,8 +55,7 @@ def write_npz(demonstrations: Demonstrations, path: Path, overwrite: bool = Fals
     :raises FileExistsError: If there is a file already
     :raises DemonstrationsError: If the metadata use a key that the format needs
     """
-    path = path.expanduser()
-    path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+    path = with_ending(path)
     refuse_existing(path, overwrite)
     taken = [key for key in _RESERVED if key in demonstrations.metadata]
     if taken:

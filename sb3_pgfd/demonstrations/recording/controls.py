@@ -1,0 +1,283 @@
+"""
+Held keys and sticks as actions. Their state is kept from events, not asked for: a key whose release was missed because
+the window lost the focus does not stay down.
+"""
+
+import re
+import warnings
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from sb3_pgfd.common.checks import is_number
+from sb3_pgfd.demonstrations.errors import DemonstrationsError
+
+KeyPairs = Sequence[Sequence[str]]
+
+DEFAULT_KEYS: tuple[tuple[str, str], ...] = (
+    ("left", "right"),
+    ("down", "up"),
+    ("a", "d"),
+    ("s", "w"),
+    ("j", "l"),
+    ("k", "i"),
+    ("f", "h"),
+    ("g", "t"),
+)
+"""Negative and positive key of each action dimension"""
+
+FINE = 0.3
+"""Share of the deflection while shift is held"""
+
+DEAD_ZONE = 0.1
+"""Sticks rest this close to 0"""
+
+
+class Command(Enum):
+    """What a person asks for, besides moving."""
+
+    START_OR_PAUSE = "start or pause"
+    PAUSE = "pause"
+    DISCARD = "discard this episode"
+    KEEP = "end this episode here and keep it"
+    UNDO = "take back the last episode"
+    FINISH = "finish"
+
+
+COMMAND_KEYS = {
+    "space": Command.START_OR_PAUSE,
+    "p": Command.START_OR_PAUSE,
+    "backspace": Command.DISCARD,
+    "return": Command.KEEP,
+    # The one of the number pad
+    "enter": Command.KEEP,
+    "u": Command.UNDO,
+    "escape": Command.FINISH,
+}
+FINE_KEYS = ("left shift", "right shift")
+
+# A, B, Y and start of a pad with the layout of an Xbox
+COMMAND_BUTTONS = {
+    0: Command.START_OR_PAUSE,
+    1: Command.DISCARD,
+    3: Command.KEEP,
+    7: Command.START_OR_PAUSE,
+}
+
+
+def import_pygame() -> Any:
+    """
+    :return: The module
+    :raises ImportError: If it is not installed
+    """
+    try:
+        import pygame
+    except ImportError as error:
+        raise ImportError("Recording from a person needs pygame: pip install sb3-pgfd[keyboard]") from error
+    return pygame
+
+
+def controllable_space(env: gym.Env) -> spaces.Box:
+    """
+    :param env: The environment to drive
+    :return: Its action space
+    :raises DemonstrationsError: Unless it is a Box of bounded floats
+    """
+    space = env.action_space
+    if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
+        raise DemonstrationsError(
+            f"action_space: found {space}, expected a Box of floats: a held key is a deflection towards a bound"
+        )
+    for name, bounds in (("low", space.low), ("high", space.high)):
+        if not np.isfinite(bounds).all():
+            raise DemonstrationsError(
+                f"action_space.{name}: found {bounds.tolist()}, expected finite bounds, as a held key is a deflection "
+                "towards a bound: wrap the environment in gymnasium.wrappers.TransformAction"
+            )
+    return space
+
+
+def key_codes(keys: KeyPairs | None, n_dims: int) -> list[tuple[int, int]]:
+    """
+    :param keys: A pair of pygame's key names for each action dimension, None: :data:`DEFAULT_KEYS`
+    :param n_dims: Action dimensions
+    :return: Their codes
+    :raises DemonstrationsError: If there are too few or too many, or one is unknown, taken or there twice
+    """
+    if keys is None:
+        if n_dims > len(DEFAULT_KEYS):
+            raise DemonstrationsError(
+                f"keys: found default keys for {len(DEFAULT_KEYS)} action dimensions, expected {n_dims}: pass keys, "
+                "a (negative, positive) pair of pygame's key names for each dimension"
+            )
+        keys = DEFAULT_KEYS[:n_dims]
+    if isinstance(keys, str) or any(isinstance(pair, str) or len(pair) != 2 for pair in keys):
+        raise DemonstrationsError(f"keys: found {keys!r}, expected (negative, positive) pairs such as ('left', 'right')")
+    if len(keys) != n_dims:
+        raise DemonstrationsError(f"keys: found {len(keys)} pairs, expected {n_dims}, one for each action dimension")
+    reserved = {key_code(name): command.value for name, command in COMMAND_KEYS.items()}
+    reserved.update({key_code(name): "fine motion" for name in FINE_KEYS})
+    taken = dict(reserved)
+    codes = []
+    for number, pair in enumerate(keys):
+        for name in pair:
+            code = key_code(name)
+            if code in taken:
+                raise DemonstrationsError(
+                    f"keys: found {name!r} for dimension {number}, expected another: it is {taken[code]}"
+                )
+            taken[code] = f"a key of dimension {number} already"
+        codes.append((key_code(pair[0]), key_code(pair[1])))
+    return codes
+
+
+def key_code(name: str) -> int:
+    """
+    :param name: As ``pygame.key.name`` calls it: "left", "a", "page up"
+    :raises DemonstrationsError: If there is no such key
+    """
+    pygame = import_pygame()
+    with warnings.catch_warnings():
+        # Names are the same whether a display is open or not
+        warnings.simplefilter("ignore", Warning)
+        try:
+            return int(pygame.key.key_code(name))
+        except (TypeError, ValueError):
+            raise DemonstrationsError(
+                f"keys: found {name!r}, expected one of pygame's names of keys, such as 'left', 'a', '1', 'page up'"
+            ) from None
+
+
+def stick_axes(axes: Sequence[int | str] | None, n_dims: int) -> list[tuple[int, int]]:
+    """
+    :param axes: Number of the gamepad's axis for each action dimension, with a minus for one that is turned round
+        (``"-0"`` for the first). None: 0, -1, 2, -3, ..., as a stick that is pushed up is negative in SDL
+    :param n_dims: Action dimensions
+    :return: Number and sign for each dimension
+    :raises DemonstrationsError: If these are no numbers, or not as many as dimensions
+    """
+    if axes is None:
+        return [(axis, -1 if axis % 2 else 1) for axis in range(n_dims)]
+    if isinstance(axes, str) or not all(re.fullmatch(r"-?\d{1,3}", str(axis)) for axis in axes) or len(axes) != n_dims:
+        raise DemonstrationsError(
+            f"axes: found {axes!r}, expected {n_dims} numbers of axes, one for each action dimension, such as 0 or '-1'"
+        )
+    return [(abs(int(axis)), -1 if str(axis).startswith("-") else 1) for axis in axes]
+
+
+def past_dead_zone(value: float) -> float:
+    """
+    :param value: Of a stick, in [-1, 1]
+    :return: 0 within the dead zone; from there on it grows from 0 to +-1, without a jump
+    """
+    return float(np.sign(value) * np.clip((abs(value) - DEAD_ZONE) / (1 - DEAD_ZONE), 0.0, 1.0))
+
+
+def to_action(deflections: np.ndarray, space: spaces.Box, scale: float = 1.0) -> np.ndarray:
+    """
+    :param deflections: In [-1, 1], one for each action dimension
+    :param space: Bounded
+    :param scale: How far towards a bound a full deflection goes, in (0, 1]
+    :return: Nothing held is 0, or the bound that is nearest to it; a full deflection is ``scale`` of the way from there
+    """
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    neutral = np.clip(0.0, low, high)
+    share = np.reshape(deflections, space.shape) * scale
+    # Not `neutral + share * (bound - neutral)`: this is exact at both ends, and does not overflow
+    action = (1 - np.abs(share)) * neutral + np.abs(share) * np.where(share < 0, low, high)
+    return np.clip(action, low, high).astype(space.dtype)
+
+
+class Held(NamedTuple):
+    """What a person holds."""
+
+    deflections: np.ndarray
+    """In [-1, 1] for each action dimension, flat"""
+    action: np.ndarray
+    """The action that comes of it"""
+    devices: set[str]
+    """Of "keyboard" and "gamepad", what moves something"""
+
+
+class Controls:
+    """
+    Listens to pygame's events.
+
+    :param space: Action space, bounded
+    :param keys: See :func:`key_codes`
+    :param axes: See :func:`stick_axes`
+    :param scale: See :func:`to_action`
+    :raises DemonstrationsError: If one of them is not as it should be
+    """
+
+    def __init__(
+        self,
+        space: spaces.Box,
+        keys: KeyPairs | None = None,
+        axes: Sequence[int | str] | None = None,
+        scale: float = 1.0,
+    ):
+        if not is_number(scale, 0.0, 1.0) or scale == 0:
+            raise DemonstrationsError(f"scale: found {scale!r}, expected a number in (0, 1]")
+        n_dims = int(np.prod(space.shape))
+        self.space, self.scale = space, float(scale)
+        self.codes = key_codes(keys, n_dims)
+        self.names = [(str(pair[0]), str(pair[1])) for pair in (DEFAULT_KEYS[:n_dims] if keys is None else keys)]
+        self.axes = stick_axes(axes, n_dims)
+        self._commands = {key_code(name): command for name, command in COMMAND_KEYS.items()}
+        self._fine = {key_code(name) for name in FINE_KEYS}
+        self._pygame = import_pygame()
+        self._held: set[int] = set()
+        # Pressed since the last step. A tap that is over before the next one counts for it all the same
+        self._pressed: set[int] = set()
+        # By gamepad and axis
+        self._sticks: dict[tuple[int, int], float] = {}
+
+    def handle(self, event: Any) -> Command | None:
+        """
+        :param event: Any of pygame's
+        :return: What the person asks for by it, None: nothing, or a motion
+        """
+        pygame = self._pygame
+        if event.type == pygame.QUIT:
+            return Command.FINISH
+        if event.type == pygame.KEYDOWN:
+            self._held.add(event.key)
+            self._pressed.add(event.key)
+            return self._commands.get(event.key)
+        if event.type == pygame.KEYUP:
+            self._held.discard(event.key)
+        elif event.type == pygame.JOYAXISMOTION:
+            self._sticks[event.instance_id, event.axis] = event.value
+        elif event.type == pygame.JOYBUTTONDOWN:
+            return COMMAND_BUTTONS.get(event.button)
+        elif event.type == pygame.JOYDEVICEREMOVED:
+            self._sticks = {stick: value for stick, value in self._sticks.items() if stick[0] != event.instance_id}
+        elif event.type == pygame.WINDOWFOCUSLOST:
+            self._held.clear()
+            self._pressed.clear()
+            self._sticks.clear()
+            return Command.PAUSE
+        return None
+
+    def read(self) -> Held:
+        """:return: What is held now, or was pressed since the last call. A stick counts where no key is held"""
+        down = self._held | self._pressed
+        self._pressed.clear()
+        pairs = np.array([[code in down for code in pair] for pair in self.codes], dtype=bool).reshape(-1, 2)
+        by_keys = pairs.any(axis=1)
+        keys = pairs[:, 1].astype(float) - pairs[:, 0]
+        sticks = np.array([sign * self._stick(axis) for axis, sign in self.axes], dtype=float)
+        deflections = np.where(by_keys, keys, sticks) * (FINE if self._fine & down else 1.0)
+        moving = {"keyboard": by_keys.any(), "gamepad": deflections[~by_keys].any()}
+        devices = {device for device, moves in moving.items() if moves}
+        return Held(deflections, to_action(deflections, self.space, self.scale), devices)
+
+    def _stick(self, axis: int) -> float:
+        """:return: The largest deflection of this axis among all gamepads"""
+        values = [past_dead_zone(value) for (_, number), value in self._sticks.items() if number == axis]
+        return max(values, key=abs, default=0.0)
