@@ -3,8 +3,10 @@
 import argparse
 from typing import Any
 
+from sb3_pgfd.cli import convert, filter, merge, record, show, split
+
 # Each has `add_parser(subparsers)`, which sets `run` to a function of the parsed arguments
-_COMMANDS: tuple[Any, ...] = ()
+_COMMANDS: tuple[Any, ...] = (show, record, convert, merge, filter, split)
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -3,6 +3,16 @@
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.episode import Episode
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.recording import record
+from sb3_pgfd.demonstrations.looking import plot_demonstrations, replay, summarize
+from sb3_pgfd.demonstrations.recording import record, record_person
 
-__all__ = ["Demonstrations", "DemonstrationsError", "Episode", "record"]
+__all__ = [
+    "Demonstrations",
+    "DemonstrationsError",
+    "Episode",
+    "plot_demonstrations",
+    "record",
+    "record_person",
+    "replay",
+    "summarize",
+]
