@@ -46,7 +46,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="repeatable: what the format needs to be told, e.g. mask=train, trusted=true, final_reward=1.0: see docs/formats.md",
+        help="repeatable: what the format needs to be told, e.g. mask=train or trusted=true: see docs/formats.md",
     )
 
 

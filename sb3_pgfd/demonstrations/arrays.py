@@ -29,7 +29,7 @@ def frozen(array: Any, dtype: Any, name: str) -> np.ndarray:
         raise DemonstrationsError(f"{name}: found dtype {array.dtype}, expected {'bool' if dtype is np.bool_ else 'numbers'}")
     if dtype is np.int64 and array.dtype.kind not in "iu" and array.size:
         raise DemonstrationsError(f"{name}: found dtype {array.dtype}, expected whole numbers")
-    shared = array.flags.writeable or array.base is not None
+    shared = array.flags.writeable or not _is_private(array.base)
     copy = np.array(array, dtype=dtype) if shared else array.astype(dtype or array.dtype, copy=False)
     copy.flags.writeable = False
     return copy
@@ -39,10 +39,17 @@ def owned(array: np.ndarray) -> np.ndarray:
     """
     Mark an array nobody else holds as read-only, so that :func:`frozen` takes it over without a copy.
 
-    :param array: Made by the caller, who does not write to it again
+    :param array: Made by the caller, who does not write to it again; a view of another such array is as good
     """
+    if isinstance(array.base, np.ndarray):
+        array.base.flags.writeable = False
     array.flags.writeable = False
     return array
+
+
+def _is_private(base: Any) -> bool:
+    """:return: Whether what an array is a view of, if anything, is itself a read-only array"""
+    return base is None or (isinstance(base, np.ndarray) and base.base is None and not base.flags.writeable)
 
 
 def frozen_mapping(arrays: Mapping[str, Any], name: str, dtypes: Mapping[str, Any] | None = None) -> Mapping[str, np.ndarray]:
@@ -89,8 +96,14 @@ def concatenate(parts: Sequence[Observations], rows: slice = slice(None)) -> Obs
     """
     first = parts[0]
     if isinstance(first, Mapping):
-        return {key: owned(np.concatenate([np.asarray(part[key])[rows] for part in parts])) for key in first}
-    return owned(np.concatenate([np.asarray(part)[rows] for part in parts]))
+        return {key: _join([np.asarray(part[key])[rows] for part in parts]) for key in first}
+    return _join([np.asarray(part)[rows] for part in parts])
+
+
+def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    # By itself NumPy turns numbers whose bytes are in the other order
+    dtypes = {array.dtype for array in arrays}
+    return owned(np.concatenate(arrays, dtype=dtypes.pop() if len(dtypes) == 1 else None))
 
 
 def channels_first(observations: Observations, space: spaces.Space) -> Observations:

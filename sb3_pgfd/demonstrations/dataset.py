@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -233,18 +233,21 @@ class Demonstrations:
 
         return record(policy, env, n_episodes, **options)
 
-    def save(self, path: str | Path, overwrite: bool = False) -> Path:
+    def save(self, path: str | Path, overwrite: bool = False, format: Literal["npz", "minari"] | None = None) -> Path:
         """
-        Write a compressed ``.npz``, see :mod:`sb3_pgfd.demonstrations.formats.npz`.
+        Write a compressed ``.npz``, or a dataset of Minari's, which ``minari.load_dataset`` loads.
 
-        :param path: The ending ``.npz`` is added if it is missing
-        :param overwrite: Whether an existing file may be replaced
+        :param path: Of the file, whose ending ``.npz`` is added if it is missing; or of the dataset's folder, whose name ends
+            in a version (``"peg-insert-v0"``); ``"minari:<id>"`` is a dataset where Minari keeps its own
+        :param overwrite: Whether what is there may be replaced
+        :param format: Which of the two; None: ``"minari"`` if the path is such an id, and otherwise ``"npz"``
         :return: The path written
-        :raises FileExistsError: If there is a file already
+        :raises FileExistsError: If there is something already
+        :raises DemonstrationsError: If the format cannot hold these demonstrations
         """
-        from sb3_pgfd.demonstrations.formats.npz import write_npz
+        from sb3_pgfd.demonstrations.formats import write
 
-        return write_npz(self, Path(path), overwrite)
+        return write(self, path, overwrite, format)
 
     def select(self, episodes: int | Sequence[int] | np.ndarray) -> Demonstrations:
         """
@@ -273,7 +276,7 @@ class Demonstrations:
         """
         :param number: Which, from 0
         :return: The episode as one sequence of T + 1 observations
-        :raises DemonstrationsError: If a step's next observation is not what the next step begins with
+        :raises DemonstrationsError: If there is none, or a step's next observation is not what the next step begins with
         """
         return take_episode(self, number)
 

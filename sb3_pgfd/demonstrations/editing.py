@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sb3_pgfd.common.checks import is_number, is_whole
 from sb3_pgfd.demonstrations.arrays import concatenate, owned
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
@@ -121,6 +122,7 @@ def pick(
     seed: int | None = None,
 ) -> Demonstrations:
     """See :func:`edit`."""
+    _check_choice(min_return, n_episodes, seed)
     keep = np.ones(demonstrations.n_episodes, dtype=bool)
     if successful_only:
         if demonstrations.successes is None:
@@ -130,7 +132,7 @@ def pick(
         keep &= demonstrations.episode_returns >= min_return
     numbers = np.flatnonzero(keep)
     wanted = len(numbers) if n_episodes is None else n_episodes
-    if not 1 <= wanted <= len(numbers):
+    if wanted > len(numbers) or len(numbers) == 0:
         best = f", the best return is {demonstrations.episode_returns.max():g}" if min_return is not None else ""
         raise DemonstrationsError(
             f"episodes: found {len(numbers)} of {demonstrations.n_episodes} to choose from{best}, "
@@ -141,6 +143,15 @@ def pick(
     if wanted == demonstrations.n_episodes:
         return demonstrations
     return demonstrations.select(numbers[:wanted])
+
+
+def _check_choice(min_return: float | None, n_episodes: int | None, seed: int | None) -> None:
+    """:raises DemonstrationsError: Unless each is a number where there is one: YAML reads ``1e-3`` as a text"""
+    if min_return is not None and not is_number(min_return):
+        raise DemonstrationsError(f"found min_return={min_return!r}, expected a number")
+    for name, value, low in (("n_episodes", n_episodes, 1), ("seed", seed, 0)):
+        if value is not None and not is_whole(value, low):
+            raise DemonstrationsError(f"found {name}={value!r}, expected a whole number of at least {low}")
 
 
 def split(demonstrations: Demonstrations, n_first: int, seed: int | None = None) -> tuple[Demonstrations, Demonstrations]:

@@ -1,6 +1,7 @@
 """Checks that name the field, the episode, the step, the value found and the value wanted."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -135,15 +136,20 @@ def check_actions(actions: np.ndarray, space: spaces.Space, locate: Locator) -> 
     :raises DemonstrationsError: If shape, dtype or bounds do not fit
     """
     _check_array("actions", actions, space)
+    slack: Any = 0
     if isinstance(space, spaces.Box):
-        slack = ACTION_TOLERANCE * (space.high - space.low)
-        outside = (actions < space.low - slack) | (actions > space.high + slack)
-        low, high = space.low, space.high
+        low, high, reach = space.low, space.high, space.high - space.low
+        # A component that is bounded on one side only has no range
+        slack = ACTION_TOLERANCE * np.where(np.isfinite(reach), reach, 0.0)
     elif isinstance(space, spaces.Discrete):
-        outside = (actions < space.start) | (actions >= space.start + space.n)
         low, high = np.asarray(space.start), np.asarray(space.start + space.n - 1)
+    elif isinstance(space, spaces.MultiDiscrete):
+        low, high = space.start, space.start + space.nvec - 1
+    elif isinstance(space, spaces.MultiBinary):
+        low, high = np.zeros(space.shape, dtype=int), np.ones(space.shape, dtype=int)
     else:
         return
+    outside = (actions < low - slack) | (actions > high + slack)
     if outside.any():
         first = np.unravel_index(int(outside.argmax()), outside.shape)
         value, component = actions[first], first[1:]

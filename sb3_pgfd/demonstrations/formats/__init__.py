@@ -26,7 +26,19 @@ from sb3_pgfd.common.resources import packaged_demonstrations
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.editing import edit
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.formats import npz, pickled_tuples
+from sb3_pgfd.demonstrations.formats import (
+    d4rl,
+    imitation,
+    lerobot,
+    minari,
+    minari_paths,
+    minari_writer,
+    npz,
+    pickles,
+    recording_folder,
+    robomimic,
+    sb3_buffer,
+)
 
 
 @dataclass(frozen=True)
@@ -40,11 +52,21 @@ class Format:
 
 FILES: tuple[Format, ...] = (
     Format("sb3-pgfd .npz", npz.recognizes, npz.read_npz),
-    Format("pickled list of (s, a, r, s', done) tuples", pickled_tuples.recognizes, pickled_tuples.read_pickled_tuples),
+    Format("pickled list of (s, a, r, s', done) tuples or SB3 replay buffer", pickles.recognizes, pickles.read_pickle),
+    Format("LeRobot parquet", lerobot.recognizes, lerobot.read_lerobot),
+    Format("unfinished recording", recording_folder.recognizes, recording_folder.read_recording),
+    Format("Minari dataset", minari.recognizes, minari.read_minari),
+    Format("robomimic .hdf5", robomimic.recognizes, robomimic.read_robomimic),
+    # Takes any HDF5 file, so it comes after the others that are
+    Format("D4RL .hdf5", d4rl.recognizes, d4rl.read_d4rl),
 )
 """Recognised by a path that exists"""
 
-OBJECTS: tuple[Format, ...] = ()
+OBJECTS: tuple[Format, ...] = (
+    Format("SB3 replay buffer", sb3_buffer.recognizes, sb3_buffer.read_buffer),
+    Format("trajectories of imitation", imitation.recognizes, imitation.read_trajectories),
+    Format("Minari dataset", minari.recognizes_dataset, minari.read_dataset),
+)
 """Recognised by an object in memory"""
 
 # What the libraries underneath raise for damaged files
@@ -96,6 +118,20 @@ def read(source: Any, **options: Any) -> Demonstrations:
     return replace(demonstrations, source=name)
 
 
+def write(demonstrations: Demonstrations, path: str | Path, overwrite: bool = False, name: str | None = None) -> Path:
+    """
+    See :meth:`Demonstrations.save`.
+
+    :raises DemonstrationsError: If there is no such format, or it cannot hold these demonstrations
+    """
+    name = name or ("minari" if str(path).startswith(minari_paths.PREFIX) else "npz")
+    if name == "minari":
+        return minari_writer.write_minari(demonstrations, path, overwrite)
+    if name == "npz":
+        return npz.write_npz(demonstrations, Path(path), overwrite)
+    raise DemonstrationsError(f"save: found format={name!r}, expected 'npz' or 'minari'")
+
+
 def _keywords(function: Callable[..., Any]) -> list[str]:
     return list(inspect.signature(function).parameters)[1:]
 
@@ -110,7 +146,8 @@ def _known(options: dict[str, Any], known: list[list[str]], what: str) -> dict[s
 
 def find(source: str | os.PathLike[str]) -> Path:
     """
-    :param source: Path of a file or folder, or the name of packaged demonstrations
+    :param source: Path of a file or folder, the name of packaged demonstrations, or the id of a Minari dataset on this
+        machine, perhaps with ``"minari:"`` before it
     :return: A path that exists
     :raises DemonstrationsError: If there is none
     """
@@ -120,6 +157,11 @@ def find(source: str | os.PathLike[str]) -> Path:
     packaged = packaged_demonstrations()
     if str(source) in packaged:
         return packaged[str(source)]
+    name = str(source)
+    if name.startswith(minari_paths.PREFIX):
+        return minari_paths.find_dataset(name.removeprefix(minari_paths.PREFIX))
+    if minari_paths.is_id(name) and minari_paths.dataset_folder(name).is_dir():
+        return minari_paths.dataset_folder(name)
     raise DemonstrationsError(
         f"{source}: found no such file, expected a file, a folder, the id of a Minari dataset, or the name of packaged "
         f"demonstrations: {', '.join(packaged) or 'none'}"
