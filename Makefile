@@ -38,6 +38,7 @@ demos: $(VENV)/.installed  ## Make the packaged demonstrations again
 benchmarks: $(VENV)/.installed  ## Everything the README's tables show
 	$(PYTHON) benchmarks/update_speed.py
 	$(PYTHON) benchmarks/sum_tree_speed.py
+	$(PYTHON) benchmarks/reading_speed.py
 	$(PYTHON) benchmarks/pendulum.py --processes 2
 	$(PYTHON) benchmarks/mountain_car.py --processes 2
 

@@ -81,14 +81,19 @@ def test_show_replays(capsys: pytest.CaptureFixture[str]):
     assert "3 of 3 episodes played back, none with drift." in capsys.readouterr().out
 
 
-def test_show_replays_elsewhere(capsys: pytest.CaptureFixture[str]):
+def without_seeds(folder: Path) -> Path:
+    """As an older version of the package recorded them."""
+    return replace(Demonstrations.load("Pendulum-v1"), episode_info={}).save(folder / "old.npz")
+
+
+def test_show_replays_elsewhere(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     assert run("show", "Pendulum-v1", "--replay", "--env-kwargs", "g=9.0", "max_episode_steps=50") == 0
     text = capsys.readouterr().out
     assert "5 of 5 episodes played back, 5 with drift." in text
     assert "Episode 0 drifts from step" in text
-    # Random ones of an older file without a seed for each
+    # Random ones of a file without a seed for each
     chosen = ("--episodes", 2, "--seed", 0)
-    assert run("show", "Pendulum-v1", "--replay", "--env", "Pendulum-v1", "--env-kwargs", "g:9.0", *chosen) == 0
+    assert run("show", without_seeds(tmp_path), "--replay", "--env", "Pendulum-v1", "--env-kwargs", "g:9.0", *chosen) == 0
     assert "Episode 0 cannot be brought to its recorded start: its seed is not known" in capsys.readouterr().out
     assert "found shape (3,)" in fails(capsys, "show", "Pendulum-v1", "--replay", "--env", "MountainCarContinuous-v0")
     assert "no-such-package" in fails(capsys, "show", "Pendulum-v1", "--gym-packages", "no-such-package")
@@ -137,11 +142,12 @@ def test_show_draws_and_films(capsys: pytest.CaptureFixture[str], tmp_path: Path
 
 
 def test_what_cannot_be_filmed_leaves_no_file(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    source = without_seeds(tmp_path)
     for arguments in (("--episodes", 1, "--seed", 0), ("--video-episodes", 0)):
-        assert "expected" in fails(capsys, "show", "Pendulum-v1", "--video", tmp_path / "video.mp4", *arguments)
+        assert "expected" in fails(capsys, "show", source, "--video", tmp_path / "video.mp4", *arguments)
     assert "'.mp4'" in fails(capsys, "show", "Pendulum-v1", "--video", tmp_path / "video.avi")
     assert "png" in fails(capsys, "show", "Pendulum-v1", "--plot", tmp_path / "picture")
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_the_installed_command_prints_json_alone(tmp_path: Path):
