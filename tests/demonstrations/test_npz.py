@@ -2,14 +2,12 @@
 
 import json
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from full_disk import files_of_at_most
 from npz_files import BOX, FIELDS, IMAGES, METADATA, make
 
 from sb3_pgfd import Demonstrations, DemonstrationsError
@@ -100,17 +98,6 @@ def test_the_mode_of_a_file_obeys_the_umask(umask: int, mode: int, tmp_path: Pat
         during = os.umask(before)
     assert path.stat().st_mode & 0o777 == mode
     assert during == umask
-
-
-@contextmanager
-def files_of_at_most(n_bytes: int) -> Iterator[None]:
-    """The kernel refuses to let a file grow further, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("n_bytes", [0, 10, 20_000])

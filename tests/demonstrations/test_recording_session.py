@@ -1,13 +1,11 @@
-import resource
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
+from full_disk import files_of_at_most
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_dataset import assert_same
@@ -209,17 +207,6 @@ def test_a_power_cut_leaves_nothing_half(tmp_path: Path):
     (folder / ".episode_00001.npz-abc.tmp").write_bytes(b"PK\x03\x04half")
     assert begin(tmp_path / "a.npz", 0, resume=True).state == {"next": 1}
     assert Demonstrations.load(folder).n_episodes == 1
-
-
-@contextmanager
-def files_of_at_most(n_bytes: int) -> Iterator[None]:
-    """The kernel refuses to let a file grow further, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_costs_the_last_episode_only(tmp_path: Path):
