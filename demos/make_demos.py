@@ -7,12 +7,15 @@ Make the packaged demonstrations: scripted experts, made worse on purpose, then 
 
 import argparse
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 
 from sb3_pgfd.demonstrations import Demonstrations, record
+from sb3_pgfd.demonstrations.recording.experts import scripted_expert
 
 DEMOS = Path(__file__).parent
 
@@ -62,8 +65,10 @@ def clumsy(expert: Callable[[np.ndarray], np.ndarray], share: float, seed: int =
 
 @dataclass(frozen=True)
 class Recipe:
+    name: str
     env_id: str
-    expert: Callable[[np.ndarray], np.ndarray]
+    expert: Callable[[np.ndarray], np.ndarray] | None
+    """None: the one that Gymnasium has"""
     n_episodes: int
     action_noise: float
     producer: str
@@ -71,6 +76,7 @@ class Recipe:
 
 RECIPES = (
     Recipe(
+        name="Pendulum-v1",
         env_id="Pendulum-v1",
         expert=pump_and_catch,
         n_episodes=5,
@@ -78,6 +84,23 @@ RECIPES = (
         producer="scripted: energy pumping and a PD controller, with noise (demos/make_demos.py)",
     ),
     Recipe(
+        name="Pendulum-v1-20",
+        env_id="Pendulum-v1",
+        expert=pump_and_catch,
+        n_episodes=20,
+        action_noise=0.3,
+        producer="scripted: energy pumping and a PD controller, with noise (demos/make_demos.py)",
+    ),
+    Recipe(
+        name="LunarLanderContinuous-v3",
+        env_id="LunarLanderContinuous-v3",
+        expert=None,
+        n_episodes=20,
+        action_noise=0.1,
+        producer="scripted: Gymnasium's own heuristic, with noise (demos/make_demos.py)",
+    ),
+    Recipe(
+        name="MountainCarContinuous-v0",
         env_id="MountainCarContinuous-v0",
         expert=clumsy(push_along, share=0.2),
         n_episodes=3,
@@ -89,13 +112,14 @@ RECIPES = (
 
 def make(recipe: Recipe) -> Demonstrations:
     """:param recipe: What to record"""
-    return record(
-        recipe.expert,
-        recipe.env_id,
-        recipe.n_episodes,
-        action_noise=recipe.action_noise,
-        producer=recipe.producer,
-    )
+    with closing(gym.make(recipe.env_id)) as env:
+        return record(
+            recipe.expert or scripted_expert(env),
+            env,
+            recipe.n_episodes,
+            action_noise=recipe.action_noise,
+            producer=recipe.producer,
+        )
 
 
 def main() -> None:
@@ -103,7 +127,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="compare with the files instead of writing them")
     args = parser.parse_args()
     for recipe in RECIPES:
-        demonstrations, path = make(recipe), DEMOS / f"{recipe.env_id}.npz"
+        demonstrations, path = make(recipe), DEMOS / f"{recipe.name}.npz"
         if args.check:
             stored = Demonstrations.load(path)
             for name in ("observations", "actions", "rewards", "episode_lengths"):

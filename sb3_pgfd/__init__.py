@@ -2,10 +2,11 @@
 
 from importlib.metadata import version
 
+from sb3_pgfd.a2cfd import A2CfD
 from sb3_pgfd.ddpgfd import DDPGfD
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.replay import DemoReplayBuffer
 
 __version__ = version("sb3-pgfd")
 
-__all__ = ["DDPGfD", "DemoReplayBuffer", "Demonstrations", "DemonstrationsError", "__version__"]
+__all__ = ["A2CfD", "DDPGfD", "DemoReplayBuffer", "Demonstrations", "DemonstrationsError", "__version__"]

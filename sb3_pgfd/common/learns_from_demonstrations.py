@@ -5,12 +5,13 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
+from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -38,6 +39,8 @@ class LearnsFromDemonstrations(BaseAlgorithm):
     pretrain_steps: int
     gamma: float
     _pretrained: bool
+    _other_ways_back: ClassVar[str] = ""
+    """How a loaded model gets its demonstrations back besides by argument, for the message that it lacks them"""
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "demonstrations"]
@@ -57,7 +60,9 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         :param demonstrations: A dataset, a path, or the name of packaged demonstrations
         :return: The same as the model sees them
         :raises DemonstrationsError: If they cannot be read or do not belong to this environment
+        :raises ValueError: If they cannot be normalised as the environment's observations are
         """
+        self._check_wrappers()
         dataset = Demonstrations.load(demonstrations).fit_to_spaces(self.observation_space, self.action_space)
         self._warn_of_other_environment(dataset)
         self._warn_of_observations_out_of_bounds(dataset)
@@ -92,6 +97,10 @@ class LearnsFromDemonstrations(BaseAlgorithm):
                 update_normalization(self._vec_normalize_env, dataset)
         self.demonstrations = merged
         self.demonstrations_source = _extend_source(self.demonstrations_source, dataset)
+
+    def _check_wrappers(self) -> None:
+        if self._vec_normalize_env is not None and self._vec_normalize_env.norm_obs:
+            check_normalization(self._vec_normalize_env, self.observation_space)
 
     def _warn_of_other_environment(self, dataset: Demonstrations) -> None:
         recorded_in = dataset.metadata.get("env_id")
@@ -128,9 +137,8 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         if self.demonstrations_source is not None and not available:
             raise DemonstrationsError(
                 f"{caller}: found no demonstrations, but this model learned from {self.demonstrations_source}. "
-                f"Pass them again, {type(self).__name__}.load(path, env=env, demonstrations=...), "
-                "or load its replay buffer with load_replay_buffer(path); to go on without them on purpose, "
-                "load with demonstrations_source=None"
+                f"Pass them again, {type(self).__name__}.load(path, env=env, demonstrations=...){self._other_ways_back}; "
+                "to go on without them on purpose, load with demonstrations_source=None"
             )
 
     @abstractmethod
@@ -153,6 +161,9 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         cf ``BaseAlgorithm``. The pretraining is here, behind the logger's set-up and before the first environment step
         and ``callback.on_training_start``, because the RL Zoo calls nothing but ``learn()``.
         """
+        # The environment may have been set since the demonstrations were
+        if isinstance(self.demonstrations, Demonstrations):
+            self._check_wrappers()
         begin = not self._pretrained and isinstance(self.demonstrations, Demonstrations)
         if begin and self._vec_normalize_env is not None and self._vec_normalize_env.training:
             assert isinstance(self.demonstrations, Demonstrations)
@@ -167,6 +178,8 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         return result
 
     def _pretrain(self, progress_bar: bool) -> None:
+        # Schedules begin here, also in a model that has learned without demonstrations before
+        self._current_progress_remaining = 1.0
         log_every = max(self.pretrain_steps // PRETRAIN_LOGS, 1)
         for step in progress(range(1, self.pretrain_steps + 1), progress_bar, "Pretraining", "update"):
             self._pretrain_update()
@@ -175,6 +188,20 @@ class LearnsFromDemonstrations(BaseAlgorithm):
                     self.logger.record(f"pretrain/{name}", value)
                 self.logger.record("pretrain/n_updates", step, exclude="tensorboard")
                 self.logger.dump(step=step)
+
+
+def check_normalization(env: VecNormalize | None, observation_space: spaces.Space) -> None:
+    """
+    :param env: The wrapper that raw observations, demonstrations among them, are normalised with
+    :param observation_space: The model's
+    :raises ValueError: If a wrapper outside of it reshapes them (SB3's own around images, frame stacking): what it
+        normalises is not what the model sees
+    """
+    if env is not None and get_obs_shape(env.observation_space) != get_obs_shape(observation_space):
+        raise ValueError(
+            f"env: found VecNormalize around {env.observation_space}, expected {observation_space} as the model sees it. "
+            "Make VecNormalize the outermost wrapper, e.g. VecNormalize(VecTransposeImage(env))"
+        )
 
 
 def update_normalization(env: VecNormalize, demonstrations: Demonstrations) -> None:

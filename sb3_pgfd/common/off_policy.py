@@ -4,17 +4,14 @@ import io
 import pathlib
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from gymnasium import spaces
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.preprocessing import get_obs_shape
-from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_pgfd.common.learns_from_demonstrations import LearnsFromDemonstrations
+from sb3_pgfd.common.learns_from_demonstrations import LearnsFromDemonstrations, check_normalization
 from sb3_pgfd.common.metrics import MeanMetrics
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.replay import DemoReplayBuffer
@@ -33,6 +30,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
 
     demo_fraction: float | None
     priority_exponent: float
+    _other_ways_back: ClassVar[str] = ", or load its replay buffer with load_replay_buffer(path)"
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -175,20 +173,6 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_metrics"]
-
-
-def check_normalization(env: VecNormalize | None, observation_space: spaces.Space) -> None:
-    """
-    :param env: The wrapper whose raw observations are stored
-    :param observation_space: The model's
-    :raises ValueError: If a wrapper outside of it reshapes them (SB3's own around images, frame stacking): what is stored
-        would not be what the model sees
-    """
-    if env is not None and get_obs_shape(env.observation_space) != get_obs_shape(observation_space):
-        raise ValueError(
-            f"env: found VecNormalize around {env.observation_space}, expected {observation_space} as the model sees it. "
-            "Make VecNormalize the outermost wrapper, e.g. VecNormalize(VecTransposeImage(env))"
-        )
 
 
 def check_replay_buffer(buffer_class: type | None, buffer_kwargs: Mapping[str, Any]) -> type[DemoReplayBuffer]:

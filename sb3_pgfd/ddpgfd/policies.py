@@ -112,7 +112,8 @@ class DDPGfDPolicy(TD3Policy):
             net_arch,
             activation_fn,
             features_extractor_class,
-            features_extractor_kwargs,
+            # SB3 adds to it for images that are normalised already
+            dict(features_extractor_kwargs or {}),
             normalize_images,
             optimizer_class,
             fused_if_adam(optimizer_class, optimizer_kwargs),

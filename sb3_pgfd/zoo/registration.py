@@ -2,15 +2,16 @@
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sb3_pgfd.a2cfd import A2CfD
 from sb3_pgfd.ddpgfd import DDPGfD
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ddpgfd": DDPGfD}
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ddpgfd": DDPGfD, "a2cfd": A2CfD}
 """This package's algorithms by their name in the RL Zoo"""
 
 
 def register() -> None:
     """
-    Add ``ddpgfd`` to the RL Zoo's algorithms, hyperparameter samplers and converters.
+    Add ``ddpgfd`` and ``a2cfd`` to the RL Zoo's algorithms, hyperparameter samplers and converters.
 
     The tables are changed in place, as other modules of the Zoo hold references to them. Calling it again is harmless.
 
@@ -21,8 +22,8 @@ def register() -> None:
         from rl_zoo3.utils import ALGOS
     except ImportError as error:
         raise ImportError(f"The RL Zoo cannot be imported ({error}): pip install sb3-pgfd[zoo]") from error
-    from sb3_pgfd.zoo.hyperparams_opt import convert_ddpgfd_params, sample_ddpgfd_params
+    from sb3_pgfd.zoo.hyperparams_opt import CONVERTERS, SAMPLERS
 
     ALGOS.update(ALGORITHMS)
-    HYPERPARAMS_SAMPLER["ddpgfd"] = sample_ddpgfd_params
-    HYPERPARAMS_CONVERTER["ddpgfd"] = convert_ddpgfd_params
+    HYPERPARAMS_SAMPLER.update(SAMPLERS)
+    HYPERPARAMS_CONVERTER.update(CONVERTERS)

@@ -24,7 +24,7 @@ def test_hyperparameters_are_looked_up_beside_them():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_packaged_file_is_small(name: str):
-    assert packaged_demonstrations()[name].stat().st_size < 200_000
+    assert packaged_demonstrations()[name].stat().st_size < 2_000_000
     assert 1 <= Demonstrations.load(name).n_episodes <= 20
 
 
@@ -33,7 +33,8 @@ def test_a_packaged_file_says_where_it_is_from(name: str):
     demonstrations = Demonstrations.load(name)
     metadata = demonstrations.metadata
     assert demonstrations.source == name
-    assert metadata["env_id"] == name
+    # Several of one environment are told apart behind its id
+    assert name.startswith(metadata["env_id"])
     assert metadata["producer"]
     assert {"seed", "action_noise", "env_kwargs", "success_rate", "n_attempts"} <= set(metadata)
     assert set(metadata["versions"]) == {"gymnasium", "numpy", "stable_baselines3"}
@@ -43,7 +44,7 @@ def test_a_packaged_file_says_where_it_is_from(name: str):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_packaged_file_fits_its_environment(name: str):
     demonstrations = Demonstrations.load(name)
-    env = gym.make(name, **demonstrations.metadata["env_kwargs"])
+    env = gym.make(demonstrations.metadata["env_id"], **demonstrations.metadata["env_kwargs"])
     demonstrations.check_spaces(env.observation_space, env.action_space)
     start, _ = env.reset(seed=demonstrations.metadata["seed"])
     assert isinstance(demonstrations.observations, np.ndarray)

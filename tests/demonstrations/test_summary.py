@@ -95,9 +95,11 @@ def test_json_holds_a_summary(demonstrations: Demonstrations):
 def test_nothing_is_wrong_with_packaged_demonstrations(name: str):
     summary = summarize(Demonstrations.load(name))
     assert summary.warnings == []
-    assert summary.source == summary.env_id == name
+    assert summary.source == name
+    assert summary.env_id is not None
+    assert name.startswith(summary.env_id)
     assert summary.actions.saturated_overall is not None
-    assert 0.3 < summary.actions.saturated_overall < 0.7
+    assert 0.05 < summary.actions.saturated_overall < 0.7
 
 
 def test_the_action_space_is_the_described_one_before_that_of_the_environment():
