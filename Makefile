@@ -41,6 +41,8 @@ benchmarks: $(VENV)/.installed  ## Everything the README's tables show
 	$(PYTHON) benchmarks/reading_speed.py
 	$(PYTHON) benchmarks/pendulum.py --processes 2
 	$(PYTHON) benchmarks/mountain_car.py --processes 2
+	$(PYTHON) benchmarks/a2c_speed.py
+	$(PYTHON) benchmarks/a2c.py --processes 2
 
 clean:
 	rm -rf $(VENV) build dist logs .mypy_cache .pytest_cache .ruff_cache .hypothesis

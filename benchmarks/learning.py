@@ -1,8 +1,9 @@
 """
 Learning curves of DDPGfD with the packaged hyperparameters and demonstrations, next to SB3's DDPG without them.
 
-Used by benchmarks/pendulum.py and benchmarks/mountain_car.py. A run is one (algorithm, seed); a finished run is kept in
-benchmarks/results/<env>.csv and not run again, so an interrupted benchmark goes on where it stopped.
+Used by benchmarks/pendulum.py and benchmarks/mountain_car.py; benchmarks/a2c.py uses its parts. A run is one (algorithm,
+seed); a finished run is kept in benchmarks/results/<env>.csv and not run again, so an interrupted benchmark goes on where it
+stopped.
 """
 
 import argparse
@@ -52,11 +53,13 @@ def evaluate(model: BaseAlgorithm, env_id: str, n_episodes: int) -> np.ndarray:
     :param n_episodes: Number of starts, always the same ones
     :return: Returns, shape ``(n_episodes,)``
     """
+    normalize = model.get_vec_normalize_env()
     envs = [gym.make(env_id) for _ in range(n_episodes)]
     observations = np.stack([env.reset(seed=FIRST_EVALUATION_SEED + k)[0] for k, env in enumerate(envs)])
     returns, running = np.zeros(n_episodes), np.ones(n_episodes, dtype=bool)
     while running.any():
-        actions, _ = model.predict(observations, deterministic=True)
+        seen = observations if normalize is None else normalize.normalize_obs(observations)
+        actions, _ = model.predict(seen, deterministic=True)
         for k in np.flatnonzero(running):
             observations[k], reward, terminated, truncated, _ = envs[k].step(actions[k])
             returns[k] += float(reward)

@@ -1,0 +1,109 @@
+"""
+What A2CfD's ``learn()`` costs, next to that of SB3's A2C with the same networks, optimiser, steps and environments.
+
+    python benchmarks/a2c_speed.py
+
+Both algorithms take turns, a few hundred steps at a time, on one thread, and each round gives one ratio of environment
+steps per second; the median of these ratios is printed. Seconds are those of this process on the processor, so that other
+processes count less. A2CfD has a standard deviation that depends on the state, gradients that are shortened by network, and
+two optimisers. With demonstrations each update of the actor clones a batch of them too.
+"""
+
+import argparse
+import time
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3 import A2C
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from sb3_pgfd import A2CfD, Demonstrations
+
+TARGET = 0.95
+
+
+class Setting(NamedTuple):
+    """What both algorithms share."""
+
+    env_id: str
+    net_arch: list[int]
+    n_envs: int
+    use_rms_prop: bool
+
+    def __str__(self) -> str:
+        optimizer = "RMSprop" if self.use_rms_prop else "Adam"
+        return f"{self.env_id}, {'x'.join(map(str, self.net_arch))}, {optimizer}, {self.n_envs} env{'s' * (self.n_envs > 1)}"
+
+
+SETTINGS = [
+    Setting(env_id, net_arch, n_envs, use_rms_prop)
+    for env_id in ("Pendulum-v1", "CartPole-v1")
+    for net_arch, n_envs, use_rms_prop in (([128], 1, False), ([64, 64], 1, False), ([128], 4, False), ([128], 1, True))
+]
+
+
+def find_demonstrations(env_id: str) -> Demonstrations:
+    """:return: Packaged ones, or for CartPole-v1 those of a controller that pushes the pole back"""
+    if env_id == "CartPole-v1":
+        return Demonstrations.record(lambda state: int(state[2] + state[3] > 0.0), gym.make(env_id), 3)
+    return Demonstrations.load(env_id)
+
+
+def make_models(setting: Setting) -> dict[str, OnPolicyAlgorithm]:
+    """:return: SB3's A2C, and A2CfD without and with demonstrations"""
+    shared: dict[str, Any] = dict(n_steps=5, use_rms_prop=setting.use_rms_prop, seed=0, device="cpu")
+    shared["policy_kwargs"] = dict(net_arch=setting.net_arch, activation_fn=th.nn.ReLU)
+
+    def make_env() -> Any:
+        return make_vec_env(setting.env_id, setting.n_envs, seed=0)
+
+    # Neither pretraining nor warm-up, which is an update without the actor's half
+    learning: dict[str, Any] = dict(
+        demonstrations=find_demonstrations(setting.env_id), pretrain_steps=0, critic_warmup_steps=0
+    )
+    return {
+        "A2C": A2C("MlpPolicy", make_env(), **shared),
+        "A2CfD": A2CfD("MlpPolicy", make_env(), **shared),
+        "with demonstrations": A2CfD("MlpPolicy", make_env(), **shared, **learning),
+    }
+
+
+def time_learning(setting: Setting, rounds: int, steps: int) -> dict[str, np.ndarray]:
+    """:return: Environment steps per second in each round, by algorithm"""
+    models = make_models(setting)
+    rates: dict[str, list[float]] = {name: [] for name in models}
+    for round_ in range(rounds + 1):
+        # Who comes first changes too
+        for name in sorted(models, reverse=round_ % 2 == 0):
+            start = time.process_time()
+            models[name].learn(steps * setting.n_envs, reset_num_timesteps=round_ == 0)
+            # In the first round everything is done for the first time
+            if round_ > 0:
+                rates[name].append(steps * setting.n_envs / (time.process_time() - start))
+    return {name: np.array(values) for name, values in rates.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20, help="rounds of learn()")
+    parser.add_argument("--steps", type=int, default=500, help="steps of each environment in a round")
+    args = parser.parse_args()
+    th.set_num_threads(1)
+
+    print(f"{'steps per second':<36}{'A2C':>8}{'A2CfD':>8}{'ratio':>8}{'with demonstrations':>22}{'ratio':>8}{'target':>9}")
+    for setting in SETTINGS:
+        rates = time_learning(setting, args.rounds, args.steps)
+        medians = {name: np.median(values) for name, values in rates.items()}
+        ratios = {name: np.median(values / rates["A2C"]) for name, values in rates.items()}
+        print(
+            f"{setting!s:<36}{medians['A2C']:>8.0f}{medians['A2CfD']:>8.0f}{ratios['A2CfD']:>8.3f}"
+            f"{medians['with demonstrations']:>22.0f}{ratios['with demonstrations']:>8.3f}{f'>= {TARGET}':>9}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
