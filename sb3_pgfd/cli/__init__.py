@@ -1,6 +1,7 @@
 """The command ``sb3-pgfd``."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
     try:
         args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read the output has seen enough, as `| head` has. Python flushes once more when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (DemonstrationsError, OSError, ImportError) as error:
         print(f"sb3-pgfd: {error}", file=sys.stderr)
         return 1

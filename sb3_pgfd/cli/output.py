@@ -69,8 +69,9 @@ def report(result: dict[str, Any], args: argparse.Namespace) -> None:
         return
     for part in result.get("parts", [result]):
         success = "" if part["success_rate"] is None else f", success rate {part['success_rate']:.0%}"
+        episodes = "1 episode" if part["n_episodes"] == 1 else f"{part['n_episodes']} episodes"
         print(
-            f"{part['path']}: {part['n_episodes']} episodes, {part['n_transitions']:,} transitions, "
+            f"{part['path']}: {episodes}, {part['n_transitions']:,} transitions, "
             f"mean return {part['mean_return']:.4g}{success}"
         )
 

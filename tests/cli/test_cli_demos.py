@@ -1,5 +1,7 @@
 """``sb3-pgfd demos convert|merge|filter|split``."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,7 @@ def test_convert_chooses_observations(keys: str | None, flatten: bool, expected:
 def test_options_of_a_format_are_handed_on(capsys: pytest.CaptureFixture[str], tutorial: Path, tmp_path: Path):
     out = tmp_path / "out.npz"
     assert run("convert", tutorial, out, "--option", "done_means=terminated", "--option", "n_episodes=1") == 0
-    assert f"{out}: 1 episodes, 3 transitions, mean return 3" in capsys.readouterr().out
+    assert f"{out}: 1 episode, 3 transitions, mean return 3" in capsys.readouterr().out
     assert Demonstrations.load(out).terminated.tolist() == [False, False, True]
     assert "knows only" in fails(capsys, "convert", tutorial, tmp_path / "b", "--option", "mask=train")
     assert "expected name=value" in misused(capsys, "convert", tutorial, tmp_path / "b", "--option", "mask")
@@ -195,3 +197,10 @@ def test_the_installed_command_says_what_is_wrong(tmp_path: Path):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("sb3-pgfd: ")
     assert "found no such file" in done.stderr
+
+
+def test_a_reader_who_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m sb3_pgfd demos show Pendulum-v1 | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Pendulum-v1: 5 episodes")
+    assert done.stderr == ""
