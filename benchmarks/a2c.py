@@ -14,7 +14,8 @@ smaller learning rate for the actor.
 import argparse
 import multiprocessing
 from ast import literal_eval
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,45 +43,48 @@ class Task:
     benchmark: Benchmark
     methods: tuple[str, ...]
     n_seeds: int
-    entry: str
-    """Of hyperparams/a2cfd.yml"""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """In the environment's entry of hyperparams/a2cfd.yml"""
 
 
 def _every(step: int, last: int) -> tuple[int, ...]:
     return tuple(range(0, last + 1, step))
 
 
+# Nothing is cloned that a large rate could destroy
+ALONE = {
+    "demonstrations": None,
+    "actor_learning_rate": "lin_1e-3",
+    "policy_kwargs": {"net_arch": [64, 64], "log_std_min": -2.0, "log_std_max": 0.5},
+}
 TASKS = {
     "pendulum": Task(
         Benchmark("Pendulum-v1", 100_000, _every(10_000, 100_000), -200.0),
         ("A2CfD", "SB3 A2C", "cloned SB3 A2C"),
         5,
-        "Pendulum-v1",
     ),
-    "pendulum-alone": Task(
-        Benchmark("Pendulum-v1", 100_000, _every(10_000, 100_000), -450.0), ("A2CfD alone",), 3, "Pendulum-v1-alone"
-    ),
-    "cartpole": Task(Benchmark("CartPole-v1", 50_000, _every(5_000, 50_000), 500.0), ("A2CfD alone",), 3, "CartPole-v1"),
+    "pendulum-alone": Task(Benchmark("Pendulum-v1", 100_000, _every(10_000, 100_000), -450.0), ("A2CfD alone",), 3, ALONE),
+    "cartpole": Task(Benchmark("CartPole-v1", 50_000, _every(5_000, 50_000), 500.0), ("A2CfD alone",), 3),
     "lunar-lander": Task(
         Benchmark("LunarLanderContinuous-v3", 100_000, _every(20_000, 100_000), 200.0),
         ("A2CfD",),
         3,
-        "LunarLanderContinuous-v3",
     ),
-    "mountain-car": Task(
-        Benchmark("MountainCarContinuous-v0", 50_000, _every(10_000, 50_000), 90.0), ("A2CfD",), 3, "MountainCarContinuous-v0"
-    ),
+    "mountain-car": Task(Benchmark("MountainCarContinuous-v0", 50_000, _every(10_000, 50_000), 90.0), ("A2CfD",), 3),
 }
 
 
-def options_of(file: Path, entry: str, manager: type[ExperimentManager]) -> tuple[dict[str, Any], int, dict[str, Any] | None]:
+def options_of(
+    file: Path, entry: str, manager: type[ExperimentManager], changes: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], int, dict[str, Any] | None]:
     """
     :param file: Hyperparameters in the RL Zoo's format
     :param entry: Name of the entry
     :param manager: Reads schedules
+    :param changes: In the entry
     :return: Arguments of the algorithm, number of environments, arguments of ``VecNormalize`` or None
     """
-    options = yaml.safe_load(file.read_text())[entry]
+    options = {**yaml.safe_load(file.read_text())[entry], **(changes or {})}
     n_envs, normalize = options.pop("n_envs", 1), options.pop("normalize", None)
     del options["n_timesteps"]
     for name, value in options.items():
@@ -114,7 +118,7 @@ def make_model(method: str, task: Task, seed: int) -> BaseAlgorithm:
     if method == "SB3 A2C":
         options, n_envs, normalize = options_of(ZOO_A2C, env_id, ExperimentManager)
         return A2C(env=make_env(env_id, n_envs, seed, normalize, options["gamma"]), seed=seed, device="cpu", **options)
-    options, n_envs, normalize = options_of(hyperparams_file("a2cfd"), task.entry, PgfdExperimentManager)
+    options, n_envs, normalize = options_of(hyperparams_file("a2cfd"), env_id, PgfdExperimentManager, task.changes)
     env = make_env(env_id, n_envs, seed, normalize, options.get("gamma", 0.99))
     if method != "cloned SB3 A2C":
         return A2CfD(env=env, seed=seed, device="cpu", **options)

@@ -4,6 +4,7 @@ and for continuous actions a Gaussian whose mean stays within the bounds and who
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -144,10 +145,10 @@ class A2CfDPolicy(ActorCriticPolicy):
         self.value_net = nn.Linear(self.mlp_extractor.latent_dim_vf, 1)
         init_last_layer([self.action_net])
         init_last_layer([self.value_net])
+        make_optimizer: Callable[..., th.optim.Optimizer] = self.optimizer_class
         for name, modules in (("actor", self.actor_modules), ("critic", self.critic_modules)):
             parameters = [parameter for module in modules for parameter in module.parameters()]
-            optimizer = self.optimizer_class(parameters, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
-            setattr(self, f"{name}_optimizer", optimizer)
+            setattr(self, f"{name}_optimizer", make_optimizer(parameters, lr=lr_schedule(1), **self.optimizer_kwargs))
 
     def _register_output_range(self, action_space: spaces.Box) -> None:
         """Centre and half width of mu, then of log sigma, component by component."""

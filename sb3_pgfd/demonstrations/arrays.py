@@ -106,6 +106,16 @@ def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return owned(np.concatenate(arrays, dtype=dtypes.pop() if len(dtypes) == 1 else None))
 
 
+def unscaled(actions: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """
+    :param actions: In [-1, 1]
+    :param low: Lower bounds of the environment's actions
+    :param high: Upper bounds
+    :return: In environment units
+    """
+    return low + (actions + 1) / 2 * (high - low)
+
+
 def channels_first(observations: Observations, space: spaces.Space) -> Observations:
     """
     :param observations: Recorded, images with their channels last or first

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sb3_pgfd.common.checks import is_number, is_whole
-from sb3_pgfd.demonstrations.arrays import concatenate, owned
+from sb3_pgfd.demonstrations.arrays import concatenate, owned, unscaled
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import as_dict
@@ -111,7 +111,7 @@ def rescale_actions(demonstrations: Demonstrations, low: Any, high: Any) -> Demo
             f"rescale_actions: found an action of {largest:g}, expected all in [-1, 1]: "
             "these actions are not normalised, leave out the rescaling"
         )
-    return replace(demonstrations, actions=owned(low + (actions + 1) / 2 * (high - low)))
+    return replace(demonstrations, actions=owned(unscaled(actions, low, high)))
 
 
 def pick(

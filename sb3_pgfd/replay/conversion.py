@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium import spaces
 
 from sb3_pgfd.demonstrations import Demonstrations
-from sb3_pgfd.demonstrations.arrays import owned
+from sb3_pgfd.demonstrations.arrays import owned, unscaled
 from sb3_pgfd.demonstrations.validation import Observations
 from sb3_pgfd.replay.storage import BOX_KEY, TransitionStorage
 
@@ -66,5 +66,5 @@ def _environment_actions(stored: np.ndarray, space: spaces.Space) -> np.ndarray:
     assert space.shape is not None
     actions = stored.reshape(-1, *space.shape)
     if isinstance(space, spaces.Box):
-        actions = np.clip(space.low + 0.5 * (actions + 1.0) * (space.high - space.low), space.low, space.high)
+        actions = np.clip(unscaled(actions, space.low, space.high), space.low, space.high)
     return actions

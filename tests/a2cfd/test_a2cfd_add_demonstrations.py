@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from stable_baselines3.common.callbacks import BaseCallback
+from add_at import AddAt
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -37,26 +37,6 @@ class Watched(A2CfD):
     def _pretrain_update(self) -> None:
         self.n_pretrained += 1
         super()._pretrain_update()
-
-
-class AddAt(BaseCallback):
-    """Adds demonstrations in a step; in step 0 when learning starts."""
-
-    def __init__(self, dataset: Demonstrations, step: int):
-        super().__init__()
-        self.dataset, self.step = dataset, step
-
-    def _on_training_start(self) -> None:
-        self.add_if_due()
-
-    def _on_step(self) -> bool:
-        self.add_if_due()
-        return True
-
-    def add_if_due(self) -> None:
-        if self.num_timesteps == self.step:
-            assert isinstance(self.model, A2CfD)
-            self.model.add_demonstrations(self.dataset)
 
 
 @pytest.fixture(scope="module")

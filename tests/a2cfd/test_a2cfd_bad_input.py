@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from clockwork import Clockwork
 from gymnasium import spaces
+from one_episode import one_episode
 from pick_zero import CHOICES, pick_zero
 
 from sb3_pgfd import A2CfD, Demonstrations, DemonstrationsError
 from sb3_pgfd.a2cfd import MlpPolicy
-from sb3_pgfd.demonstrations import Episode
 
 MakeModel = Callable[..., A2CfD]
 
@@ -123,19 +123,6 @@ def test_actions_without_bounds_are_refused_by_sb3_and_by_the_policy(make_model:
 def test_actions_of_other_kinds_are_refused(make_model: MakeModel) -> None:
     env = Clockwork([1.0], action_space=spaces.Tuple([spaces.Discrete(2)]))
     refused(make_model, AssertionError, "as action spaces but Tuple", env=env, demonstrations=None)
-
-
-def one_episode(
-    observation_shape: tuple[int, ...] = (1,),
-    action: Any = 0.5,
-    action_shape: tuple[int, ...] = (1,),
-    env_id: str | None = None,
-    dtype: Any = np.float32,
-) -> Demonstrations:
-    observations = np.full((4, *observation_shape), 0.1, dtype=np.float32)
-    actions = np.full((3, *action_shape), action, dtype=dtype)
-    metadata = {} if env_id is None else {"env_id": env_id}
-    return Demonstrations.from_episodes([Episode(observations, actions, np.zeros(3), terminated=True)], metadata)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from add_at import AddAt
 from gymnasium import spaces
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -17,26 +17,6 @@ from sb3_pgfd import DDPGfD, Demonstrations, DemonstrationsError
 
 MakeModel = Callable[..., DDPGfD]
 Record = Callable[..., Demonstrations]
-
-
-class AddAt(BaseCallback):
-    """Adds demonstrations in a step; in step 0 when learning starts."""
-
-    def __init__(self, dataset: Demonstrations, step: int):
-        super().__init__()
-        self.dataset, self.step = dataset, step
-
-    def _on_training_start(self) -> None:
-        self.add_if_due()
-
-    def _on_step(self) -> bool:
-        self.add_if_due()
-        return True
-
-    def add_if_due(self) -> None:
-        if self.num_timesteps == self.step:
-            assert isinstance(self.model, DDPGfD)
-            self.model.add_demonstrations(self.dataset)
 
 
 class Watched(DDPGfD):

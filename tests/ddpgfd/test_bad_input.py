@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from one_episode import one_episode
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
 
@@ -100,19 +101,6 @@ def test_unusual_but_meaningful_options_are_taken(make_model: MakeModel, options
 
 def test_discrete_actions_are_refused(make_model: MakeModel) -> None:
     refused(make_model, AssertionError, r"Box.* as action spaces but Discrete\(2\) was provided", env="CartPole-v1")
-
-
-def one_episode(
-    observation_shape: tuple[int, ...] = (1,),
-    action: Any = 0.5,
-    action_shape: tuple[int, ...] = (1,),
-    env_id: str | None = None,
-    dtype: Any = np.float32,
-) -> Demonstrations:
-    observations = np.full((4, *observation_shape), 0.1, dtype=np.float32)
-    actions = np.full((3, *action_shape), action, dtype=dtype)
-    metadata = {} if env_id is None else {"env_id": env_id}
-    return Demonstrations.from_episodes([Episode(observations, actions, np.zeros(3), terminated=True)], metadata)
 
 
 @pytest.mark.parametrize(

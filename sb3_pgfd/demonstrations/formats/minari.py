@@ -33,7 +33,6 @@ OUR_RECORD = "sb3_pgfd"
 _EPISODE = re.compile(r"episode_(\d+)")
 _SPACES = ("observation_space", "action_space")
 _PROVENANCE = ("dataset_id", "algorithm_name", "author", "author_email", "description", "code_permalink")
-_SUCCESS = ("success", "is_success")
 
 
 def recognizes(path: Path) -> bool:
@@ -172,7 +171,7 @@ def _success(group: Group) -> bool | None:
     if "infos" not in group:
         return None
     infos = group.group("infos")
-    for name in _SUCCESS:
+    for name in minari_library.SUCCESS:
         if name in infos:
             values = infos.array(name).column()
             return bool(values[-1]) if len(values) else None

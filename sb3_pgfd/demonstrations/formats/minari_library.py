@@ -14,7 +14,8 @@ from sb3_pgfd.demonstrations.formats.content import inside
 from sb3_pgfd.demonstrations.validation import Observations
 
 _FORMATS = ("arrow", "parquet")
-_SUCCESS = ("success", "is_success")
+SUCCESS = ("success", "is_success")
+"""Where the infos of an episode may say whether the task was solved"""
 
 
 def read(whole: Path, folder: Path, record: Mapping[str, Any], episodes: Sequence[int] | None) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def _flatten(observations: Any, prefix: str = "") -> Observations:
 
 
 def _success(infos: Any) -> bool | None:
-    for name in _SUCCESS:
+    for name in SUCCESS:
         if isinstance(infos, Mapping) and len(infos.get(name, ())):
             return bool(infos[name][-1])
     return None

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from sb3_pgfd.demonstrations.arrays import owned
+from sb3_pgfd.demonstrations.arrays import owned, unscaled
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import ACTION_TOLERANCE, Observations, as_dict
@@ -109,4 +109,4 @@ def _actions(stored: np.ndarray, space: spaces.Space, scaled: bool) -> np.ndarra
             "pass scaled_actions=False for actions in environment units"
         )
     low, high = (bound.astype(actions.dtype) for bound in (space.low, space.high))
-    return owned(np.clip(low + (actions + 1) / 2 * (high - low), low, high))
+    return owned(np.clip(unscaled(actions, low, high), low, high))
