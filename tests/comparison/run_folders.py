@@ -1,0 +1,92 @@
+"""Write run folders as the RL Zoo leaves them, and call ``sb3-pgfd compare`` on them."""
+
+import csv
+import json
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from sb3_pgfd.cli import main
+from sb3_pgfd.comparison import Run
+from sb3_pgfd.comparison.evaluations import Evaluations
+
+
+def write_run(
+    root: Path,
+    name: str,
+    curve: Mapping[int, float],
+    successes: Sequence[float] | None = None,
+    config: Mapping[str, Any] | None = None,
+    arguments: bool = True,
+) -> Path:
+    """
+    :param root: The log root
+    :param name: ``algo/env_number``, whose seed is the number
+    :param curve: Mean return by step; the two episodes of an evaluation are 1 above and below
+    :param successes: 0, 0.5 or 1 for each evaluation
+    :param config: Hyperparameters
+    :param arguments: Whether to leave ``args.yml``, too
+    :return: The run's folder
+    """
+    folder = root / name
+    algo, _, last = name.partition("/")
+    env, _, number = last.rpartition("_")
+    (folder / env).mkdir(parents=True)
+    arrays: dict[str, Any] = {"timesteps": list(curve), "results": [[value - 1, value + 1] for value in curve.values()]}
+    if successes is not None:
+        arrays["successes"] = [[rate == 1, rate > 0] for rate in successes]
+    np.savez(folder / "evaluations.npz", ep_lengths=np.ones((len(curve), 2), dtype=int), **arrays)
+    if arguments:
+        text = yaml.dump(OrderedDict([("algo", algo), ("env", env), ("seed", int(number))]))
+        (folder / env / "args.yml").write_text(text)
+        (folder / env / "config.yml").write_text(yaml.dump(OrderedDict(config or {"gamma": 0.9})))
+    return folder
+
+
+def make_run(curve: Mapping[int, float], label: str = "sac", env: str = "Pendulum-v1", **changes: Any) -> Run:
+    """:return: A run that was never on disk"""
+    steps, returns, rates = (
+        None if values is None else np.array(values, dtype=np.float64)
+        for values in (list(curve), list(curve.values()), changes.pop("successes", None))
+    )
+    assert steps is not None
+    assert returns is not None
+    evaluations = Evaluations(steps, returns, rates)
+    return Run(Path("logs", label, f"{env}_1"), env, label, evaluations, label, **changes)
+
+
+def compare(*arguments: object) -> int:
+    return main(["compare", *map(str, arguments)])
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """:return: What the command says on standard error if it cannot do its work; it says nothing else"""
+    assert compare(*arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("sb3-pgfd: ")
+    return captured.err
+
+
+def misused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    with pytest.raises(SystemExit) as stop:
+        compare(*arguments)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def result(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[dict[str, Any], str]:
+    """:return: The one JSON object that the command prints, and what it notes on standard error"""
+    assert compare(*arguments, "--json") == 0
+    captured = capsys.readouterr()
+    return json.loads(captured.out), captured.err
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

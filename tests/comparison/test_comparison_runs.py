@@ -1,0 +1,111 @@
+"""Finding and labelling runs."""
+
+from pathlib import Path
+
+import pytest
+from run_folders import write_run
+
+from sb3_pgfd.comparison import ComparisonError, Run, find_runs
+from sb3_pgfd.comparison.runs import folder_name
+
+CURVE = {0: 1.0, 100: 2.0}
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    root = tmp_path / "logs"
+    for name in (
+        "sac/Pendulum-v1_1",
+        "sac/Pendulum-v1_2",
+        "sac/Reacher-v5_1",
+        "ddpgfd/Pendulum-v1_10",
+        "ddpgfd/Pendulum-v1_9",
+    ):
+        write_run(root, name, CURVE)
+    return root
+
+
+def names(runs: list[Run]) -> list[str]:
+    return [f"{run.folder.parent.name}/{run.folder.name}" for run in runs]
+
+
+def labels(runs: list[Run]) -> set[str]:
+    return {run.label for run in runs}
+
+
+def test_a_log_root_has_all_runs_in_the_order_of_their_numbers(logs: Path):
+    runs, notes = find_runs([logs])
+    assert names(runs) == [
+        "ddpgfd/Pendulum-v1_9",
+        "ddpgfd/Pendulum-v1_10",
+        "sac/Pendulum-v1_1",
+        "sac/Pendulum-v1_2",
+        "sac/Reacher-v5_1",
+    ]
+    assert notes == []
+    assert [(run.algo, run.env, run.seed, run.label) for run in runs[1:3]] == [
+        ("ddpgfd", "Pendulum-v1", 10, "ddpgfd"),
+        ("sac", "Pendulum-v1", 1, "sac"),
+    ]
+    assert runs[0].hyperparams == {"gamma": 0.9}
+
+
+def test_folders_of_any_kind_can_be_mixed_and_runs_are_taken_once(logs: Path):
+    runs, _ = find_runs([logs / "sac" / "Pendulum-v1_2", logs / "sac", str(logs / "ddpgfd"), logs / "sac" / ".." / "sac"])
+    assert sorted(names(runs)) == sorted(names(find_runs([logs])[0]))
+    # The runs of one root are one curve, whichever way they were named
+    assert labels(runs) == {"sac", "ddpgfd"}
+
+
+def test_the_roots_of_the_same_algorithm_are_told_apart(logs: Path, tmp_path: Path):
+    write_run(tmp_path / "old", "sac/Pendulum-v1_1", CURVE)
+    assert labels(find_runs([logs, tmp_path / "old"])[0]) == {"ddpgfd", "sac (logs)", "sac (old)"}
+    write_run(tmp_path / "old" / "logs", "sac/Pendulum-v1_1", CURVE)
+    assert "sac (old/logs)" in labels(find_runs([logs, tmp_path / "old" / "logs"])[0])
+
+
+def test_labels_name_folders(logs: Path):
+    runs, _ = find_runs([logs / "sac", logs / "ddpgfd" / "Pendulum-v1_9", logs / "ddpgfd" / "Pendulum-v1_10"], ["a", "b", "b"])
+    assert [run.label for run in runs] == ["a", "a", "a", "b", "b"]
+    assert labels(find_runs([logs], ["mine"])[0]) == {"mine ddpgfd", "mine sac"}
+    with pytest.raises(ComparisonError, match="labels: found 1, expected 2"):
+        find_runs([logs, logs], ["a"])
+
+
+def test_without_arguments_the_folders_tell(tmp_path: Path):
+    write_run(tmp_path, "tqc/space-Maze_12", CURVE, arguments=False)
+    run = find_runs([tmp_path])[0][0]
+    assert (run.algo, run.env, run.seed, dict(run.hyperparams)) == ("tqc", "space-Maze", None, {})
+
+
+def test_folders_that_tell_no_environment_are_left_out(tmp_path: Path):
+    write_run(tmp_path, "study/trial_3", CURVE, arguments=False)
+    (tmp_path / "study" / "trial_3" / "trial").rmdir()
+    write_run(tmp_path, "sac/Pendulum-v1_1", CURVE)
+    runs, notes = find_runs([tmp_path])
+    assert names(runs) == ["sac/Pendulum-v1_1"]
+    assert len(notes) == 1
+    assert "left out: " in notes[0]
+    assert "trial_3: found no <environment>/args.yml" in notes[0]
+    with pytest.raises(ComparisonError, match=r"study: found no run to compare .*trial_3"):
+        find_runs([tmp_path / "study"])
+
+
+def test_damaged_runs_are_left_out_and_named(logs: Path):
+    (logs / "sac" / "Pendulum-v1_1" / "evaluations.npz").write_bytes(b"PK")
+    (logs / "sac" / "Pendulum-v1_2" / "Pendulum-v1" / "args.yml").write_text("[")
+    runs, notes = find_runs([logs])
+    assert len(runs) == 3
+    assert [Path("Pendulum-v1_1", "evaluations.npz").as_posix() in notes[0], "args.yml" in notes[1]] == [True, True]
+
+
+def test_folders_without_runs_are_refused(tmp_path: Path):
+    for name, found in (("missing", "no such folder"), ("file", "a file"), ("empty", r"no run to compare \(no evaluations")):
+        (tmp_path / "file").touch()
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(ComparisonError, match=f"{name}: found {found}"):
+            find_runs([tmp_path / name])
+
+
+def test_environments_are_called_as_their_folders():
+    assert folder_name("package:space/Maze-v0") == "space-Maze-v0"
