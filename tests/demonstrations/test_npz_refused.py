@@ -101,10 +101,10 @@ def test_metadata_that_are_no_record_are_refused(text: Any, tmp_path: Path):
         Demonstrations.load(with_members(tmp_path / "a.npz", metadata=np.asarray(text)))
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, [1]])
+@pytest.mark.parametrize("version", [0, 3, "1", None, [1]])
 def test_another_version_is_refused(version: Any, tmp_path: Path):
     record = json.dumps({"format": "sb3-pgfd demonstrations", "version": version})
-    with pytest.raises(DemonstrationsError, match=r"found version .* of the format, expected 1: update sb3-pgfd"):
+    with pytest.raises(DemonstrationsError, match=r"found version .* of the format, expected 1 or 2: update sb3-pgfd"):
         Demonstrations.load(with_members(tmp_path / "a.npz", metadata=np.array(record)))
 
 

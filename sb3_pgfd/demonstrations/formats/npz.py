@@ -5,6 +5,9 @@ Members: ``observations``, ``actions``, ``rewards``, ``next_observations``, ``te
 ``episode_lengths`` as in :class:`~sb3_pgfd.demonstrations.Demonstrations`; for Dict observations one member per key,
 ``observations/<key>``; for facts about whole episodes ``episode_info/<name>``; and ``metadata``, a JSON text with the
 provenance and the version of the format.
+
+Version 2 is half as large: in place of ``next_observations`` it has ``final_observations``, what each episode ended with,
+since every other next observation is the next row's observation. Where that does not hold, version 1 is written.
 """
 
 import json
@@ -18,10 +21,13 @@ from sb3_pgfd.common.files import refuse_existing, write_whole
 from sb3_pgfd.demonstrations.arrays import owned
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
+from sb3_pgfd.demonstrations.formats import sequences
 from sb3_pgfd.demonstrations.formats.content import check_size, starts_with
 from sb3_pgfd.demonstrations.validation import Observations
 
-VERSION = 1
+# By what is kept of the next observations
+WHOLE, FINAL = 1, 2
+_AFTER = {WHOLE: "next_observations", FINAL: "final_observations"}
 _FIELDS = ("actions", "rewards", "terminated", "truncated", "episode_lengths")
 # The only one that may be text
 _METADATA = "metadata"
@@ -61,11 +67,13 @@ def write_npz(demonstrations: Demonstrations, path: Path, overwrite: bool = Fals
     if taken:
         raise DemonstrationsError(f"metadata: found the key {taken[0]!r}, expected another name: the file format needs it")
     arrays = {name: getattr(demonstrations, name) for name in _FIELDS}
-    for name in ("observations", "next_observations"):
-        value = getattr(demonstrations, name)
+    final = sequences.final_observations(demonstrations)
+    version = WHOLE if final is None else FINAL
+    after = demonstrations.next_observations if final is None else final
+    for name, value in (("observations", demonstrations.observations), (_AFTER[version], after)):
         arrays.update({name: value} if isinstance(value, np.ndarray) else {f"{name}/{key}": value[key] for key in value})
     arrays.update({f"{_EPISODE_INFO}/{name}": value for name, value in demonstrations.episode_info.items()})
-    record = {"format": "sb3-pgfd demonstrations", "version": VERSION, **demonstrations.metadata}
+    record = {"format": "sb3-pgfd demonstrations", "version": version, **demonstrations.metadata}
     arrays[_METADATA] = np.array(json.dumps(record))
     with write_whole(path, overwrite) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
@@ -81,12 +89,16 @@ def read_npz(path: Path) -> Demonstrations:
     missing = [name for name in (*_FIELDS, _METADATA) if name not in arrays]
     if missing:
         raise DemonstrationsError(f"found members {sorted(arrays)}, expected also {missing}")
+    version, metadata = _read_metadata(arrays[_METADATA])
+    observations, after = _observations(arrays, "observations"), _observations(arrays, _AFTER[version])
+    if version == FINAL:
+        after = sequences.next_observations(observations, after, arrays["episode_lengths"])
     fields: dict[str, Any] = {name: arrays[name] for name in _FIELDS}
     return Demonstrations(
-        observations=_observations(arrays, "observations"),
-        next_observations=_observations(arrays, "next_observations"),
+        observations=observations,
+        next_observations=after,
         **fields,
-        metadata=_read_metadata(arrays[_METADATA]),
+        metadata=metadata,
         episode_info=_by_key(arrays, _EPISODE_INFO),
     )
 
@@ -104,7 +116,8 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _read_metadata(text: np.ndarray) -> dict[str, Any]:
+def _read_metadata(text: np.ndarray) -> tuple[int, dict[str, Any]]:
+    """:return: The version, and the provenance"""
     try:
         record = json.loads(str(text[()]))
         version = record.pop("version")
@@ -112,9 +125,9 @@ def _read_metadata(text: np.ndarray) -> dict[str, Any]:
     # SystemError is what NumPy raises for a character that does not exist
     except (ValueError, KeyError, AttributeError, TypeError, IndexError, RecursionError, SystemError) as error:
         raise DemonstrationsError(f"metadata: found no JSON record ({error!r:.80}), expected one") from error
-    if version != VERSION:
-        raise DemonstrationsError(f"found version {version} of the format, expected {VERSION}: update sb3-pgfd")
-    return record
+    if version not in (WHOLE, FINAL):
+        raise DemonstrationsError(f"found version {version} of the format, expected {WHOLE} or {FINAL}: update sb3-pgfd")
+    return int(version), record
 
 
 def _observations(arrays: dict[str, np.ndarray], name: str) -> Observations:
