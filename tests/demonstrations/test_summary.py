@@ -91,15 +91,24 @@ def test_json_holds_a_summary(demonstrations: Demonstrations):
     assert len(record["observations"]) == len(summary.observations)
 
 
+FOUND = {
+    # The task's goals lie on the table, all at one height
+    "FetchPush-v4": ["Constant in all steps: observations['desired_goal'][2]."],
+    # Who walks upright sees no ground where the last ray of the lidar looks, straight ahead
+    "BipedalWalker-v3": ["Constant in all steps: observations[23]."],
+}
+
+
 @pytest.mark.parametrize("name", sorted(packaged_demonstrations()))
 def test_nothing_is_wrong_with_packaged_demonstrations(name: str):
     summary = summarize(Demonstrations.load(name))
-    assert summary.warnings == []
+    assert [warning[: warning.index(".") + 1] for warning in summary.warnings] == FOUND.get(name, [])
     assert summary.source == name
     assert summary.env_id is not None
     assert name.startswith(summary.env_id)
     assert summary.actions.saturated_overall is not None
-    assert 0.05 < summary.actions.saturated_overall < 0.7
+    # A learner that is pressed against the bounds has no gradient; a robot's controller hardly ever touches them
+    assert summary.actions.saturated_overall < 0.7
 
 
 def test_the_action_space_is_the_described_one_before_that_of_the_environment():

@@ -1,0 +1,106 @@
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import gymnasium_robotics
+import numpy as np
+import pytest
+from gymnasium import spaces
+from stable_baselines3 import A2C
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.monitor import Monitor
+
+from sb3_pgfd.demonstrations import record
+from sb3_pgfd.wrappers import ReportSuccess
+
+gym.register_envs(gymnasium_robotics)
+
+
+class Reports(gym.Env):
+    """
+    Its infos are given, the last one ends the episode.
+
+    :param infos: What the steps report, one after another
+    """
+
+    observation_space = spaces.Box(-1, 1, (1,))
+    action_space = spaces.Box(-1, 1, (1,))
+
+    def __init__(self, *infos: dict[str, Any]):
+        self.infos = infos
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.n_steps = 0
+        return np.zeros(1, dtype=np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.n_steps += 1
+        return np.zeros(1, dtype=np.float32), 0.0, False, self.n_steps == len(self.infos), self.infos[self.n_steps - 1]
+
+
+def reported(*infos: dict[str, Any], **kwargs: Any) -> list[Any]:
+    env = ReportSuccess(Reports(*infos), **kwargs)
+    env.reset()
+    return [env.step(np.zeros(1))[4]["is_success"] for _ in infos]
+
+
+def test_success_goes_by_the_name_that_others_read():
+    assert reported({"success": False}, {"success": True}, {"success": False}) == [False, True, False]
+
+
+def test_a_number_or_an_array_becomes_a_bool():
+    found = reported({"success": 1.0}, {"success": np.array(0.0)}, {"success": np.bool_(True)})
+    assert found == [True, False, True]
+    assert all(type(value) is bool for value in found)
+
+
+def test_a_step_that_says_nothing_is_no_success():
+    assert reported({}, {"success": True}, {"other": True}) == [False, True, False]
+
+
+def test_a_report_of_the_environment_itself_is_kept_where_the_key_is_missing():
+    assert reported({"is_success": True}, {"is_success": True, "success": False}) == [True, False]
+
+
+def test_the_key_can_be_another_one():
+    assert reported({"solved": True, "success": False}, {"success": True}, key="solved") == [True, False]
+
+
+def test_the_info_of_the_environment_is_not_changed():
+    info = {"success": True}
+    reported(info)
+    assert info == {"success": True}
+
+
+def test_the_environment_can_be_made_again_from_its_spec():
+    env = ReportSuccess(gym.make("PointMaze_UMaze-v3", continuing_task=False), key="success")
+    assert env.spec is not None
+    assert (env.spec.id, env.spec.kwargs["continuing_task"]) == ("PointMaze_UMaze-v3", False)
+    again = gym.make(env.spec)
+    assert isinstance(again, ReportSuccess)
+    assert again.key == "success"
+    again.reset(seed=0)
+    assert again.step(again.action_space.sample())[4]["is_success"] is False
+
+
+def test_a_recording_names_the_environment():
+    env = ReportSuccess(gym.make("PointMaze_UMaze-v3", continuing_task=False, max_episode_steps=5))
+    demonstrations = record(lambda observation: np.zeros(2), env, 1)
+    assert demonstrations.metadata["env_id"] == "PointMaze_UMaze-v3"
+    assert demonstrations.metadata["env_kwargs"]["continuing_task"] is False
+    assert demonstrations.metadata["success_rate"] == 0.0
+
+
+@pytest.mark.parametrize("success", [False, True])
+def test_evaluation_and_training_count_successes(success: bool, tmp_path: Path):
+    def make() -> gym.Env:
+        # As the RL Zoo does, outside the monitor
+        return ReportSuccess(Monitor(Reports({}, {"success": success})))
+
+    model = A2C("MlpPolicy", make(), n_steps=5, seed=0)
+    callback = EvalCallback(make(), eval_freq=5, n_eval_episodes=2, log_path=str(tmp_path), verbose=0)
+    model.learn(10, callback)
+    with np.load(tmp_path / "evaluations.npz") as file:
+        assert file["successes"].tolist() == [[success] * 2] * 2
+    assert list(model.ep_success_buffer or []) == [success] * 5
