@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sb3_pgfd.common.files import write_whole
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Curve = tuple[np.ndarray, np.ndarray]
 
@@ -26,30 +29,39 @@ _PANELS = (
 
 def plot_run(log_dir: str | Path, output: str | Path | None = None) -> Path:
     """
+    Save the picture of :func:`run_figure`.
+
+    :param log_dir: Folder of the run
+    :param output: Path of the picture, by default ``run.png`` in that folder; one that is there is replaced
+    :return: Path of the picture
+    :raises FileNotFoundError: If there is no ``progress.csv``
+    :raises ImportError: If matplotlib is not installed
+    """
+    path = Path(log_dir) / "run.png" if output is None else Path(output)
+    figure = run_figure(log_dir)
+    with write_whole(path, overwrite=True) as temporary:
+        figure.savefig(temporary, dpi=100, format=path.suffix[1:] or "png")
+    return path
+
+
+def run_figure(log_dir: str | Path) -> Figure:
+    """
     Draw one run against environment steps: return of every episode and of the evaluations, the losses, and the share of
     demonstrations in the batches. Pretraining is drawn left of step 0.
 
     :param log_dir: A folder with ``progress.csv`` (SB3's CSV logger), and optionally ``*.monitor.csv`` (SB3's
         ``Monitor``) and ``evaluations.npz`` (SB3's ``EvalCallback``): what ``python -m sb3_pgfd.train`` leaves
-    :param output: Path of the picture, by default ``run.png`` in that folder
-    :return: Path of the picture
+    :return: The figure, see :func:`new_figure`
     :raises FileNotFoundError: If there is no ``progress.csv``
     :raises ImportError: If matplotlib is not installed
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(f"Pictures need matplotlib ({error}): pip install sb3-pgfd[plots]") from error
-    folder = Path(log_dir)
+    figure, folder = new_figure((9.0, 11.0)), Path(log_dir)
     rows = _read_progress(folder / "progress.csv")
     episodes, evaluations = _episode_returns(folder), _evaluation_returns(folder)
     steps = (episodes[0], evaluations[0], _curve(rows, _STEPS, _STEPS)[0])
     last_step = max((float(values[-1]) for values in steps if len(values)), default=1.0)
     n_pretrain = max(_curve(rows, _PRETRAIN_UPDATES, _PRETRAIN_UPDATES)[0], default=0.0)
 
-    figure = Figure(figsize=(9.0, 11.0), layout="constrained")
-    FigureCanvasAgg(figure)
     axes: list[Axes] = list(figure.subplots(2 + len(_PANELS), 1, sharex=True))
     axes[0].set_title(folder.resolve().name)
     _draw_returns(axes[0], axes[1], episodes, evaluations)
@@ -60,17 +72,34 @@ def plot_run(log_dir: str | Path, output: str | Path | None = None) -> Path:
     axes[-1].set_xlabel("environment steps")
     for axis in axes:
         axis.grid(alpha=0.3)
-        if n_pretrain:
-            axis.axvspan(-PRETRAIN_WIDTH * last_step, 0.0, color="C2", alpha=0.08, linewidth=0)
-            axis.axvline(0.0, color="C2", linewidth=0.8)
     if n_pretrain:
-        axes[0].set_title(f"pretraining: {n_pretrain:,.0f} updates", loc="left", fontsize="small", color="C2")
+        _shade_pretraining(axes, n_pretrain, PRETRAIN_WIDTH * last_step)
     # What lies left of 0 is counted in updates
     axes[-1].set_xticks([tick for tick in axes[-1].get_xticks() if 0.0 <= tick <= last_step])
+    return figure
 
-    path = folder / "run.png" if output is None else Path(output)
-    figure.savefig(path, dpi=100)
-    return path
+
+def new_figure(size: tuple[float, float]) -> Figure:
+    """
+    :param size: Width and height in inches
+    :return: A figure that pyplot knows nothing of, so that it goes when it is no longer needed
+    :raises ImportError: If matplotlib is not installed
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(f"Pictures need matplotlib ({error}): pip install sb3-pgfd[plots]") from error
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _shade_pretraining(axes: list[Axes], n_updates: float, width: float) -> None:
+    for axis in axes:
+        axis.axvspan(-width, 0.0, color="C2", alpha=0.08, linewidth=0)
+        axis.axvline(0.0, color="C2", linewidth=0.8)
+    axes[0].set_title(f"pretraining: {n_updates:,.0f} updates", loc="left", fontsize="small", color="C2")
 
 
 def _draw_returns(upper: Axes, lower: Axes, episodes: Curve, evaluations: Curve) -> None:

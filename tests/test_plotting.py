@@ -5,13 +5,14 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from PIL import Image
 from stable_baselines3.common.callbacks import CallbackList, EvalCallback
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_pgfd import DDPGfD
 from sb3_pgfd.callbacks import EvaluateFirst, ProgressLog
-from sb3_pgfd.plotting import _curve, _episode_returns, _read_progress, plot_run
+from sb3_pgfd.plotting import _curve, _episode_returns, _read_progress, plot_run, run_figure
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +67,17 @@ def test_a_run_that_was_logged_without_monitor_and_evaluations_is_drawn(tmp_path
 def test_a_folder_without_a_log_is_refused_with_advice(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="python -m"):
         plot_run(tmp_path)
+
+
+def test_a_picture_is_replaced_and_nothing_else_is_left(log_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "picture.jpg"
+    path.write_text("an older one")
+    assert plot_run(log_dir, path) == path
+    with Image.open(path) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (900, 1100))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_figure_is_not_kept_by_pyplot(log_dir: Path) -> None:
+    assert len(run_figure(log_dir).axes) == 5
+    assert pyplot.get_fignums() == []

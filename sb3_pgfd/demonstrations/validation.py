@@ -116,7 +116,7 @@ def check_observations(observations: Observations, space: spaces.Space, field: s
     """
     if isinstance(space, spaces.Dict) != isinstance(observations, Mapping):
         found = f"a dict with keys {sorted(observations)}" if isinstance(observations, Mapping) else "one array"
-        raise DemonstrationsError(f"{field}: found {found}, expected {space}")
+        raise DemonstrationsError(f"{field}: found {found}, expected {space}{_how_to_join(observations, space)}")
     if isinstance(space, spaces.Dict):
         assert isinstance(observations, Mapping)
         if set(observations) != set(space.spaces):
@@ -126,6 +126,19 @@ def check_observations(observations: Observations, space: spaces.Space, field: s
     else:
         assert isinstance(observations, np.ndarray)
         _check_array(field, observations, space)
+
+
+def _how_to_join(observations: Observations, space: spaces.Space) -> str:
+    """Advice for an environment whose Dict observations are flattened, as the RL Zoo's wrapper does it."""
+    if not isinstance(observations, Mapping) or not isinstance(space, spaces.Box):
+        return ""
+    size = sum(int(np.prod(array.shape[1:])) for array in observations.values())
+    if space.shape != (size,):
+        return ""
+    return (
+        ". Together the keys have this size: load them flattened, Demonstrations.load(source, flatten_observations=True), in "
+        "the RL Zoo's yaml `demonstrations: {source: ..., flatten_observations: true}`"
+    )
 
 
 def check_actions(actions: np.ndarray, space: spaces.Space, locate: Locator) -> None:

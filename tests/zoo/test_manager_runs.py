@@ -1,0 +1,215 @@
+"""What a run leaves, and how it is continued."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rl_zoo3.enjoy
+import yaml
+from huggingface_sb3 import EnvironmentName
+from PIL import Image
+from rl_zoo3.utils import create_test_env, get_saved_hyperparams
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.save_util import load_from_pkl
+from stable_baselines3.common.vec_env import VecNormalize
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sb3_pgfd import DDPGfD, Demonstrations
+from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
+from sb3_pgfd.zoo.saved_models import own_statistics, saved_with
+
+Make = Callable[..., PgfdExperimentManager]
+Run = Callable[[PgfdExperimentManager], BaseAlgorithm]
+ENV_ID = "PointToGoal-v0"
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_manager: Make,
+    run_to_its_end: Run,
+    entry: dict[str, Any],
+    demonstrations: Demonstrations,
+) -> tuple[Path, str, str]:
+    """The folder of a run of 120 steps with everything switched on, and what it printed and drew on the screen."""
+    folder = tmp_path_factory.mktemp("run")
+    demonstrations.save(folder / "demo.npz")
+    entry = {**entry, "n_timesteps": 120, "pretrain_steps": 30, "demonstrations": "demo.npz", "normalize": True}
+    options = {"eval_freq": 40, "n_eval_episodes": 2, "save_freq": 40, "save_replay_buffer": True, "show_progress": True}
+    with pytest.MonkeyPatch.context() as patch:
+        out, screen = io.StringIO(), io.StringIO()
+        patch.setattr("sys.stdout", out)
+        patch.setattr("sys.stderr", screen)
+        run_to_its_end(make_manager(folder, entry, tensorboard_log=str(folder / "tb"), **options))
+    return folder / f"logs/ddpgfd/{ENV_ID}_1", out.getvalue(), screen.getvalue()
+
+
+@pytest.fixture(scope="module")
+def run_folder(finished: tuple[Path, str, str]) -> Path:
+    return finished[0]
+
+
+def n_seen(statistics: Path) -> float:
+    """:return: Observations that a saved VecNormalize has taken in"""
+    return load_from_pkl(statistics).obs_rms.count
+
+
+def test_the_summary_compares_the_last_evaluation_with_the_demonstrations(
+    finished: tuple[Path, str, str], demonstrations: Demonstrations
+) -> None:
+    summary = json.loads((finished[0] / "summary.json").read_text())
+    with np.load(finished[0] / "evaluations.npz") as evaluations:
+        results, lengths = evaluations["results"], evaluations["ep_lengths"]
+        assert evaluations["timesteps"].tolist() == [0, 40, 80, 120]
+        # The reward is 1 for a success
+        np.testing.assert_array_equal(evaluations["successes"], results)
+    agent, theirs = summary["agent"], summary["demonstrations"]
+    assert (summary["timesteps"], summary["source"], agent["n_episodes"]) == (120, "evaluation", 2)
+    assert (agent["mean_return"], agent["success_rate"]) == (results[-1].mean(), results[-1].mean())
+    assert agent["mean_length"] == lengths[-1].mean()
+    assert summary["best_evaluation"]["mean_return"] == results.mean(axis=1).max()
+    assert summary["best_evaluation"]["timesteps"] == [0, 40, 80, 120][int(results.mean(axis=1).argmax())]
+    assert (theirs["n_episodes"], theirs["mean_return"], theirs["success_rate"]) == (3, 1.0, 1.0)
+    assert theirs["mean_length"] == pytest.approx(len(demonstrations) / 3)
+    lines = finished[1].splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("return  "))
+    assert [line.split()[0] for line in lines[first : first + 3]] == ["return", "success", "episode"]
+    assert all("demonstrations 1" in line for line in lines[first : first + 3])
+
+
+def test_the_progress_bars_count_the_pretraining_and_the_steps(finished: tuple[Path, str, str]) -> None:
+    bars = finished[1] + finished[2]
+    assert "Pretraining" in bars
+    assert "30/30" in bars
+    assert "120/120" in bars
+
+
+def test_the_log_of_the_episodes_tells_successes(run_folder: Path) -> None:
+    with (run_folder / "0.monitor.csv").open() as file:
+        assert json.loads(file.readline()[1:])["env_id"] == ENV_ID
+        rows = list(csv.DictReader(file))
+    assert len(rows) >= 6
+    assert all(float(row["is_success"]) == float(row["r"]) for row in rows)
+
+
+def test_tensorboard_has_the_scalars_and_the_picture(run_folder: Path) -> None:
+    events = EventAccumulator(str(run_folder.parents[2] / "tb" / ENV_ID / "DDPGfD_1"))
+    events.Reload()
+    scalars = events.Tags()["scalars"]
+    assert {"pretrain/critic_loss", "train/critic_loss", "eval/success_rate", "rollout/success_rate"} <= set(scalars)
+    assert [event.step for event in events.Scalars("pretrain/critic_loss")] == list(range(1, 31))
+    assert [event.step for event in events.Scalars("eval/success_rate")] == [0, 40, 80, 120]
+    (figure,) = events.Images("run/figure")
+    assert figure.step == 120
+    in_board = np.asarray(Image.open(io.BytesIO(figure.encoded_image_string)).convert("RGB"))
+    in_folder = np.asarray(Image.open(run_folder / "run.png").convert("RGB"))
+    np.testing.assert_array_equal(in_board, in_folder)
+    # Ink of the curves: pixels whose channels differ
+    assert (np.ptp(in_folder.astype(int), axis=2) > 60).mean() > 0.001
+
+
+def test_each_checkpoint_has_its_statistics_and_the_newest_its_buffer(run_folder: Path) -> None:
+    names = {path.name for path in run_folder.glob("rl_model_*")}
+    models = {f"rl_model_{steps}_steps.zip" for steps in (40, 80, 120)}
+    statistics = {f"rl_model_vecnormalize_{steps}_steps.pkl" for steps in (40, 80, 120)}
+    assert names == {*models, *statistics, "rl_model_replay_buffer_120_steps.pkl"}
+    seen = [n_seen(saved_with(run_folder / f"rl_model_{steps}_steps.zip", "vecnormalize")) for steps in (40, 80, 120)]
+    assert np.diff(seen).tolist() == [40, 40]
+
+
+def test_the_best_model_has_its_own_statistics(run_folder: Path, demonstrations: Demonstrations) -> None:
+    best = saved_with(run_folder / "best_model.zip", "vecnormalize")
+    steps = json.loads((run_folder / "summary.json").read_text())["best_evaluation"]["timesteps"]
+    # Besides the steps: the demonstrations, the first observation, and the small number that VecNormalize begins with
+    assert n_seen(best) == pytest.approx(len(demonstrations) + steps + 1, abs=1e-3)
+    assert n_seen(run_folder / ENV_ID / "vecnormalize.pkl") == pytest.approx(len(demonstrations) + 121, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "model"),
+    [
+        ({}, f"{ENV_ID}.zip"),
+        ({"load_best": True}, "best_model.zip"),
+        ({"load_checkpoint": "80"}, "rl_model_80_steps.zip"),
+    ],
+)
+def test_who_plays_a_saved_model_has_its_own_statistics(arguments: dict[str, Any], model: str, run_folder: Path) -> None:
+    own = saved_with(run_folder / model, "vecnormalize")
+    expected = n_seen(own if own.is_file() else run_folder / ENV_ID / "vecnormalize.pkl")
+    hyperparams, _ = get_saved_hyperparams(str(run_folder / ENV_ID), test_mode=True)
+    with own_statistics(rl_zoo3.enjoy):
+        found = rl_zoo3.enjoy.get_model_path(1, str(run_folder.parents[1]), "ddpgfd", EnvironmentName(ENV_ID), **arguments)
+        assert found[1:] == (str(run_folder / model), str(run_folder))
+        env = rl_zoo3.enjoy.create_test_env(
+            ENV_ID, stats_path=str(run_folder / ENV_ID), hyperparams=hyperparams, should_render=False
+        )
+    assert isinstance(env, VecNormalize)
+    assert getattr(env.obs_rms, "count", None) == expected
+    assert (env.training, env.norm_reward) == (False, False)
+    assert rl_zoo3.enjoy.create_test_env is create_test_env
+
+
+# The buffer of the end of the run counts for a checkpoint that has none. SB3 makes a checkpoint before the step is stored
+@pytest.mark.parametrize(("steps", "n_in_buffer"), [(80, 120), (120, 119)])
+def test_going_on_from_a_checkpoint_takes_what_is_its_own(
+    steps: int, n_in_buffer: int, run_folder: Path, tmp_path: Path, make_manager: Make, demonstrations: Demonstrations
+) -> None:
+    checkpoint = run_folder / f"rl_model_{steps}_steps.zip"
+    config = yaml.safe_load((run_folder / ENV_ID / "config.yml").read_text())
+    manager = make_manager(tmp_path, config, trained_agent=str(checkpoint), eval_freq=10, n_eval_episodes=1)
+    experiment = manager.setup_experiment()
+    assert experiment is not None
+    model = experiment[0]
+    assert isinstance(model, DDPGfD)
+    normalize = model.get_vec_normalize_env()
+    assert normalize is not None
+    assert getattr(normalize.obs_rms, "count", None) == n_seen(saved_with(checkpoint, "vecnormalize"))
+    assert (normalize.training, normalize.norm_reward) == (True, True)
+    (evaluation,) = [callback for callback in manager.callbacks if isinstance(callback, EvalCallback)]
+    assert isinstance(evaluation.eval_env, VecNormalize)
+    assert (evaluation.eval_env.training, evaluation.eval_env.norm_reward) == (False, False)
+    assert (model.buffer.size(), model.buffer.n_demonstrations) == (n_in_buffer, len(demonstrations))
+
+
+def test_the_environments_arguments_in_the_yaml_hold_for_evaluation_and_all_commands(
+    tmp_path: Path, make_manager: Make, entry: dict[str, Any]
+) -> None:
+    entry = {**entry, "env_kwargs": {"view": "matrix"}}
+    manager = make_manager(tmp_path, entry, eval_freq=20)
+    assert manager.setup_experiment() is not None
+    for evaluation in (False, True):
+        assert manager.create_envs(1, eval_env=evaluation).observation_space.shape == (2, 3)
+    arguments = yaml.unsafe_load((tmp_path / f"logs/ddpgfd/{ENV_ID}_1/{ENV_ID}/args.yml").read_text())
+    assert arguments["env_kwargs"] == {"view": "matrix"}
+    # Those of the command line count more
+    typed = make_manager(tmp_path, entry, env_kwargs={"view": "box"}, eval_env_kwargs={"render_mode": "rgb_array"})
+    assert typed.setup_experiment() is not None
+    assert (typed.env_kwargs, typed.eval_env_kwargs) == ({"view": "box"}, {"render_mode": "rgb_array"})
+    assert typed.create_envs(1, eval_env=True).observation_space.shape == (1,)
+
+
+def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path: Path, make_manager: Make, entry: dict[str, Any]) -> None:
+    manager = make_manager(tmp_path, None)
+    text = yaml.safe_dump({ENV_ID: {**entry, "tau": 0.1, "policy_kwargs": {"net_arch": [4], "n_critics": 2}}})
+    text = text.replace("tau: 0.1", "tau: 1e-2").replace("n_timesteps: 40", "n_timesteps: 4E1") + "  learning_rate: 2e-3\n"
+    (tmp_path / "my.yml").write_text(text)
+    manager.config = str(tmp_path / "my.yml")
+    experiment = manager.setup_experiment()
+    assert experiment is not None
+    assert isinstance(experiment[0], DDPGfD)
+    assert (experiment[0].tau, experiment[0].lr_schedule(0.3), manager.n_timesteps) == (0.01, 0.002, 40)
+    assert {key: experiment[1][key] for key in ("tau", "learning_rate")} == {"tau": 0.01, "learning_rate": 0.002}
+
+
+@pytest.mark.parametrize("text", ["fast", "lin", "lin_", "lin_fast", "1e-3_lin"])
+def test_what_is_no_schedule_is_refused(text: str, tmp_path: Path, make_manager: Make, entry: dict[str, Any]) -> None:
+    for name in ("learning_rate", "actor_learning_rate"):
+        with pytest.raises(ValueError, match=f"^{name}: found '{text}', expected a number, or lin_<number>"):
+            make_manager(tmp_path, {**entry, name: text}).setup_experiment()
+    assert not (tmp_path / "logs").exists()
