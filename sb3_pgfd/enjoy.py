@@ -1,6 +1,8 @@
 """``python -m sb3_pgfd.enjoy``: the RL Zoo's ``enjoy`` with this package's algorithms."""
 
-from sb3_pgfd.zoo.front_end import enjoy
+import sys
+
+from sb3_pgfd.zoo.commands import main
 
 if __name__ == "__main__":
-    enjoy()
+    sys.exit(main("enjoy"))

@@ -1,6 +1,8 @@
 """``python -m sb3_pgfd.train``: the RL Zoo's ``train`` with this package's algorithms."""
 
-from sb3_pgfd.zoo.front_end import train
+import sys
+
+from sb3_pgfd.zoo.commands import main
 
 if __name__ == "__main__":
-    train()
+    sys.exit(main("train"))

@@ -21,6 +21,7 @@ from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.demonstrations.arrays import channels_first, map_observations
 from sb3_pgfd.demonstrations.validation import check_observations
 from sb3_pgfd.zoo import ALGORITHMS, register
+from sb3_pgfd.zoo.saved_models import saved_with
 
 # What SB3 raises for a file that another algorithm saved
 _LOAD_ERRORS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -100,7 +101,8 @@ def read_run(model: Path, env_id: str) -> Run:
                 f"{folder}: found a run with {key}={config[key]}, expected none: its model sees what is made of several "
                 "steps or environments, while demonstrations hold what one environment hands out. Put it into an env_wrapper"
             )
-    statistics = folder / "vecnormalize.pkl"
+    own = saved_with(model, "vecnormalize")
+    statistics = own if own.is_file() else folder / "vecnormalize.pkl"
     if config["normalize"] and not statistics.is_file():
         raise DemonstrationsError(f"{statistics}: found no such file, expected the statistics that the run was trained with")
     return Run(

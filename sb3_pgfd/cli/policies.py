@@ -105,9 +105,3 @@ def _import_file(path: Path) -> Any:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def find_in_current_folder() -> None:
-    """``python -m`` looks for modules in the current folder, a command that was installed does not."""
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.insert(0, os.getcwd())

@@ -9,12 +9,13 @@ from typing import Any
 
 from sb3_pgfd.cli.arguments import add_environment_options, import_packages
 from sb3_pgfd.cli.output import check_output, describe, report, write
-from sb3_pgfd.cli.policies import find_in_current_folder, make_source
+from sb3_pgfd.cli.policies import make_source
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError, record
 from sb3_pgfd.demonstrations.environment import make_env
 from sb3_pgfd.demonstrations.formats.minari_paths import PREFIX
 from sb3_pgfd.demonstrations.formats.npz import with_ending
 from sb3_pgfd.demonstrations.recording.session import session_folder
+from sb3_pgfd.zoo.environments import find_in_current_folder, register_environments, require_installed
 
 # Options that mean nothing to the other sources of actions
 _ONLY_WITH = {
@@ -104,7 +105,9 @@ def run(args: argparse.Namespace) -> None:
     """
     _check_options(args)
     find_in_current_folder()
+    register_environments()
     import_packages(args.gym_packages)
+    require_installed(args.env)
     path = Path(args.out)
     if args.out.startswith(PREFIX):
         check_output(args.out, args)

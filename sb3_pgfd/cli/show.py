@@ -10,16 +10,17 @@ from typing import Any
 import gymnasium as gym
 
 from sb3_pgfd.cli.arguments import add_environment_options, add_source_options, import_packages, picture_path, source_options
-from sb3_pgfd.cli.policies import find_in_current_folder
 from sb3_pgfd.cli.replay_text import replay_text
 from sb3_pgfd.cli.summary_text import summary_text
 from sb3_pgfd.common.files import refuse_existing
+from sb3_pgfd.common.screen import draw_without_screen
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.environment import make_env, recorded_env
 from sb3_pgfd.demonstrations.looking.pictures import check_picture_path, plot_demonstrations
 from sb3_pgfd.demonstrations.looking.replaying import ReplayedEpisode, replay
 from sb3_pgfd.demonstrations.looking.summary import summarize
 from sb3_pgfd.demonstrations.looking.video import check_video_path, write_video
+from sb3_pgfd.zoo.environments import find_in_current_folder, register_environments, require_installed
 
 # Frames per second of environments that do not say
 _FPS = 30
@@ -45,6 +46,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(args: argparse.Namespace) -> None:
     """:param args: With the arguments above"""
     _check_outputs(args)
+    if args.video is not None:
+        draw_without_screen()
     # Libraries greet on standard output, which is for the result
     with redirect_stdout(sys.stderr):
         if args.gym_packages:
@@ -90,6 +93,8 @@ def _look(demonstrations: Demonstrations, args: argparse.Namespace) -> tuple[dic
 
 
 def _make_env(demonstrations: Demonstrations, args: argparse.Namespace) -> gym.Env:
+    register_environments()
+    require_installed(args.env or demonstrations.metadata.get("env_id"))
     render_mode = "rgb_array" if args.video else None
     if args.env is not None:
         return make_env(args.env, dict(args.env_kwargs), render_mode)

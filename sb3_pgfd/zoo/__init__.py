@@ -1,8 +1,8 @@
 """
 The RL Zoo with the algorithms of this package.
 
-``register()`` makes them known to rl-zoo3 in this process; ``python -m sb3_pgfd.train`` and ``python -m sb3_pgfd.enjoy``
-are the Zoo's own commands with everything registered.
+``register()`` makes them known to rl-zoo3 in this process; ``sb3-pgfd train``, or ``python -m sb3_pgfd.train``, and so on are
+the Zoo's own commands with everything registered: see ``commands.py``.
 """
 
 from sb3_pgfd.zoo.registration import ALGORITHMS, register

@@ -1,0 +1,79 @@
+"""Environments that the commands know without being told."""
+
+import difflib
+import importlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+import gymnasium as gym
+
+from sb3_pgfd.zoo.errors import INSTALL_ROBOTICS, CommandError
+
+# The first words of the ids that gymnasium-robotics registers
+_ROBOTICS = re.compile(r"(Adroit|AntMaze|Fetch|FrankaKitchen|HandManipulate|HandReach|PointMaze)")
+# What importing it raises if it is not there, or mujoco is not
+_BROKEN = (ImportError, gym.error.Error)
+
+
+def register_environments() -> None:
+    """
+    Register the environments of gymnasium-robotics, if it is there. Calling it again is harmless.
+    """
+    # If it is broken, that matters to its own environments only
+    with suppress(*_BROKEN):
+        _import_robotics()
+
+
+def _import_robotics() -> None:
+    with suppress(ImportError):
+        # On import the package prints a note, on environments that hardly anybody uses, into every command's output
+        importlib.import_module("farama_notifications").notifications.pop("gymnasium_robotics", None)
+    import gymnasium_robotics
+
+    gym.register_envs(gymnasium_robotics)
+
+
+def require_installed(env_id: object) -> None:
+    """
+    :param env_id: Of an environment that somebody wants to use; a file may hold anything
+    :raises ImportError: If it is one of gymnasium-robotics, which is not installed or broken
+    """
+    if not isinstance(env_id, str) or env_id in gym.registry or not _ROBOTICS.match(env_id):
+        return
+    try:
+        _import_robotics()
+    except _BROKEN as error:
+        raise ImportError(
+            f"{env_id}: found no such environment, it looks like one of gymnasium-robotics, which cannot be imported "
+            f"({error}): {INSTALL_ROBOTICS}"
+        ) from error
+
+
+def require_registered(env_id: str, packages: Sequence[str] = ()) -> None:
+    """
+    :param env_id: Of an environment that somebody wants to use
+    :param packages: Import them first: they may register it
+    :raises ImportError: If it is one of gymnasium-robotics, which is not installed
+    :raises CommandError: If there is no such environment
+    """
+    for package in packages:
+        importlib.import_module(package)
+    # `module:Env-v0` imports that module when the environment is made
+    if env_id in gym.registry or ":" in env_id:
+        return
+    require_installed(env_id)
+    close = difflib.get_close_matches(env_id, gym.registry, n=1)
+    meant = f", perhaps {close[0]}" if close else ""
+    raise CommandError(
+        f"--env {env_id}: found no such environment, expected one that is registered{meant}; --gym-packages imports packages "
+        "that register others"
+    )
+
+
+def find_in_current_folder() -> None:
+    """``python -m`` looks for modules in the current folder, a command that was installed does not."""
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())

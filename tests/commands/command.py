@@ -1,0 +1,102 @@
+"""Run this package's commands as a user does: in a process of their own, in a folder, without a screen."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from imageio_ffmpeg import read_frames
+from PIL import Image
+
+from sb3_pgfd.cli import main
+
+ENV_ID = "Pendulum-v1"
+SMALL = ["-params", "pretrain_steps:60", "batch_size:32", "learning_starts:20", "policy_kwargs:dict(net_arch=[16])"]
+
+# `make check` names the interpreter of a virtual environment that holds the wheel and its extras alone
+PYTHON = os.environ.get("SB3_PGFD_PYTHON", sys.executable)
+_SCREEN = ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL", "SDL_VIDEODRIVER", "MPLBACKEND")
+
+
+def finish(folder: Path, command: Sequence[str], **variables: str) -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if name not in _SCREEN}
+    environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **variables}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def run(folder: Path, name: str, *arguments: str, **variables: str) -> str:
+    """
+    :param folder: Where to
+    :param name: ``train``: ``python -m sb3_pgfd.train``; ``sb3-pgfd train``: the installed command
+    :param arguments: Of the command
+    :param variables: Of the environment
+    :return: What it printed; the test fails with it if the command does
+    """
+    finished = finish(folder, [*_command(name), *arguments], **variables)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
+
+
+def fails(folder: Path, name: str, *arguments: str, **variables: str) -> str:
+    """:return: What a command that cannot do its work says on standard error, which is no traceback"""
+    finished = finish(folder, [*_command(name), *arguments], **variables)
+    assert finished.returncode == 1, finished.stdout + finished.stderr
+    assert "Traceback" not in finished.stderr
+    return finished.stderr
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 1) -> str:
+    """
+    :param capsys: Pytest's
+    :param arguments: Of ``sb3-pgfd``, which is run in this process: that is faster, where it does nothing
+    :param code: What it exits with
+    :return: What it says on standard error, which is one line, after its usage if it is misused
+    """
+    if code == 2:
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+    else:
+        assert main(arguments) == code
+    said = capsys.readouterr().err
+    last = said.splitlines()[-1]
+    assert last.startswith(f"sb3-pgfd {arguments[0]}: ")
+    return last
+
+
+def _command(name: str) -> list[str]:
+    if name.startswith("sb3-pgfd"):
+        return [str(Path(PYTHON).with_name("sb3-pgfd")), *name.split()[1:]]
+    return [PYTHON, "-m", f"sb3_pgfd.{name}"]
+
+
+def train(folder: Path, *arguments: str) -> None:
+    """400 steps of DDPGfD on Pendulum-v1."""
+    shared = ["--algo", "ddpgfd", "--env", ENV_ID, "-n", "400", "--eval-freq", "200", "--eval-episodes", "2", "--seed", "3"]
+    run(folder, "train", *shared, "--log-interval", "1", *arguments, *SMALL)
+
+
+def ink(path: Path) -> float:
+    """:return: Share of a picture's dots that are not of its commonest grey; the test fails if it cannot be opened"""
+    with Image.open(path) as image:
+        counts = np.bincount(np.asarray(image.convert("L")).ravel())
+    return 1.0 - counts.max() / counts.sum()
+
+
+def frames(path: Path, stride: int = 1) -> np.ndarray:
+    """
+    :param path: Of a video
+    :param stride: Leave out rows and columns between
+    :return: (n_frames, height, width, 3); the test fails if it cannot be opened
+    """
+    reader = read_frames(str(path))
+    width, height = next(reader)["size"]
+    return np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3)[::stride, ::stride] for frame in reader])
+
+
+def script(code: str, *arguments: str) -> list[str]:
+    """:return: A command that runs this code with these arguments"""
+    return [PYTHON, "-c", code, *arguments]
