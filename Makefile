@@ -23,14 +23,18 @@ format: $(VENV)/.installed
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-# Built and imported from a fresh virtual environment: it must find its own hyperparameters and demonstrations
+# Built and installed into a fresh virtual environment, first bare: it must find its own hyperparameters and demonstrations.
+# Then with the extras that the commands need and nothing else: every command runs there
+WHEEL_PYTHON := build/wheel/venv/bin/python
 check-wheel: $(VENV)/.installed
 	rm -rf build/wheel && mkdir -p build/wheel
 	$(PYTHON) -m build --wheel --outdir build/wheel .
 	$(PYTHON) -m venv build/wheel/venv
-	build/wheel/venv/bin/python -m pip install --quiet -c constraints.txt torch
-	build/wheel/venv/bin/python -m pip install --quiet -c constraints.txt build/wheel/*.whl
+	$(WHEEL_PYTHON) -m pip install --quiet -c constraints.txt torch
+	$(WHEEL_PYTHON) -m pip install --quiet -c constraints.txt build/wheel/*.whl
 	cd build/wheel && venv/bin/python ../../tests/check_wheel.py
+	$(WHEEL_PYTHON) -m pip install --quiet -c constraints.txt "$$(ls build/wheel/*.whl)[zoo,classic,box2d,robotics]"
+	SB3_PGFD_PYTHON=$(CURDIR)/$(WHEEL_PYTHON) OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile tests/commands
 
 demos: $(VENV)/.installed  ## Make the packaged demonstrations again
 	$(PYTHON) demos/make_demos.py
@@ -43,6 +47,9 @@ benchmarks: $(VENV)/.installed  ## Everything the README's tables show
 	$(PYTHON) benchmarks/mountain_car.py --processes 2
 	$(PYTHON) benchmarks/a2c_speed.py
 	$(PYTHON) benchmarks/a2c.py --processes 2
+	$(PYTHON) benchmarks/tasks.py --processes 2
+	$(PYTHON) benchmarks/tasks.py --processes 2 --algo a2cfd
+	$(PYTHON) benchmarks/tuning.py
 
 clean:
 	rm -rf $(VENV) build dist logs .mypy_cache .pytest_cache .ruff_cache .hypothesis
