@@ -51,10 +51,10 @@ DDPGFD = (
     Task("LunarLanderContinuous-v3", 200.0, 3, 5_000),
     Task("BipedalWalker-v3", 250.0, 2, 10_000),
     Task("Reacher-v5", -4.5, 2, 5_000),
-    Task("FetchPush-v4", None, 2, 5_000, by_success=True),
-    Task("FetchPickAndPlace-v4", None, 2, 5_000, by_success=True),
-    Task("PointMaze_UMaze-v3", None, 2, 5_000, by_success=True),
-    Task("PointMaze_Medium-v3", None, 2, 5_000, by_success=True),
+    Task("FetchPush-v4", None, 1, 5_000, by_success=True),
+    Task("FetchPickAndPlace-v4", None, 1, 5_000, by_success=True),
+    Task("PointMaze_UMaze-v3", None, 1, 5_000, by_success=True),
+    Task("PointMaze_Medium-v3", None, 1, 5_000, by_success=True),
 )
 A2CFD = tuple(Task(task.env_id, None, 1, 10_000, task.by_success) for task in DDPGFD)
 TASKS = {"ddpgfd": DDPGFD, "a2cfd": A2CFD}

@@ -195,7 +195,7 @@ def draw(trials: Sequence[optuna.trial.FrozenTrial], rows: Sequence[dict[str, An
     numbers, values = zip(*finished, strict=True)
     left.step(numbers, np.maximum.accumulate(values), where="post", color="C2", label="best so far")
     left.set(title=f"{ENV_ID}, -optimize", xlabel="trial", ylabel="mean return, 20 episodes")
-    left.set_yscale("symlog", linthresh=100.0)
+    left.xaxis.get_major_locator().set_params(integer=True)
     left.legend()
     for place, configuration in enumerate(CONFIGURATIONS):
         returns = [row["mean_return"] for row in rows if row["configuration"] == configuration]

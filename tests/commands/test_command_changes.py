@@ -15,11 +15,11 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from sb3_pgfd.cli import main
 from sb3_pgfd.common.screen import draw_without_screen, has_screen
 from sb3_pgfd.zoo.commands import COMMANDS
+from sb3_pgfd.zoo.commands.parsing import parsed_by_us
+from sb3_pgfd.zoo.commands.subprocesses import our_subprocesses
+from sb3_pgfd.zoo.commands.videos import ffmpeg_on_path
 from sb3_pgfd.zoo.environments import require_registered
 from sb3_pgfd.zoo.errors import CommandError, explain, report
-from sb3_pgfd.zoo.parsing import parsed_by_us
-from sb3_pgfd.zoo.subprocesses import our_subprocesses
-from sb3_pgfd.zoo.videos import ffmpeg_on_path
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sb3_pgfd.common.files import write_whole
+from sb3_pgfd.zoo.commands.playing import check_env
+from sb3_pgfd.zoo.commands.subprocesses import our_subprocesses
 from sb3_pgfd.zoo.errors import CommandError
-from sb3_pgfd.zoo.playing import check_env
 from sb3_pgfd.zoo.replacing import environment_variables
-from sb3_pgfd.zoo.subprocesses import our_subprocesses
 
 # No system's own fonts: a small one has none
 _FONTS = """<?xml version="1.0"?>

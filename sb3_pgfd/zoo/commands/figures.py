@@ -14,8 +14,8 @@ import numpy as np
 
 from sb3_pgfd.common.files import write_whole
 from sb3_pgfd.demonstrations.looking.pictures import check_picture_path
+from sb3_pgfd.zoo.commands.parsing import Option
 from sb3_pgfd.zoo.errors import CommandError
-from sb3_pgfd.zoo.parsing import Option
 from sb3_pgfd.zoo.replacing import replaced
 
 if TYPE_CHECKING:

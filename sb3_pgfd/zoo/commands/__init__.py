@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sb3_pgfd.common.screen import draw_without_screen
-from sb3_pgfd.zoo import figures, hub, playing, subprocesses, videos
+from sb3_pgfd.zoo.commands import figures, hub, playing, subprocesses, videos
+from sb3_pgfd.zoo.commands.parsing import Arguments, Option, parsed_by_us
 from sb3_pgfd.zoo.environments import find_in_current_folder, register_environments
 from sb3_pgfd.zoo.errors import expected_errors, report, stop_writing
-from sb3_pgfd.zoo.parsing import Arguments, Option, parsed_by_us
 from sb3_pgfd.zoo.registration import register
 from sb3_pgfd.zoo.replacing import replaced
 
