@@ -1,4 +1,4 @@
-"""Call ``sb3-pgfd demos``, in this process or as installed."""
+"""Call ``sb3-pgfd demos``, or another command, in this process or as installed."""
 
 import json
 import subprocess
@@ -10,22 +10,22 @@ import pytest
 from sb3_pgfd.cli import main
 
 
-def run(*arguments: object) -> int:
-    return main(["demos", *map(str, arguments)])
+def run(*arguments: object, command: str = "demos") -> int:
+    return main([command, *map(str, arguments)])
 
 
-def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+def fails(capsys: pytest.CaptureFixture[str], *arguments: object, command: str = "demos") -> str:
     """:return: What a command that cannot do its work says on standard error; it says nothing else"""
-    assert run(*arguments) == 1
+    assert run(*arguments, command=command) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("sb3-pgfd: ")
     return captured.err
 
 
-def misused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+def misused(capsys: pytest.CaptureFixture[str], *arguments: object, command: str = "demos") -> str:
     with pytest.raises(SystemExit) as stop:
-        run(*arguments)
+        run(*arguments, command=command)
     assert stop.value.code == 2
     return capsys.readouterr().err
 

@@ -1,16 +1,31 @@
 """``sb3-pgfd compare``."""
 
+import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import command_line
 import numpy as np
 import pytest
 from PIL import Image
-from run_folders import compare, fails, misused, read_csv, result, write_run
+from run_folders import read_csv, write_run
+
+compare = partial(command_line.run, command="compare")
+fails = partial(command_line.fails, command="compare")
+misused = partial(command_line.misused, command="compare")
 
 CONFIG = {"demonstrations": "Pendulum-v1", "gamma": 0.98}
+
+
+def result(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[dict[str, Any], str]:
+    """:return: The one JSON object that the command prints, and what it notes on standard error"""
+    assert compare(*arguments, "--json") == 0
+    captured = capsys.readouterr()
+    return json.loads(captured.out), captured.err
 
 
 @pytest.fixture

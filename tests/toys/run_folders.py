@@ -1,17 +1,14 @@
-"""Write run folders as the RL Zoo leaves them, and call ``sb3-pgfd compare`` on them."""
+"""Write run folders as the RL Zoo leaves them, and read what ``sb3-pgfd compare`` makes of them."""
 
 import csv
-import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import yaml
 
-from sb3_pgfd.cli import main
 from sb3_pgfd.comparison import Run
 from sb3_pgfd.comparison.evaluations import Evaluations
 
@@ -58,33 +55,6 @@ def make_run(curve: Mapping[int, float], label: str = "sac", env: str = "Pendulu
     assert returns is not None
     evaluations = Evaluations(steps, returns, rates)
     return Run(Path("logs", label, f"{env}_1"), env, label, evaluations, label, **changes)
-
-
-def compare(*arguments: object) -> int:
-    return main(["compare", *map(str, arguments)])
-
-
-def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """:return: What the command says on standard error if it cannot do its work; it says nothing else"""
-    assert compare(*arguments) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("sb3-pgfd: ")
-    return captured.err
-
-
-def misused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    with pytest.raises(SystemExit) as stop:
-        compare(*arguments)
-    assert stop.value.code == 2
-    return capsys.readouterr().err
-
-
-def result(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[dict[str, Any], str]:
-    """:return: The one JSON object that the command prints, and what it notes on standard error"""
-    assert compare(*arguments, "--json") == 0
-    captured = capsys.readouterr()
-    return json.loads(captured.out), captured.err
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
