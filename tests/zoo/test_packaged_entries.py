@@ -1,0 +1,39 @@
+"""Every tuned entry that ships with the package begins to learn."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import yaml
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sb3_pgfd.common.resources import hyperparams_file
+from sb3_pgfd.zoo.environments import register_environments
+from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
+
+ENTRIES = [
+    (algo, env_id)
+    for algo in ("ddpgfd", "a2cfd")
+    for env_id in yaml.safe_load(hyperparams_file(algo).read_text())
+    if env_id != "default"
+]
+
+
+@pytest.mark.parametrize(("algo", "env_id"), ENTRIES)
+def test_an_entry_begins_to_learn_from_its_demonstrations(
+    algo: str,
+    env_id: str,
+    tmp_path: Path,
+    make_manager: Callable[..., PgfdExperimentManager],
+    run_to_its_end: Callable[[PgfdExperimentManager], BaseAlgorithm],
+) -> None:
+    register_environments()
+    assert env_id in gym.registry
+    short: dict[str, Any] = {"n_timesteps": 20, "pretrain_steps": 2}
+    manager = make_manager(tmp_path, None, algo, env_id, hyperparams=short)
+    model = run_to_its_end(manager)
+    assert model.num_timesteps >= 20
+    # CartPole's is learned without
+    assert env_id == "CartPole-v1" or vars(model)["demonstrations_source"] is not None
