@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import rl_zoo3.exp_manager
+from gymnasium import spaces
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import get_class_by_name, get_saved_hyperparams
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_pgfd.zoo.demonstrations import load_demonstrations, resolve_demonstrations
 from sb3_pgfd.zoo.hyperparameters import with_numbers, with_schedules
@@ -21,7 +23,7 @@ class ReadingManager(ExperimentManager):
     """
     The Zoo's manager, but for what it makes of hyperparameters: ``1e-3`` is a number; demonstrations are relative to the
     yaml that names them; ``replay_buffer_class`` may be any class, by its dotted path; evaluation has the ``env_kwargs`` of
-    the yaml too.
+    the yaml too; Dict observations get a policy that takes them.
 
     :raises DemonstrationsError: If there are no such demonstrations, before any folder is made
     """
@@ -80,3 +82,13 @@ class ReadingManager(ExperimentManager):
         if not self._eval_env_kwargs_args:
             self.eval_env_kwargs = self.env_kwargs
         return processed, env_wrapper, callbacks, vec_env_wrapper
+
+    def _preprocess_action_noise(
+        self, hyperparams: dict[str, Any], saved_hyperparams: dict[str, Any], env: VecEnv
+    ) -> dict[str, Any]:
+        # The default entry is for any environment, and no MlpPolicy takes a Dict
+        if hyperparams.get("policy") == "MlpPolicy" and isinstance(env.observation_space, spaces.Dict):
+            print("Using MultiInputPolicy instead of MlpPolicy, as the observations are a Dict")
+            hyperparams["policy"] = saved_hyperparams["policy"] = "MultiInputPolicy"
+        processed: dict[str, Any] = super()._preprocess_action_noise(hyperparams, saved_hyperparams, env)
+        return processed

@@ -37,3 +37,17 @@ def test_an_entry_begins_to_learn_from_its_demonstrations(
     assert model.num_timesteps >= 20
     # CartPole's is learned without
     assert env_id == "CartPole-v1" or vars(model)["demonstrations_source"] is not None
+
+
+@pytest.mark.parametrize("algo", ["ddpgfd", "a2cfd"])
+def test_the_default_entry_is_for_dict_observations_too(
+    algo: str,
+    tmp_path: Path,
+    make_manager: Callable[..., PgfdExperimentManager],
+    run_to_its_end: Callable[[PgfdExperimentManager], BaseAlgorithm],
+) -> None:
+    register_environments()
+    manager = make_manager(tmp_path, None, algo, "AntMaze_UMaze-v5", hyperparams={"n_timesteps": 20, "pretrain_steps": 2})
+    model = run_to_its_end(manager)
+    assert model.policy_class is type(model).policy_aliases["MultiInputPolicy"]
+    assert yaml.safe_load((Path(manager.params_path) / "config.yml").read_text())["policy"] == "MultiInputPolicy"
