@@ -159,7 +159,7 @@ def draw(algo: str, tasks: Sequence[Task], rows: Sequence[dict[str, Any]]) -> Pa
     drawn = [task for task in tasks if runs_of(task, rows)]
     figure = Figure(figsize=(12.0, 2.8 * -(-len(drawn) // 3)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(-(-len(drawn) // 3), 3, squeeze=False).flat
+    axes = list(figure.subplots(-(-len(drawn) // 3), 3, squeeze=False).flat)
     for axis in axes:
         axis.set_visible(False)
     for task, axis in zip(drawn, axes, strict=False):
