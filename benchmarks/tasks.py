@@ -123,22 +123,21 @@ def demonstrations_of(algo: str, task: Task) -> Demonstrations:
 
 def report(algo: str, tasks: Sequence[Task], rows: Sequence[dict[str, Any]]) -> None:
     """Print one line per task, and draw all of them."""
-    print("| task | demonstrations, their return | steps | target | pretrained | at the end, each seed | worst evaluation |")
-    print("|---|---|---|---|---|---|---|")
+    print("| task | demonstrations, their return | steps | measure, target | pretrained | at the end, each seed |")
+    print("|---|---|---|---|---|---|")
     for task in tasks:
         runs = runs_of(task, rows)
         if not runs:
             continue
         measure = "success" if task.by_success else "mean_return"
-        kind, dataset = ("success " if task.by_success else ""), demonstrations_of(algo, task)
+        kind, dataset = ("success" if task.by_success else "return"), demonstrations_of(algo, task)
         known = f"{dataset.n_episodes}, {dataset.episode_returns.mean():.1f}"
-        target = "" if task.target is None else f">= {task.target:g}"
+        target = kind if task.target is None else f"{kind} >= {task.target:g}"
         first = ", ".join(f"{run[0][measure]:.2f}" for run in runs)
         last = ", ".join(f"{run[-1][measure]:.2f}" for run in runs)
-        worst = min(row[measure] for run in runs for row in run[1:])
         reached = "" if task.target is None else f" ({sum(run[-1][measure] >= task.target for run in runs)} of {len(runs)})"
         steps = f"{runs[0][-1]['steps']:,.0f}"
-        print(f"| {task.env_id} | {known} | {steps} | {kind}{target} | {first} | {last}{reached} | {worst:.2f} |")
+        print(f"| {task.env_id} | {known} | {steps} | {target} | {first} | {last}{reached} |")
     print(f"\nFigure: {draw(algo, tasks, rows)}")
 
 
