@@ -49,8 +49,7 @@ benchmarks: $(VENV)/.installed  ## Everything the README's tables show
 	$(PYTHON) benchmarks/a2c_speed.py
 	$(PYTHON) benchmarks/a2c.py --processes 2
 	$(PYTHON) benchmarks/tasks.py --processes 2
-	$(PYTHON) benchmarks/tasks.py --processes 2 --algo a2cfd
-	$(PYTHON) benchmarks/tuning.py
+	$(PYTHON) benchmarks/tuning.py --processes 2
 
 clean:
 	rm -rf $(VENV) build dist logs .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -30,7 +30,8 @@ from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
 RESULTS = Path(__file__).parent / "results"
 FIRST_EVALUATION_SEED = 10_000
-COLUMNS = ("algorithm", "seed", "steps", "mean_return", "std_return", "worst_return", "seconds")
+# What a column of the results holds besides numbers
+TEXTS = ("algorithm", "configuration", "task")
 
 
 @dataclass(frozen=True)
@@ -138,16 +139,18 @@ def read_results(path: Path) -> list[dict[str, Any]]:
         return []
     with path.open(newline="") as file:
         return [
-            {name: value if name == "algorithm" else float(value) for name, value in row.items()}
-            for row in csv.DictReader(file)
+            {name: value if name in TEXTS else float(value) for name, value in row.items()} for row in csv.DictReader(file)
         ]
 
 
 def append_results(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """:param path: CSV to append to"""
+    """
+    :param path: CSV to append to
+    :param rows: With the same columns as those that are there
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, list(rows[0]))
         if file.tell() == 0:
             writer.writeheader()
         writer.writerows(rows)

@@ -2,16 +2,15 @@
 Every packaged task with its packaged demonstrations and tuned hyperparameters, trained as a user does it: by
 ``sb3-pgfd train``. Tables and figures of the README come from the CSV that this writes.
 
-    python benchmarks/tasks.py --processes 2                            # all of DDPGfD's, about two hours on 2 cores
-    python benchmarks/tasks.py --algo a2cfd --tasks Reacher-v5          # one of A2CfD's
-    python benchmarks/tasks.py --report                                 # tables and figures from the CSV alone
+    python benchmarks/tasks.py --processes 2            # all
+    python benchmarks/tasks.py --tasks Reacher-v5       # one
+    python benchmarks/tasks.py --report                 # table and figure from the CSV alone
 
-A run is one (task, seed). A finished one is kept in benchmarks/results/tasks_<algo>.csv and is not run again; its log folder
+A run is one (task, seed). A finished one is kept in benchmarks/results/tasks_ddpgfd.csv and is not run again; its log folder
 is benchmarks/logs.
 """
 
 import argparse
-import csv
 import multiprocessing
 import os
 import subprocess
@@ -24,13 +23,14 @@ from typing import Any
 
 import numpy as np
 import yaml
-from learning import RESULTS
+from learning import RESULTS, append_results, read_results
 
 from sb3_pgfd import Demonstrations
 from sb3_pgfd.common.resources import hyperparams_file
+from sb3_pgfd.plotting import new_figure
 
 LOGS = Path(__file__).parent / "logs"
-COLUMNS = ("task", "seed", "steps", "mean_return", "worst_return", "success", "length", "seconds")
+RESULTS_FILE = RESULTS / "tasks_ddpgfd.csv"
 N_EPISODES = 50
 
 
@@ -46,7 +46,7 @@ class Task:
     """Whether the target is a share of successful episodes, otherwise it is a mean return"""
 
 
-DDPGFD = (
+TASKS = (
     Task("FetchReach-v4", 0.95, 5, 500, by_success=True),
     Task("LunarLanderContinuous-v3", 200.0, 3, 5_000),
     Task("BipedalWalker-v3", 250.0, 2, 10_000),
@@ -56,15 +56,13 @@ DDPGFD = (
     Task("PointMaze_UMaze-v3", None, 1, 5_000, by_success=True),
     Task("PointMaze_Medium-v3", None, 1, 5_000, by_success=True),
 )
-A2CFD = tuple(Task(task.env_id, None, 1, 10_000, task.by_success) for task in DDPGFD)
-TASKS = {"ddpgfd": DDPGFD, "a2cfd": A2CFD}
 
 
-def train(cell: tuple[str, Task, int]) -> list[dict[str, Any]]:
-    """:param cell: Algorithm, task and seed"""
-    algo, task, seed = cell
-    folder = LOGS / algo / task.env_id / f"seed_{seed}"
-    options = ["--algo", algo, "--env", task.env_id, "--seed", str(seed), "--num-threads", "1", "-f", str(folder)]
+def train(cell: tuple[Task, int]) -> list[dict[str, Any]]:
+    """:param cell: Task and seed"""
+    task, seed = cell
+    folder = LOGS / "ddpgfd" / task.env_id / f"seed_{seed}"
+    options = ["--algo", "ddpgfd", "--env", task.env_id, "--seed", str(seed), "--num-threads", "1", "-f", str(folder)]
     evaluation = ["--eval-freq", str(task.eval_freq), "--eval-episodes", str(N_EPISODES)]
     start = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +70,7 @@ def train(cell: tuple[str, Task, int]) -> list[dict[str, Any]]:
         command = [sys.executable, "-m", "sb3_pgfd.train", *options, *evaluation]
         subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=output, stderr=output, check=True)
     # An interrupted run leaves a folder with a smaller number
-    run = max((folder / algo).glob(f"{task.env_id}_*"), key=lambda path: int(path.name.rsplit("_", 1)[1]))
+    run = max((folder / "ddpgfd").glob(f"{task.env_id}_*"), key=lambda path: int(path.name.rsplit("_", 1)[1]))
     return read_evaluations(run / "evaluations.npz", task, seed, time.perf_counter() - start)
 
 
@@ -97,31 +95,12 @@ def read_evaluations(path: Path, task: Task, seed: int, seconds: float) -> list[
     ]
 
 
-def read_results(path: Path) -> list[dict[str, Any]]:
-    """:param path: The CSV, or nothing yet"""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return [
-            {name: value if name == "task" else float(value) for name, value in row.items()} for row in csv.DictReader(file)
-        ]
-
-
-def append_results(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """:param path: CSV to append to"""
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if file.tell() == 0:
-            writer.writeheader()
-        writer.writerows(rows)
-
-
-def demonstrations_of(algo: str, task: Task) -> Demonstrations:
+def demonstrations_of(task: Task) -> Demonstrations:
     """:return: Those that the tuned hyperparameters name"""
-    return Demonstrations.load(yaml.safe_load(hyperparams_file(algo).read_text())[task.env_id]["demonstrations"])
+    return Demonstrations.load(yaml.safe_load(hyperparams_file("ddpgfd").read_text())[task.env_id]["demonstrations"])
 
 
-def report(algo: str, tasks: Sequence[Task], rows: Sequence[dict[str, Any]]) -> None:
+def report(tasks: Sequence[Task], rows: Sequence[dict[str, Any]]) -> None:
     """Print one line per task, and draw all of them."""
     print("| task | demonstrations, their return | steps | measure, target | pretrained | at the end, each seed |")
     print("|---|---|---|---|---|---|")
@@ -130,7 +109,7 @@ def report(algo: str, tasks: Sequence[Task], rows: Sequence[dict[str, Any]]) -> 
         if not runs:
             continue
         measure = "success" if task.by_success else "mean_return"
-        kind, dataset = ("success" if task.by_success else "return"), demonstrations_of(algo, task)
+        kind, dataset = ("success" if task.by_success else "return"), demonstrations_of(task)
         known = f"{dataset.n_episodes}, {dataset.episode_returns.mean():.1f}"
         target = kind if task.target is None else f"{kind} >= {task.target:g}"
         first = ", ".join(f"{run[0][measure]:.2f}" for run in runs)
@@ -138,7 +117,7 @@ def report(algo: str, tasks: Sequence[Task], rows: Sequence[dict[str, Any]]) -> 
         reached = "" if task.target is None else f" ({sum(run[-1][measure] >= task.target for run in runs)} of {len(runs)})"
         steps = f"{runs[0][-1]['steps']:,.0f}"
         print(f"| {task.env_id} | {known} | {steps} | {target} | {first} | {last}{reached} |")
-    print(f"\nFigure: {draw(algo, tasks, rows)}")
+    print(f"\nFigure: {draw(tasks, rows)}")
 
 
 def runs_of(task: Task, rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -150,20 +129,17 @@ def runs_of(task: Task, rows: Sequence[dict[str, Any]]) -> list[list[dict[str, A
     ]
 
 
-def draw(algo: str, tasks: Sequence[Task], rows: Sequence[dict[str, Any]]) -> Path:
+def draw(tasks: Sequence[Task], rows: Sequence[dict[str, Any]]) -> Path:
     """:return: Path of the figure"""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     drawn = [task for task in tasks if runs_of(task, rows)]
-    figure = Figure(figsize=(12.0, 2.8 * -(-len(drawn) // 3)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = list(figure.subplots(-(-len(drawn) // 3), 3, squeeze=False).flat)
+    n_rows = -(-len(drawn) // 3)
+    figure = new_figure((12.0, 2.8 * n_rows))
+    axes = list(figure.subplots(n_rows, 3, squeeze=False).flat)
     for axis in axes:
         axis.set_visible(False)
     for task, axis in zip(drawn, axes, strict=False):
         axis.set_visible(True)
-        measure, dataset = ("success" if task.by_success else "mean_return"), demonstrations_of(algo, task)
+        measure, dataset = ("success" if task.by_success else "mean_return"), demonstrations_of(task)
         for run in runs_of(task, rows):
             axis.plot([row["steps"] / 1000 for row in run], [row[measure] for row in run], color="C0", marker=".")
         known = dataset.successes if task.by_success else dataset.episode_returns
@@ -175,27 +151,25 @@ def draw(algo: str, tasks: Sequence[Task], rows: Sequence[dict[str, Any]]) -> Pa
         axis.set_xlabel("1,000 environment steps")
         axis.grid(alpha=0.3)
         axis.legend(loc="lower right", fontsize="small")
-    path = RESULTS / f"tasks_{algo}.png"
+    path = RESULTS_FILE.with_suffix(".png")
     figure.savefig(path, dpi=80)
     return path
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--algo", choices=list(TASKS), default="ddpgfd")
     parser.add_argument("--tasks", nargs="+", metavar="ENV", help="by default all")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--report", action="store_true", help="run nothing")
     args = parser.parse_args()
-    path = RESULTS / f"tasks_{args.algo}.csv"
-    tasks = [task for task in TASKS[args.algo] if args.tasks is None or task.env_id in args.tasks]
-    done = {(row["task"], row["seed"]) for row in read_results(path)}
-    cells = [(args.algo, task, seed) for task in tasks for seed in range(task.seeds) if (task.env_id, seed) not in done]
+    tasks = [task for task in TASKS if args.tasks is None or task.env_id in args.tasks]
+    done = {(row["task"], row["seed"]) for row in read_results(RESULTS_FILE)}
+    cells = [(task, seed) for task in tasks for seed in range(task.seeds) if (task.env_id, seed) not in done]
     if not args.report:
         with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
             for rows in pool.imap_unordered(train, cells):
-                append_results(path, rows)
-    report(args.algo, tasks, read_results(path))
+                append_results(RESULTS_FILE, rows)
+    report(tasks, read_results(RESULTS_FILE))
 
 
 if __name__ == "__main__":

@@ -25,12 +25,13 @@ from typing import Any
 import numpy as np
 import optuna
 import yaml
-from learning import RESULTS
+from learning import RESULTS, read_results
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from sb3_pgfd.common.resources import hyperparams_file
+from sb3_pgfd.plotting import new_figure
 
 ENV_ID = "MountainCarContinuous-v0"
 STEPS, N_TRIALS, SEEDS = 3_000, 20, (0, 1, 2)
@@ -115,17 +116,6 @@ class Runs:
         }
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """:return: The rows of the results so far"""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return [
-            {name: value if name == "configuration" else float(value) for name, value in row.items()}
-            for row in csv.DictReader(file)
-        ]
-
-
 def write(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
     """Write all rows anew."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,11 +167,7 @@ def at_once(trials: Sequence[optuna.trial.FrozenTrial]) -> int:
 
 def draw(trials: Sequence[optuna.trial.FrozenTrial], rows: Sequence[dict[str, Any]]) -> Path:
     """:return: Path of the figure"""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure((9.0, 3.6))
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     finished = [(trial.number, trial.value) for trial in trials if trial.state.name == "COMPLETE" and trial.value is not None]
     pruned = [
@@ -222,7 +208,7 @@ def main() -> None:
         runs.optimize(args.processes)
     write_trials(RESULTS / "tuning_trials.csv", runs.trials())
     path = RESULTS / "tuning.csv"
-    rows = read(path)
+    rows = read_results(path)
     done = {(row["configuration"], row["seed"]) for row in rows}
     todo = [(configuration, seed) for seed in SEEDS for configuration in CONFIGURATIONS if (configuration, seed) not in done]
     # Each waits for a process of its own

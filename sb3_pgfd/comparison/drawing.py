@@ -10,6 +10,7 @@ from sb3_pgfd.common.files import write_whole
 from sb3_pgfd.comparison.aggregate import Band, Curve
 from sb3_pgfd.comparison.references import Reference
 from sb3_pgfd.demonstrations.looking.pictures import check_picture_path
+from sb3_pgfd.plotting import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,15 +47,11 @@ def draw(
     :raises ImportError: If matplotlib is not installed
     """
     path = check_picture_path(output, overwrite)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = {env: [curve for curve in curves if curve.env == env] for env in dict.fromkeys(curve.env for curve in curves)}
     styles = _styles(curves)
     with_success = {env: all(curve.successes is not None for curve in row) for env, row in rows.items()}
     n_columns = 2 if any(with_success.values()) else 1
-    figure = Figure(figsize=(2.6 + 4.8 * n_columns, 0.4 + 3.1 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure((2.6 + 4.8 * n_columns, 0.4 + 3.1 * len(rows)))
     axes = figure.subplots(len(rows), n_columns, squeeze=False)
     for (env, row), row_axes in zip(rows.items(), axes, strict=True):
         own = [reference for reference in references if reference.env == env]
