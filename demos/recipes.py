@@ -10,14 +10,18 @@ import numpy as np
 from experts import fetch
 from experts.classic_control import pump_and_catch, push_along
 from experts.maze import Waypoints
+from experts.metaworld import shipped_policy
 from experts.reacher import reach_with_arm
 from experts.walker import Walker
 from experts.worse import Coarse, Expert, clumsy
 
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.demonstrations.recording.experts import scripted_expert
+from sb3_pgfd.environments import register
 
 gym.register_envs(gymnasium_robotics)
+# Without importing Meta-World: only who makes its demonstrations needs it
+register()
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Recipe:
     """Significant ones that are kept, None: all"""
     chaotic: bool = False
     """Whether differences in the last bits of the physics grow to other episodes"""
+    physics: str | None = None
+    """The package that simulates bodies, whose version decides those last bits; None: NumPy alone"""
 
 
 def way_to_go(demonstrations: Demonstrations) -> np.ndarray:
@@ -58,6 +64,7 @@ def way_to_go(demonstrations: Demonstrations) -> np.ndarray:
 
 NOISE = "with noise (demos/make_demos.py)"
 WAYPOINTS = f"scripted: waypoints for the gripper, {NOISE}"
+SHIPPED = f"scripted: Meta-World's own policy, {NOISE}"
 PATH = f"scripted: shortest path through the cells and a PD controller, {NOISE}"
 
 RECIPES = (
@@ -85,6 +92,7 @@ RECIPES = (
         action_noise=0.1,
         producer=f"scripted: Gymnasium's own heuristic, {NOISE}",
         chaotic=True,
+        physics="box2d",
     ),
     Recipe(
         name="MountainCarContinuous-v0",
@@ -105,6 +113,7 @@ RECIPES = (
         successes_only=True,
         n_recorded=12,
         worth=way_to_go,
+        physics="mujoco",
     ),
     Recipe(
         name="FetchPush-v4",
@@ -117,6 +126,7 @@ RECIPES = (
         n_recorded=25,
         worth=way_to_go,
         chaotic=True,
+        physics="mujoco",
     ),
     Recipe(
         name="FetchPickAndPlace-v4",
@@ -129,6 +139,7 @@ RECIPES = (
         n_recorded=25,
         worth=way_to_go,
         chaotic=True,
+        physics="mujoco",
     ),
     Recipe(
         name="Reacher-v5",
@@ -138,6 +149,7 @@ RECIPES = (
         # Twice as much would cost more than a quarter of the return: the torques are in the reward
         action_noise=0.05,
         producer=f"scripted: inverse kinematics and a PD controller, {NOISE}",
+        physics="mujoco",
     ),
     Recipe(
         name="BipedalWalker-v3",
@@ -154,6 +166,7 @@ RECIPES = (
         seed=700,
         observation_bits=14,
         chaotic=True,
+        physics="box2d",
     ),
     Recipe(
         name="PointMaze_UMaze-v3",
@@ -164,6 +177,7 @@ RECIPES = (
         action_noise=0.1,
         producer=PATH,
         successes_only=True,
+        physics="mujoco",
     ),
     Recipe(
         name="PointMaze_Medium-v3",
@@ -174,5 +188,28 @@ RECIPES = (
         action_noise=0.1,
         producer=PATH,
         successes_only=True,
+        physics="mujoco",
+    ),
+    Recipe(
+        name="SparsePegInsertSide-v3",
+        env_id="SparsePegInsertSide-v3",
+        expert=shipped_policy,
+        n_episodes=10,
+        action_noise=0.1,
+        producer=SHIPPED,
+        successes_only=True,
+        chaotic=True,
+        physics="mujoco",
+    ),
+    Recipe(
+        name="SparseAssembly-v3",
+        env_id="SparseAssembly-v3",
+        expert=shipped_policy,
+        n_episodes=10,
+        action_noise=0.1,
+        producer=SHIPPED,
+        successes_only=True,
+        chaotic=True,
+        physics="mujoco",
     ),
 )

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import importlib.util
 import os
 import re
 import sys
@@ -10,6 +11,7 @@ from contextlib import suppress
 
 import gymnasium as gym
 
+from sb3_pgfd.environments import metaworld
 from sb3_pgfd.zoo.errors import INSTALL_ROBOTICS, CommandError
 
 # The first words of the ids that gymnasium-robotics registers
@@ -20,11 +22,14 @@ _BROKEN = (ImportError, gym.error.Error)
 
 def register_environments() -> None:
     """
-    Register the environments of gymnasium-robotics, if it is there. Calling it again is harmless.
+    Register the environments of gymnasium-robotics and our tasks of Meta-World, if they are there. Calling it again is
+    harmless.
     """
     # If it is broken, that matters to its own environments only
     with suppress(*_BROKEN):
         _import_robotics()
+    if importlib.util.find_spec("metaworld") is not None:
+        metaworld.register()
 
 
 def _import_robotics() -> None:
@@ -39,9 +44,16 @@ def _import_robotics() -> None:
 def require_installed(env_id: object) -> None:
     """
     :param env_id: Of an environment that somebody wants to use; a file may hold anything
-    :raises ImportError: If it is one of gymnasium-robotics, which is not installed or broken
+    :raises ImportError: If it is one of gymnasium-robotics or Meta-World, which is not installed or broken
     """
-    if not isinstance(env_id, str) or env_id in gym.registry or not _ROBOTICS.match(env_id):
+    if not isinstance(env_id, str) or env_id in gym.registry:
+        return
+    if env_id in metaworld.TASKS:
+        raise ImportError(
+            f"{env_id}: found no such environment, it is a task of Meta-World, which is not installed: "
+            f"{metaworld.INSTALL_BENCHMARK}"
+        )
+    if not _ROBOTICS.match(env_id):
         return
     try:
         _import_robotics()
@@ -56,7 +68,7 @@ def require_registered(env_id: str, packages: Sequence[str] = ()) -> None:
     """
     :param env_id: Of an environment that somebody wants to use
     :param packages: Import them first: they may register it
-    :raises ImportError: If it is one of gymnasium-robotics, which is not installed
+    :raises ImportError: If it is one of gymnasium-robotics or Meta-World, which is not installed
     :raises CommandError: If there is no such environment
     """
     for package in packages:

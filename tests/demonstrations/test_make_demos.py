@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any
 
 import make_demos
@@ -46,6 +47,34 @@ def test_where_bodies_hit_each_other_other_episodes_are_as_good():
     # Returns of 3 and 12, and of 13 and 22: the means differ by 10, with a standard error of 4.5
     made = replace(TOY, rewards=TOY.rewards + np.array([5, 5, 4, 3, 3], dtype=np.float32))
     assert make_demos.check(CHAOTIC, made, TOY) == "other episodes, as good"
+
+
+def simulated_by(mujoco: str) -> Demonstrations:
+    return replace(TOY, metadata={**TOY.metadata, "versions": {"mujoco": mujoco}})
+
+
+def test_another_physics_makes_other_episodes_that_are_as_good():
+    recipe = replace(CALM, physics="mujoco")
+    made = replace(simulated_by("3.3.0"), actions=TOY.actions / 2)
+    expected = "other episodes, as good (found mujoco 3.3.0, made with mujoco 3.11.0)"
+    assert make_demos.check(recipe, made, simulated_by("3.11.0")) == expected
+    # Older files do not name theirs
+    assert make_demos.check(recipe, made, TOY) == expected
+    with pytest.raises(SystemExit, match="with other actions, expected"):
+        make_demos.check(recipe, made, simulated_by("3.3.0"))
+    with pytest.raises(SystemExit, match="with other actions, rewards, expected"):
+        make_demos.check(recipe, replace(made, rewards=TOY.rewards + np.float32(20.0)), TOY)
+
+
+def test_the_files_name_the_physics_that_made_them():
+    recipe = next(recipe for recipe in RECIPES if recipe.name == "SparseAssembly-v3")
+    made = make_demos.make(replace(recipe, n_episodes=1))
+    stored = Demonstrations.load(recipe.name)
+    assert made.metadata["versions"]["mujoco"] == version("mujoco")
+    assert make_demos.physics_of(recipe, stored) == f"mujoco {stored.metadata['versions']['mujoco']}"
+    assert stored.successes is not None
+    assert stored.successes.all()
+    assert stored.n_episodes == 10
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,16 @@ import gymnasium as gym
 import gymnasium_robotics
 import numpy as np
 import pytest
+from packaged_physics import start_tolerance
 
 from sb3_pgfd import Demonstrations
 from sb3_pgfd.common.resources import hyperparams_file, packaged_demonstrations
 from sb3_pgfd.demonstrations.looking.replaying import recorded_seed
 from sb3_pgfd.demonstrations.validation import as_dict
+from sb3_pgfd.environments import register
 
 gym.register_envs(gymnasium_robotics)
+register()
 
 DEMOS = Path(__file__).parents[2] / "demos"
 NAMES = sorted(packaged_demonstrations())
@@ -42,7 +45,7 @@ def test_a_packaged_file_says_where_it_is_from(name: str):
     assert name.startswith(metadata["env_id"])
     assert metadata["producer"]
     assert {"seed", "action_noise", "env_kwargs", "success_rate", "n_attempts"} <= set(metadata)
-    assert set(metadata["versions"]) == {"gymnasium", "numpy", "stable_baselines3"}
+    assert {"gymnasium", "numpy", "stable_baselines3"} <= set(metadata["versions"])
     assert metadata["mean_return"] == pytest.approx(demonstrations.episode_returns.mean(), rel=1e-5)
 
 
@@ -56,7 +59,8 @@ def test_a_packaged_file_fits_its_environment(name: str):
     recorded = as_dict(demonstrations.observations)
     for key, array in as_dict(start).items():
         # The walker's are rounded to 14 bits
-        np.testing.assert_allclose(recorded[key][0], array, rtol=1e-6 if name != "BipedalWalker-v3" else 2**-14, atol=1e-6)
+        rtol = 1e-6 if name != "BipedalWalker-v3" else 2**-14
+        np.testing.assert_allclose(recorded[key][0], array, rtol=rtol, atol=start_tolerance(name))
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("Pendulum-v1", -600, -160), ("MountainCarContinuous-v0", 0, 90)])

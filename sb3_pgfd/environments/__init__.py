@@ -1,0 +1,5 @@
+"""Environments of the benchmarks, registered on request: ``from sb3_pgfd.environments import register; register()``."""
+
+from sb3_pgfd.environments.metaworld import SparseMetaWorld, register
+
+__all__ = ["SparseMetaWorld", "register"]
