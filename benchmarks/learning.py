@@ -31,7 +31,7 @@ from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 RESULTS = Path(__file__).parent / "results"
 FIRST_EVALUATION_SEED = 10_000
 # What a column of the results holds besides numbers
-TEXTS = ("algorithm", "configuration", "task")
+TEXTS = ("algorithm", "configuration", "task", "method", "config", "error")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,213 @@
+"""The pictures of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from suite_grid import ABLATION_METHODS, ABLATION_TASKS, CURVE_DEMOS, CURVE_METHODS, CURVE_TASK, MAIN, usual_demos
+from suite_scores import Estimate, Outcome, curve_of, estimate, select
+from suite_tasks import TASKS, Task
+
+from sb3_pgfd.common.files import write_whole
+from sb3_pgfd.plotting import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAMES = {
+    "ddpgfd": "DDPGfD, best setting",
+    "ddpgfd_paper": "DDPGfD as in the paper",
+    "bc": "behaviour cloning",
+    "sac_demos": "SAC, half of the batches demonstrations",
+    "sac_her": "SAC + HER, no demonstrations",
+    "sac": "SAC, no demonstrations",
+    "td3": "TD3, no demonstrations",
+    "a2cfd": "A2CfD",
+    "expert": "the expert",
+}
+# Okabe and Ito's, which people with any kind of colour vision can tell apart. The strongest is for what the project offers
+COLORS = {
+    "ddpgfd": "#D55E00",
+    "ddpgfd_paper": "#0072B2",
+    "bc": "#000000",
+    "sac_demos": "#009E73",
+    "sac_her": "#CC79A7",
+    "sac": "#56B4E9",
+    "td3": "#E69F00",
+    "a2cfd": "#8C8C8C",
+}
+WITHOUT = {
+    "ddpgfd_no_n_step": "no n-step return",
+    "ddpgfd_no_l2": "no L2",
+    "ddpgfd_no_bc": "no behaviour cloning",
+    "ddpgfd_no_q_filter": "no Q-filter",
+    "ddpgfd_no_layer_norm": "no LayerNorm",
+}
+LEARNING = tuple(method for method in MAIN if method in COLORS)
+_MARKERS = dict(zip(LEARNING, "o^sDvP*X", strict=True))
+
+
+def draw_learning(outcomes: Sequence[Outcome], path: Path) -> Path:
+    """
+    Success rate against environment steps, one plot per task.
+
+    :param outcomes: All
+    :param path: Of the picture
+    :return: The path
+    """
+    figure = new_figure((12.0, 7.6))
+    axes = figure.subplots(2, 3)
+    for task, axis in zip(TASKS.values(), axes.flat, strict=True):
+        for method in LEARNING:
+            own = select(outcomes, task.name, method, usual_demos(task, method))
+            if own:
+                _draw_curve(axis, own, task, method)
+        _format(axis, f"{task.env_id}, {_count(task.n_demos)}")
+        axis.set_xlim(0, task.steps / 1000)
+        axis.set_xlabel("1,000 environment steps")
+    for row in axes:
+        row[0].set_ylabel("success rate")
+    _legend(figure, axes.flat)
+    return _save(figure, path)
+
+
+def _draw_curve(axis: Axes, own: Sequence[Outcome], task: Task, method: str) -> None:
+    steps, estimates = curve_of(own)
+    if len(steps) == 1:
+        # It takes no steps
+        steps, estimates = np.array([0.0, task.steps]), estimates * 2
+    best = method == "ddpgfd"
+    lines: dict[str, Any] = {"linewidth": 2.8 if best else 1.4, "zorder": 4 if best else 3, "color": COLORS[method]}
+    style = {"linestyle": "--"} if method == "bc" else {"marker": _MARKERS[method], "markersize": 4 if best else 3}
+    axis.plot(steps / 1000, [item.value for item in estimates], label=NAMES[method], **lines, **style)
+    low, high = [item.low for item in estimates], [item.high for item in estimates]
+    axis.fill_between(steps / 1000, low, high, color=COLORS[method], alpha=0.25 if best else 0.12, linewidth=0)
+
+
+def draw_scores(outcomes: Sequence[Outcome], path: Path) -> Path:
+    """
+    Score of every method, one plot per task.
+
+    :param outcomes: All
+    :param path: Of the picture
+    :return: The path
+    """
+    figure = new_figure((12.0, 6.8))
+    axes = figure.subplots(2, 3, sharey=True)
+    for task, axis in zip(TASKS.values(), axes.flat, strict=True):
+        for place, method in enumerate(reversed(LEARNING)):
+            own = select(outcomes, task.name, method, usual_demos(task, method))
+            _draw_bar(axis, place, estimate([outcome.score(task.steps) for outcome in own]), COLORS[method])
+        _format(axis, f"{task.env_id}\n{_count(task.n_demos)}", vertical=False)
+        axis.set_yticks(range(len(LEARNING)), [NAMES[method] for method in reversed(LEARNING)])
+    for axis in axes[-1]:
+        axis.set_xlabel("score")
+    return _save(figure, path)
+
+
+def _draw_bar(axis: Axes, place: int, found: Estimate | None, color: str) -> None:
+    if found is None:
+        return
+    axis.barh(place, found.value, color=color, height=0.7, zorder=2)
+    if found.n_seeds > 1:
+        # With a rim, to be seen on any colour
+        for color, width in (("white", 3.5), ("black", 1.5)):
+            axis.plot([found.low, found.high], [place, place], color=color, linewidth=width, zorder=3, solid_capstyle="butt")
+    axis.text(max(found.value, found.high) + 0.02, place, f"{found.value:.2f}", va="center", fontsize="small")
+
+
+def draw_demonstrations(outcomes: Sequence[Outcome], path: Path) -> Path:
+    """
+    Score against the number of demonstrations.
+
+    :param outcomes: All
+    :param path: Of the picture
+    :return: The path
+    """
+    task, figure = TASKS[CURVE_TASK], new_figure((7.2, 4.4))
+    axis = figure.subplots()
+    for method in CURVE_METHODS:
+        found = {
+            place: estimate(
+                [outcome.score(TASKS[CURVE_TASK].steps) for outcome in select(outcomes, CURVE_TASK, method, demos)]
+            )
+            for place, demos in enumerate(CURVE_DEMOS)
+        }
+        known = {place: item for place, item in found.items() if item is not None}
+        best, places, items = method == "ddpgfd", list(known), list(known.values())
+        style: dict[str, Any] = {"marker": _MARKERS[method], "linewidth": 2.8 if best else 1.6, "color": COLORS[method]}
+        axis.plot(places, [item.value for item in items], label=NAMES[method], **style)
+        low, high = [item.low for item in items], [item.high for item in items]
+        axis.fill_between(places, low, high, color=COLORS[method], alpha=0.25 if best else 0.12, linewidth=0)
+    _format(axis, task.env_id)
+    axis.set_xticks(range(len(CURVE_DEMOS)), [str(demos) for demos in CURVE_DEMOS])
+    axis.set(xlabel="demonstrations", ylabel=f"score at {task.steps:,} steps")
+    _legend(figure, [axis])
+    return _save(figure, path)
+
+
+def draw_ablation(outcomes: Sequence[Outcome], path: Path) -> Path:
+    """
+    Score of the best setting, and without each of its parts.
+
+    :param outcomes: All
+    :param path: Of the picture
+    :return: The path
+    """
+    methods = ("ddpgfd", *ABLATION_METHODS)
+    figure = new_figure((9.6, 3.8))
+    axes = figure.subplots(1, len(ABLATION_TASKS), sharey=True)
+    for name, axis in zip(ABLATION_TASKS, axes, strict=True):
+        task = TASKS[name]
+        for place, method in enumerate(reversed(methods)):
+            own = select(outcomes, name, method, task.n_demos)
+            color = COLORS["ddpgfd"] if method == "ddpgfd" else COLORS["ddpgfd_paper"]
+            _draw_bar(axis, place, estimate([outcome.score(task.steps) for outcome in own]), color)
+        _format(axis, f"{task.env_id}, {_count(task.n_demos)}", vertical=False)
+        axis.set_yticks(range(len(methods)), [ablation_name(method) for method in reversed(methods)])
+        axis.set_xlabel("score")
+    return _save(figure, path)
+
+
+def ablation_name(method: str) -> str:
+    """:return: What is taken away"""
+    return {**NAMES, **WITHOUT}.get(method, method.removeprefix("ddpgfd_").replace("_", " "))
+
+
+def _count(n_demos: int) -> str:
+    return "1 demonstration" if n_demos == 1 else f"{n_demos} demonstrations"
+
+
+def _format(axis: Axes, title: str, vertical: bool = True) -> None:
+    axis.set_title(title, loc="left", fontsize="medium")
+    axis.grid(alpha=0.3, axis="both" if vertical else "x")
+    axis.set_axisbelow(True)
+    if vertical:
+        axis.set_ylim(-0.03, 1.03)
+    else:
+        axis.set_xlim(0.0, 1.15)
+        axis.set_xticks(np.linspace(0.0, 1.0, 6))
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+
+
+def _legend(figure: Figure, axes: Any) -> None:
+    """One for all plots, below them."""
+    handles: dict[str, Any] = {}
+    for axis in axes:
+        handles.update({label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)})
+    order = [NAMES[method] for method in LEARNING if NAMES[method] in handles]
+    if order:
+        figure.legend(
+            [handles[name] for name in order], order, loc="outside lower center", ncols=min(len(order), 4), frameon=False
+        )
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    with write_whole(path, overwrite=True) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+    return path

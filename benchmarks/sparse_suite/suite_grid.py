@@ -1,0 +1,116 @@
+"""The cells of the benchmark: what belongs to it, and what of it is done."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from suite_methods import METHODS
+from suite_results import Cell
+from suite_run import Run
+from suite_settings import ABLATIONS
+from suite_tasks import TASKS, Task
+
+N_SEEDS = 3
+MAIN = ("ddpgfd", "bc", "ddpgfd_paper", "sac_demos", "sac_her", "sac", "td3", "a2cfd", "expert")
+
+CURVE_TASK = "peg-insert-side"
+CURVE_METHODS = ("ddpgfd", "bc", "ddpgfd_paper")
+CURVE_DEMOS = (0, 1, 3, 10, 50)
+
+ABLATION_TASKS = ("peg-insert-side", "fetch-pick-and-place")
+ABLATION_METHODS = tuple(f"ddpgfd_{name}" for name in ABLATIONS)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Some of the grid; None: all"""
+
+    tasks: Sequence[str] | None = None
+    methods: Sequence[str] | None = None
+    n_seeds: int = N_SEEDS
+    parts: Sequence[str] | None = None
+
+
+def usual_demos(task: Task, method: str) -> int:
+    """:return: Demonstrated episodes of the main comparison: as many as the task has, 0 for a method that uses none"""
+    return task.n_demos if METHODS[method].uses_demonstrations else 0
+
+
+def make_run(task: str, method: str, seed: int, demos: int | None = None, **changes: Any) -> Run:
+    """
+    :param task: Name of the task
+    :param method: Name of the method
+    :param seed: Of the run
+    :param demos: Demonstrated episodes, None: as many as the task has
+    :param changes: In the other fields of the run
+    :return: The run with the method's own settings
+    """
+    chosen = METHODS[method]
+    cell = Cell(task, method, usual_demos(TASKS[task], method) if demos is None else demos, seed)
+    return Run(cell, TASKS[task], chosen, chosen.settings, **{"steps": TASKS[task].steps, **changes})
+
+
+def runs_of_grid(selection: Selection, **changes: Any) -> list[Run]:
+    """
+    :param selection: What of the grid
+    :param changes: In the fields of all runs
+    :return: Runs in an order in which a grid that is stopped is useful: the first seed of everything comes first
+    """
+    runs: dict[Cell, Run] = {}
+    for seed in range(selection.n_seeds):
+        for name, part in PARTS.items():
+            if selection.parts is not None and name not in selection.parts:
+                continue
+            for task, method, demos in part():
+                wanted_task = selection.tasks is None or task in selection.tasks
+                wanted_method = selection.methods is None or method in selection.methods
+                # What no seed changes is run once
+                if wanted_task and wanted_method and (seed == 0 or METHODS[method].is_random):
+                    run = make_run(task, method, seed, demos, **changes)
+                    runs.setdefault(run.cell, run)
+    return list(runs.values())
+
+
+def _main() -> Iterator[tuple[str, str, int | None]]:
+    for method in MAIN:
+        for task in TASKS.values():
+            if METHODS[method].is_for(task):
+                yield task.name, method, None
+
+
+def _curves() -> Iterator[tuple[str, str, int | None]]:
+    for method in CURVE_METHODS:
+        for demos in CURVE_DEMOS:
+            if demos > 0 or METHODS[method].interacts:
+                yield CURVE_TASK, method, demos
+
+
+def _ablation() -> Iterator[tuple[str, str, int | None]]:
+    for method in ABLATION_METHODS:
+        for task in ABLATION_TASKS:
+            yield task, method, None
+
+
+PARTS = {"main": _main, "curves": _curves, "ablation": _ablation}
+
+
+def status_of(
+    runs: Sequence[Run], results: Sequence[Mapping[str, Any]], failures: Sequence[Mapping[str, Any]]
+) -> dict[str, list[str]]:
+    """
+    :param runs: Of the grid
+    :param results: Rows of the CSV
+    :param failures: Rows of the other one
+    :return: Cells that are ``finished``, ``failed`` (with their error), have ``other settings``, or are ``missing``
+    """
+    status: dict[str, list[str]] = {"finished": [], "failed": [], "other settings": [], "missing": []}
+    for run in runs:
+        own = [row for row in results if run.cell.owns(row)]
+        failed = [row for row in failures if run.cell.owns(row)]
+        if failed:
+            status["failed"].append(f"{run.cell}: {failed[-1]['error']} (after {failed[-1]['steps']:,.0f} steps)")
+        elif any(row["config"] == run.config and row["steps"] >= run.last_step for row in own):
+            status["finished"].append(str(run.cell))
+        else:
+            status["other settings" if own else "missing"].append(str(run.cell))
+    return status

@@ -1,0 +1,109 @@
+"""
+The settings of every method: constructor arguments, the same for all tasks.
+
+``noise_std`` is Gaussian action noise, ``n_envs`` and ``normalize`` (arguments of ``VecNormalize``) are of the environment,
+schedules are spelled as in the RL Zoo (``lin_1e-3``). gamma and the return range are the task's, and ``her_ratio`` counts
+where there are goals.
+"""
+
+from typing import Any
+
+from stable_baselines3 import HerReplayBuffer
+from suite_policies import LayerNormSACPolicy
+
+from sb3_pgfd.replay import DemoReplayBuffer
+
+Settings = dict[str, Any]
+
+NET_ARCH = [128, 128]
+BATCH_SIZE = 256
+# More than a run has steps: nothing is overwritten
+BUFFER_SIZE = 100_000
+# As the demonstrations have
+NOISE_STD = 0.1
+
+DDPGFD: Settings = {
+    "noise_std": NOISE_STD,
+    "buffer_size": BUFFER_SIZE,
+    "learning_rate": 1e-3,
+    "batch_size": BATCH_SIZE,
+    "pretrain_steps": 2000,
+    "n_steps": 5,
+    "demo_fraction": 0.5,
+    "bc_coef": 2.0,
+    "q_filter": True,
+    "normalize_actor_loss": True,
+    "policy_kwargs": {"net_arch": NET_ARCH, "n_critics": 2, "layer_norm": True},
+}
+"""The best that was found"""
+
+DDPGFD_PAPER: Settings = {
+    "noise_std": NOISE_STD,
+    "buffer_size": BUFFER_SIZE,
+    "batch_size": BATCH_SIZE,
+    "policy_kwargs": {"net_arch": NET_ARCH},
+}
+"""Priorities and no cloning, as in the paper: the constructor's defaults"""
+
+# What is changed in DDPGFD, for the ablation
+ABLATIONS: dict[str, Settings] = {
+    "no_priorities": {"demo_fraction": None, "priority_exponent": 0.0},
+    "no_n_step": {"n_steps": 1},
+    "no_pretraining": {"pretrain_steps": 0},
+    "no_l2": {"l2_coef": 0.0},
+    "no_bc": {"bc_coef": 0.0, "q_filter": False},
+    "no_q_filter": {"q_filter": False},
+    "no_layer_norm": {"policy_kwargs.layer_norm": False},
+    "one_critic": {"policy_kwargs.n_critics": 1},
+}
+
+BEHAVIOR_CLONING: Settings = {
+    "n_updates": 10_000,
+    "learning_rate": "lin_1e-3",
+    "batch_size": BATCH_SIZE,
+    "policy_kwargs": {"net_arch": NET_ARCH},
+}
+
+TD3: Settings = {
+    "noise_std": NOISE_STD,
+    "buffer_size": BUFFER_SIZE,
+    "batch_size": BATCH_SIZE,
+    "policy_kwargs": {"net_arch": NET_ARCH},
+}
+
+SAC: Settings = {
+    "buffer_size": BUFFER_SIZE,
+    "batch_size": BATCH_SIZE,
+    "policy_kwargs": {"net_arch": NET_ARCH},
+}
+
+SAC_HER: Settings = {
+    **SAC,
+    # It relabels episodes that are over; the longest are those of the maze
+    "learning_starts": 1_000,
+    "replay_buffer_class": HerReplayBuffer,
+    "replay_buffer_kwargs": {"n_sampled_goal": 4, "goal_selection_strategy": "future"},
+}
+
+SAC_DEMOS: Settings = {
+    **SAC,
+    "policy": LayerNormSACPolicy,
+    "replay_buffer_class": DemoReplayBuffer,
+    "replay_buffer_kwargs": {"demo_fraction": 0.5, "n_steps": 3},
+}
+"""RLPD's sampling (Ball et al. 2023, arXiv 2302.02948): half of each batch are demonstrations, critics with LayerNorm"""
+
+A2CFD: Settings = {
+    "n_envs": 4,
+    "normalize": {"norm_obs": False, "norm_reward": True},
+    "learning_rate": "lin_3e-3",
+    "actor_learning_rate": "lin_1e-4",
+    "n_steps": 16,
+    "gae_lambda": 0.95,
+    "use_rms_prop": True,
+    "pretrain_steps": 4000,
+    "demo_batch_size": BATCH_SIZE,
+    "critic_warmup_steps": 5000,
+    "policy_kwargs": {"net_arch": NET_ARCH, "log_std_min": -2.0, "log_std_max": 0.5},
+}
+"""The ``default`` entry of hyperparams/a2cfd.yml"""

@@ -1,0 +1,244 @@
+"""A cell of benchmarks/sparse_suite: it runs to its end, goes on after an interruption, and is not run twice."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import run_cell
+from stable_baselines3.common.callbacks import BaseCallback
+from suite_checkpoints import find_checkpoint, read_progress
+from suite_demonstrations import demonstrations_of
+from suite_methods import METHODS, build, make_env, with_changes
+from suite_results import Cell, failures_file, read_results
+from suite_run import Run, reload
+from suite_run import run_cell as run_one
+from suite_tasks import TASKS
+from toy_task import BREAKING, TOY
+
+SMALL: dict[str, dict[str, Any]] = {
+    "ddpgfd": {"pretrain_steps": 5, "learning_starts": 20, "batch_size": 16, "policy_kwargs.net_arch": [16]},
+    "sac_demos": {"learning_starts": 20, "batch_size": 16, "policy_kwargs.net_arch": [16]},
+    "a2cfd": {"pretrain_steps": 5, "critic_warmup_steps": 20, "n_envs": 1, "n_steps": 5, "policy_kwargs.net_arch": [16]},
+    "bc": {"n_updates": 300},
+}
+
+
+def toy_run(folder: Path, method: str = "ddpgfd", **changes: Any) -> Run:
+    demos = TOY.n_demos if METHODS[method].uses_demonstrations else 0
+    settings = with_changes(METHODS[method].settings, SMALL.get(method, {}))
+    run = Run(Cell("toy", method, demos, 0), TOY, METHODS[method], settings, steps=100, eval_freq=50, n_episodes=3)
+    return replace(run, results=folder / "results.csv", logs=folder / "logs", **changes)
+
+
+def command(folder: Path, *arguments: str) -> list[str]:
+    files = ["--results", str(folder / "results.csv"), "--logs", str(folder / "logs")]
+    return ["--seed", "0", *files, *arguments]
+
+
+@pytest.mark.parametrize("method", ["ddpgfd", "sac_demos", "a2cfd"])
+def test_a_cell_is_evaluated_on_the_way_and_not_run_twice(method: str, tmp_path: Path):
+    run = toy_run(tmp_path, method)
+    assert run_one(run)
+    rows = read_results(run.results)
+    assert [row["steps"] for row in rows] == [0, 50, 100]
+    assert all(run.cell.owns(row) and row["config"] == run.config for row in rows)
+    assert all(0 <= row["success"] <= 1 and row["length"] <= 20 for row in rows)
+    assert rows[0]["updates"] < rows[1]["updates"] < rows[2]["updates"]
+    assert not run.folder.exists()
+    written = run.results.read_bytes()
+    assert not run_one(run)
+    assert run.results.read_bytes() == written
+    # With other settings it is another run, which takes its place
+    changed = replace(run, settings={**run.settings, "gamma": 0.8})
+    assert run_one(changed)
+    assert [row["config"] for row in read_results(run.results)] == [changed.config] * 3
+
+
+@pytest.mark.parametrize("method", ["bc", "expert"])
+def test_what_takes_no_steps_is_evaluated_once(method: str, tmp_path: Path):
+    run = toy_run(tmp_path, method)
+    assert run_one(run)
+    (row,) = read_results(run.results)
+    # To the right without a pause, it reaches the goal; a clone of it does so too
+    assert (row["steps"], row["success"], row["mean_return"]) == (0, 1.0, 1.0)
+    assert not run_one(run)
+
+
+@pytest.mark.parametrize("method", ["ddpgfd", "sac_demos", "a2cfd"])
+def test_an_interrupted_cell_goes_on_from_its_last_evaluation(method: str, tmp_path: Path):
+    run = toy_run(tmp_path, method)
+    with pytest.raises(RuntimeError):
+        run_one(replace(run, task=BREAKING))
+    checkpoint = find_checkpoint(run.folder)
+    assert checkpoint is not None
+    assert [path.name for path in run.folder.iterdir()] == ["checkpoint_50"]
+    before = read_progress(checkpoint)
+    assert before.steps == 50
+    assert read_results(run.results) == []
+    assert run_one(run)
+    rows = read_results(run.results)
+    assert [row["steps"] for row in rows] == [0, 50, 100]
+    # What was done is not done again
+    assert [{name: row[name] for name in before.rows[0]} for row in rows[:2]] == before.rows
+    assert rows[2]["updates"] > rows[1]["updates"]
+    assert rows[2]["seconds"] >= before.seconds
+    assert not run.folder.exists()
+
+
+class Schedule(BaseCallback):
+    """How much is left of the run, in each step that follows an update of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left: list[float] = []
+
+    def _on_step(self) -> bool:
+        self.left.append(self.model._current_progress_remaining)
+        return True
+
+
+@pytest.mark.parametrize("method", ["ddpgfd", "sac_demos"])
+def test_schedules_random_numbers_and_the_buffer_go_on(method: str, tmp_path: Path):
+    run = toy_run(tmp_path, method)
+    with pytest.raises(RuntimeError):
+        run_one(replace(run, task=BREAKING))
+    checkpoint = find_checkpoint(run.folder)
+    assert checkpoint is not None
+    dataset = demonstrations_of(TOY, 2, run.logs / "demonstrations")
+    model, again = (reload(run, checkpoint, make_env(TOY, run.settings), dataset) for _ in range(2))
+    numbers = np.random.random(3)
+    model = reload(run, checkpoint, make_env(TOY, run.settings), dataset)
+    np.testing.assert_array_equal(np.random.random(3), numbers)
+    buffer: Any = vars(model)["replay_buffer"]
+    # The evaluation is before the step's transition is stored
+    assert (model.num_timesteps, buffer.size(), buffer.n_demonstrations) == (50, 49, len(dataset or ()))
+    assert vars(again)["_n_updates"] == read_progress(checkpoint).rows[-1]["updates"]
+    schedule = Schedule()
+    model.learn(50, callback=schedule, reset_num_timesteps=False)
+    # Of 100 steps in all; the first value is that of the checkpoint
+    assert schedule.left == pytest.approx(1 - np.array([49, *range(51, 100)]) / 100)
+    assert model.num_timesteps == 100
+
+
+def test_another_setting_does_not_go_on_from_the_checkpoint(tmp_path: Path):
+    run = toy_run(tmp_path)
+    with pytest.raises(RuntimeError):
+        run_one(replace(run, task=BREAKING))
+    with pytest.raises(ValueError, match="checkpoint of an unfinished run with other settings, expected"):
+        run_one(replace(run, settings={**run.settings, "gamma": 0.8}))
+
+
+def test_a_cell_that_fails_is_named_until_it_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    settings = [f"{name}={value}" for name, value in SMALL["ddpgfd"].items()]
+    arguments = command(tmp_path, "--task", "toy", "--method", "ddpgfd", "--eval-freq", "50", "--eval-episodes", "2")
+    arguments += ["--set", *settings]
+    failures = failures_file(tmp_path / "results.csv")
+    monkeypatch.setitem(TASKS, "toy", BREAKING)
+    assert run_cell.main(arguments) == 1
+    assert "RuntimeError" in capsys.readouterr().err
+    (row,) = read_results(failures)
+    assert Cell("toy", "ddpgfd", 2, 0).owns(row)
+    assert (row["steps"], row["error"]) == (50, "RuntimeError: the simulator broke")
+    monkeypatch.setitem(TASKS, "toy", TOY)
+    assert run_cell.main(arguments) == 0
+    assert not failures.exists()
+    assert [row["steps"] for row in read_results(tmp_path / "results.csv")] == [0, 50, 100]
+    assert run_cell.main(arguments) == 0
+    assert "not run again" in capsys.readouterr().out
+
+
+def test_a_killed_process_loses_nothing_but_the_steps_since_its_last_evaluation(tmp_path: Path):
+    arguments = command(tmp_path, "--task", "mountain-car", "--method", "ddpgfd", "--label", "tiny")
+    arguments += ["--steps", "300", "--eval-freq", "100", "--eval-episodes", "2"]
+    arguments += ["--set", "pretrain_steps=5", "policy_kwargs.net_arch=[16]", "batch_size=16", "learning_rate=lin_1e-3"]
+    script = Path(run_cell.__file__)
+    with subprocess.Popen([sys.executable, str(script), *arguments], stdout=subprocess.DEVNULL) as process:
+        folder = tmp_path / "logs" / "mountain-car" / "tiny" / "demos_1" / "seed_0"
+        while not (folder / "checkpoint_100").is_dir() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    checkpoint = find_checkpoint(folder)
+    assert checkpoint is not None
+    rows = json.loads((checkpoint / "progress.json").read_text())["rows"]
+    assert run_cell.main(arguments) == 0
+    results = read_results(tmp_path / "results.csv")
+    assert [row["steps"] for row in results] == [0, 100, 200, 300]
+    assert [{name: row[name] for name in rows[0]} for row in results[: len(rows)]] == rows
+
+
+def test_peg_insertion_runs_from_its_demonstrations_to_its_row(tmp_path: Path):
+    arguments = command(tmp_path, "--task", "peg-insert-side", "--method", "ddpgfd", "--demos", "1", "--steps", "210")
+    arguments += ["--eval-freq", "200", "--eval-episodes", "1", "--label", "tiny"]
+    arguments += ["--set", "pretrain_steps=5", "batch_size=16", "policy_kwargs.net_arch=[16]"]
+    assert run_cell.main(arguments) == 0
+    with (tmp_path / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["task"], row["method"], row["demos"], row["steps"]) for row in rows] == [
+        ("peg-insert-side", "tiny", "1", "0"),
+        ("peg-insert-side", "tiny", "1", "200"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "toy", "--method", "ddpgfd"], "invalid choice: 'toy'"),
+        (["--task", "assembly", "--method", "a2cfd"], "expected a task that this method is for"),
+        (["--task", "assembly", "--method", "bc", "--demos", "0"], "expected some"),
+        (["--task", "assembly", "--method", "ddpgfd", "--set", "gamma"], "found 'gamma', expected KEY=VALUE"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        run_cell.main(command(tmp_path, *arguments))
+    assert message in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+def test_other_settings_need_another_name(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        run_cell.main(["--task", "assembly", "--method", "ddpgfd", "--seed", "0", "--set", "gamma=0.9"])
+    assert "expected another name for other settings" in capsys.readouterr().err
+
+
+def test_settings_are_yaml_and_reach_into_dictionaries():
+    changes = ["learning_rate=1e-4", "q_filter=false", "policy_kwargs.n_critics=5", "q_range=[0, 2]", "her_ratio=0.8"]
+    arguments = ["--task", "peg-insert-side", "--method", "ddpgfd", "--seed", "3", "--label", "mine"]
+    run, _ = run_cell.parse([*arguments, "--set", *changes])
+    assert (run.cell, run.steps) == (Cell("peg-insert-side", "mine", 10, 3), 30_000)
+    assert (run.settings["learning_rate"], run.settings["q_filter"], run.settings["q_range"]) == (1e-4, False, [0, 2])
+    assert run.settings["policy_kwargs"]["n_critics"] == 5
+    # The method's own stay as they are
+    assert METHODS["ddpgfd"].settings["policy_kwargs"] != run.settings["policy_kwargs"]
+
+
+def test_return_range_discount_and_noise_are_the_task_s_and_goals_are_for_tasks_that_have_some():
+    settings = with_changes(METHODS["ddpgfd"].settings, {"noise_std": 0.3, "her_ratio": 0.8})
+    model: Any = build(METHODS["ddpgfd"], TOY, make_env(TOY, settings), 0, None, settings)
+    assert (model.gamma, model.q_range) == (0.9, (0.0, 1.0))
+    np.testing.assert_allclose(model.action_noise._sigma, [0.3])
+    assert getattr(model, "her_ratio", 0.0) == 0.0
+
+
+def test_sac_s_critics_normalise_their_hidden_layers():
+    settings = METHODS["sac_demos"].settings
+    model: Any = build(METHODS["sac_demos"], TOY, make_env(TOY, settings), 0, None, settings)
+    for critic in (model.critic, model.critic_target):
+        for network in critic.q_networks:
+            assert [type(layer).__name__ for layer in network] == ["Linear", "LayerNorm", "ReLU"] * 2 + ["Linear"]
+            assert network[1].normalized_shape == (128,)
+    # They are learned, and the targets follow
+    learned = {id(parameter) for group in model.critic.optimizer.param_groups for parameter in group["params"]}
+    assert id(model.critic.q_networks[0][1].weight) in learned
+    assert model.replay_buffer.gamma == 0.9

@@ -1,0 +1,192 @@
+"""The report of benchmarks/sparse_suite: numbers by hand, and what it says of an unfinished grid."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import report
+from learning import append_results
+from PIL import Image
+from stable_baselines3.common.vec_env import VecNormalize
+from suite_evaluation import FIRST_SEED, Evaluator
+from suite_grid import Selection, make_run, runs_of_grid
+from suite_methods import ScriptedModel
+from suite_results import Cell, store_failure
+from suite_scores import Estimate, Outcome, curve_of, estimate, outcomes_of, select
+from suite_tasks import TASKS
+from toy_task import TOY
+
+
+def rows_of(task: str, method: str, seed: int, successes: Sequence[float], demos: int | None = None) -> list[dict[str, Any]]:
+    """One evaluation every 5,000 steps, a minute of learning and half a minute of evaluating up to each."""
+    run = make_run(task, method, seed, demos)
+    return [
+        {
+            **run.cell.columns,
+            "steps": 5_000 * k,
+            "success": success,
+            "mean_return": 0.0,
+            "length": 1.0,
+            "seconds": 60.0 * k,
+            "evaluation_seconds": 30.0 * k,
+            "updates": 0,
+            "config": run.config,
+        }
+        for k, success in enumerate(successes)
+    ]
+
+
+def outcome(successes: Sequence[float], steps: Sequence[float] | None = None) -> Outcome:
+    at = 5_000 * np.arange(len(successes)) if steps is None else np.array(steps)
+    return Outcome(Cell("assembly", "ddpgfd", 10, 0), at, np.array(successes), 1.0, "c")
+
+
+def test_the_score_is_the_mean_of_the_last_three_evaluations_up_to_a_step():
+    run = outcome([0.0, 0.1, 0.4, 0.5, 0.9])
+    assert run.score() == pytest.approx(0.6)
+    assert run.score(15_000) == pytest.approx((0.1 + 0.4 + 0.5) / 3)
+    # Evaluated once, it takes no steps
+    assert outcome([0.4]).score(30_000) == 0.4
+
+
+def test_steadiness_is_the_lowest_evaluation_after_the_first_good_one():
+    run = outcome([0.0, 0.5, 0.9, 1.0, 0.6, 0.8])
+    assert (run.first_good(), run.lowest_after_good()) == (10_000, 0.6)
+    assert (outcome([0.0, 0.8]).first_good(), outcome([0.0, 0.8]).lowest_after_good()) == (None, None)
+    # Nothing comes after it
+    assert (outcome([0.0, 0.9]).first_good(), outcome([0.0, 0.9]).lowest_after_good()) == (5_000, None)
+
+
+def test_the_interquartile_mean_leaves_out_the_best_and_the_worst_of_four():
+    found = estimate([0.0, 0.7, 0.5, 1.0])
+    assert found is not None
+    assert found.value == pytest.approx(0.6)
+    assert 0.0 <= found.low < found.value < found.high <= 1.0
+    assert (estimate([0.2, 0.3, 0.7]) or found).value == pytest.approx(0.4)
+    assert str(estimate([0.5, 0.5])) == "0.50 [0.50, 0.50]"
+    assert str(estimate([0.25])) == "0.25"
+    assert estimate([]) is None
+
+
+def test_a_curve_has_the_steps_that_all_seeds_have():
+    steps, estimates = curve_of([outcome([0.0, 0.2, 0.4]), outcome([0.4, 0.8], [0, 10_000])])
+    assert steps.tolist() == [0, 10_000]
+    assert [item.value for item in estimates] == pytest.approx([0.2, 0.6])
+    assert estimates[0].n_seeds == 2
+
+
+def test_outcomes_are_read_in_the_order_of_steps():
+    rows = rows_of("assembly", "ddpgfd", 1, [0.1, 0.2, 0.3])
+    (found,) = outcomes_of(rows[::-1])
+    assert (found.cell, found.steps.tolist()) == (Cell("assembly", "ddpgfd", 10, 1), [0, 5_000, 10_000])
+    assert (found.successes.tolist(), found.seconds) == ([0.1, 0.2, 0.3], 180.0)
+    assert select([found], "assembly", "ddpgfd", 10) == [found]
+    assert select([found], "assembly", "ddpgfd", 3) == []
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of two methods on one task, a curve, and what takes no steps; everything else is missing."""
+    path, rows = tmp_path_factory.mktemp("report") / "sparse_suite.csv", []
+    for seed, last in enumerate((0.9, 1.0, 0.95)):
+        rows += rows_of("peg-insert-side", "ddpgfd", seed, [0.0, 0.5, 0.9, 0.8, last, last, last])
+        rows += rows_of("peg-insert-side", "ddpgfd", seed, [0.0] * 7, demos=0)
+        rows += rows_of("peg-insert-side", "bc", seed, [0.3])
+    rows += rows_of("peg-insert-side", "expert", 0, [0.98])
+    rows += rows_of("peg-insert-side", "ddpgfd_no_bc", 0, [0.0] * 6 + [0.3])
+    append_results(path, rows)
+    store_failure(path, Cell("assembly", "td3", 0, 2), 5_000, "ValueError: broken")
+    return report.report(path)
+
+
+def cells_of(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+def test_tables_and_pictures_come_from_the_csv_alone(said: str):
+    scores, steadiness, curve, ablation, figures, *_ = said.split("\n\n")
+    header, _, *lines = cells_of(scores)
+    assert header == ["task", "demonstrations", "DDPGfD, best setting", "behaviour cloning", "the expert"]
+    peg = dict(zip(header, next(line for line in lines if line[0] == "SparsePegInsertSide-v3"), strict=True))
+    # Its 0 demonstrations of the curve are another thing
+    assert peg["DDPGfD, best setting"].startswith("0.95 [0.9")
+    assert (peg["behaviour cloning"], peg["the expert"]) == ("0.30 [0.30, 0.30]", "0.98")
+    assert len(lines) == len(TASKS)
+    assert cells_of(steadiness)[2:] == [
+        ["SparsePegInsertSide-v3", "0.90, 1.00, 0.95", "10,000, 10,000, 10,000", "0.80, 0.80, 0.80", "9.0, 9.0, 9.0"]
+    ]
+    assert cells_of(curve)[2][:2] == ["DDPGfD, best setting", "0.00 [0.00, 0.00]"]
+    assert cells_of(curve)[3] == ["behaviour cloning", "", "", "", "0.30 [0.30, 0.30]", ""]
+    assert ["no behaviour cloning", "0.10", ""] in cells_of(ablation)
+    paths = [Path(line.removeprefix("Figure: ")) for line in figures.splitlines()]
+    assert [path.name for path in paths] == [
+        f"sparse_suite{name}.png" for name in ("", "_scores", "_demonstrations", "_ablation")
+    ]
+    for path in paths:
+        with Image.open(path) as picture:
+            assert min(picture.size) > 300
+            assert len(picture.convert("RGB").getcolors(1_000_000) or ()) > 50
+
+
+def test_every_cell_that_failed_or_is_missing_is_named(said: str):
+    assert "failed, 1 cells:\n  assembly td3, 0 demonstrations, seed 2: ValueError: broken (after 5,000 steps)" in said
+    assert "  mountain-car ddpgfd, 1 demonstrations, seed 0\n" in said
+    assert "  peg-insert-side ddpgfd_no_bc, 10 demonstrations, seed 1\n" in said
+    assert "  peg-insert-side ddpgfd, 10 demonstrations" not in said
+    n_cells = len(runs_of_grid(Selection()))
+    assert said.endswith(f"11 finished, 1 failed, 0 other settings, {n_cells - 12} missing")
+    assert "The longest cell took 9.0 minutes of one core: peg-insert-side ddpgfd" in said
+
+
+def test_nothing_yet_is_a_report_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    report.main(["--results", str(tmp_path / "none.csv"), "--seeds", "1"])
+    n_cells = len(runs_of_grid(Selection(n_seeds=1)))
+    assert capsys.readouterr().out.endswith(f"0 finished, 0 failed, 0 other settings, {n_cells} missing\n")
+
+
+class Rightwards:
+    """Half speed to the right."""
+
+    num_timesteps = 0
+
+    def predict(self, observation: np.ndarray, *, deterministic: bool) -> tuple[np.ndarray, None]:
+        return np.full((len(observation), 1), 1.0, dtype=np.float32), None
+
+    def get_vec_normalize_env(self) -> VecNormalize | None:
+        return None
+
+
+@pytest.mark.parametrize("n_episodes", [1, 5])
+def test_starts_are_always_the_same_however_many_environments_there_are(n_episodes: int):
+    evaluator = Evaluator(TOY, n_episodes)
+    assert len(evaluator.envs) == min(2, n_episodes)
+    lengths, successes = [], []
+    env = TOY.make_env()
+    for episode in range(n_episodes):
+        env.reset(seed=FIRST_SEED + episode)
+        length, over = 0, False
+        while not over:
+            _, _, terminated, truncated, _ = env.step(np.ones(1, dtype=np.float32))
+            length, over = length + 1, terminated or truncated
+        lengths.append(length)
+        successes.append(terminated)
+    for _ in range(2):
+        found = evaluator.evaluate(Rightwards())
+        assert found.lengths.tolist() == lengths
+        assert found.successes.tolist() == found.returns.tolist() == [float(success) for success in successes]
+    assert found.row()["length"] == pytest.approx(np.mean(lengths), abs=0.005)
+    evaluator.close()
+
+
+@pytest.mark.parametrize("task", ["mountain-car", "maze-medium", "fetch-push", "assembly"])
+def test_the_experts_solve_their_tasks(task: str):
+    evaluator = Evaluator(TASKS[task], 3)
+    found = evaluator.evaluate(ScriptedModel(TASKS[task]))
+    evaluator.close()
+    assert found.successes.tolist() == [1.0] * 3
+
+
+def test_an_estimate_of_one_seed_has_no_interval():
+    assert str(Estimate(0.5, 0.5, 0.5, 1)) == "0.50"

@@ -1,0 +1,44 @@
+"""A task of the benchmark that takes seconds: a point that has to come to a goal."""
+
+from typing import Any
+
+import gymnasium as gym
+import point_to_goal
+from suite_tasks import Task
+
+
+class Breaks(gym.Wrapper):
+    """An environment that fails in its 75th step: in that of a learner, as an evaluation of the tests takes fewer."""
+
+    def __init__(self, env: gym.Env):
+        super().__init__(env)
+        self.n_steps = 0
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self.n_steps += 1
+        if self.n_steps == 75:
+            raise RuntimeError("the simulator\nbroke")
+        return super().step(action)
+
+
+TOY = Task(
+    name="toy",
+    env_id="PointToGoal-v0",
+    expert=lambda env: point_to_goal.to_goal,
+    n_demos=2,
+    gamma=0.9,
+    q_range=(0.0, 1.0),
+    eval_envs=2,
+    steps=100,
+)
+BREAKING = Task(
+    name="toy",
+    env_id="PointToGoal-v0",
+    expert=lambda env: point_to_goal.to_goal,
+    n_demos=2,
+    gamma=0.9,
+    q_range=(0.0, 1.0),
+    eval_envs=3,
+    wrapper=Breaks,
+    steps=100,
+)
