@@ -119,17 +119,25 @@ def _demonstrations_of(model: BaseAlgorithm) -> EpisodeStatistics | None:
     own, buffer = getattr(model, "demonstrations", None), getattr(model, "replay_buffer", None)
     if isinstance(own, Demonstrations):
         return _statistics(own)
-    if not isinstance(buffer, DemoReplayBuffer) or buffer.n_demonstrations == 0:
+    if not isinstance(buffer, DemoReplayBuffer):
+        return None
+    # The agent's own successes are no measure for it
+    n_given = buffer.n_demonstrations - int(buffer.kept_successes.sum())
+    if n_given == 0:
         return None
     source = (getattr(model, "replay_buffer_kwargs", None) or {}).get("demonstrations")
     dataset = None if source is None else _still_there(source)
-    if dataset is not None and len(dataset) == buffer.n_demonstrations:
-        return _statistics(dataset)
-    # The buffer does not keep who succeeded
+    return _statistics(dataset) if dataset is not None and len(dataset) == n_given else _stored_statistics(buffer)
+
+
+def _stored_statistics(buffer: DemoReplayBuffer) -> EpisodeStatistics:
+    """Of demonstrations that are nowhere else. The buffer does not keep who succeeded."""
     ends = np.flatnonzero(buffer.storage.ended[: buffer.n_demonstrations])
     lengths = np.diff(ends, prepend=-1)
     rewards = buffer.storage.rewards[: buffer.n_demonstrations].astype(np.float64)
-    return EpisodeStatistics.of(np.add.reduceat(rewards, ends - lengths + 1), lengths, None)
+    returns = np.add.reduceat(rewards, ends - lengths + 1)
+    given = ~buffer.kept_successes[ends]
+    return EpisodeStatistics.of(returns[given], lengths[given], None)
 
 
 def _still_there(source: Any) -> Demonstrations | None:

@@ -20,6 +20,11 @@ def check_learning_rate(name: str, rate: Any) -> None:
         raise ValueError(f"{name}: found {rate!r}, expected a number >= 0, a schedule or None")
 
 
+def is_switch(value: Any) -> bool:
+    """:return: Whether it is True or False. A text like ``"no"`` would count as True"""
+    return isinstance(value, (bool, np.bool_))
+
+
 def is_whole(value: Any, low: int) -> bool:
     """:return: Whether it is a whole number of at least ``low``"""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= low)

@@ -1,11 +1,11 @@
-"""Means of what the updates compute, without waiting for it at each update."""
+"""Means of what the updates compute."""
 
 import torch as th
 
 
 class MeanMetrics:
     """
-    Collects tensors and gives the means of their elements.
+    Collects tensors and gives the means of their elements, without waiting for them at each update.
 
     Reducing a small tensor costs as much as a matrix product of a small network, and reading its number (``.item()``)
     waits for the device besides. So tensors are kept as they are, and reduced when somebody wants to log them.
@@ -42,3 +42,29 @@ class MeanMetrics:
             values = th.cat([value.flatten() for value in kept])
             self._sums[name] = (total + float(values.double().sum()), count + len(values))
             kept.clear()
+
+
+class RunningMean:
+    """
+    Mean of what came last: of all numbers at first, then an exponential one.
+
+    :param window: How many count
+    """
+
+    # Single precision has no smaller normal number, and would round it to 0
+    _SMALLEST = th.finfo(th.float32).tiny
+
+    def __init__(self, window: int = 1000):
+        self.window = window
+        self.count = 0
+        self.mean = 0.0
+
+    def update(self, value: float) -> float:
+        """
+        :param value: The next number
+        :return: The mean with it, of numbers that are not negative: at least the smallest positive one, so that tensors can
+            be divided by it
+        """
+        self.count = min(self.count + 1, self.window)
+        self.mean += (value - self.mean) / self.count
+        return max(self.mean, self._SMALLEST)

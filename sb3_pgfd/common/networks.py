@@ -1,9 +1,10 @@
-"""What the networks of all algorithms begin with."""
+"""What the networks of all algorithms have in common."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch as th
+from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 from torch import nn
 
 # Bound of the uniform distribution that the last layers start from, so that the first actions and values are
@@ -19,6 +20,17 @@ def init_last_layer(layers: nn.Sequential | Sequence[nn.Module]) -> None:
         nn.init.uniform_(last.bias, -LAST_LAYER_BOUND, LAST_LAYER_BOUND)
 
 
+def with_dropout(layers: nn.Sequential, probability: float) -> nn.Sequential:
+    """
+    :param layers: Linear layers, with an activation behind each but the last
+    :param probability: With which a hidden unit is left out in training
+    :return: The same layers with dropout in front of each linear one but the first
+    """
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    dropped = [(nn.Dropout(probability), layer) if layer in linear[1:] else (layer,) for layer in layers]
+    return nn.Sequential(*(layer for group in dropped for layer in group))
+
+
 def fused_if_adam(optimizer_class: type[th.optim.Optimizer], optimizer_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     One kernel for all parameters: for small networks the loop over them costs as much as the gradients.
@@ -31,3 +43,26 @@ def fused_if_adam(optimizer_class: type[th.optim.Optimizer], optimizer_kwargs: M
     if optimizer_class in (th.optim.Adam, th.optim.AdamW) and {"fused", "foreach", "differentiable"}.isdisjoint(kwargs):
         kwargs["fused"] = True
     return kwargs
+
+
+class TargetNetworks:
+    """
+    Networks that follow others slowly: theta' <- theta' + tau (theta - theta').
+
+    :param networks: theta
+    :param targets: theta', in the same order
+    """
+
+    def __init__(self, networks: Sequence[nn.Module], targets: Sequence[nn.Module]):
+        self._parameters: list[th.Tensor] = [parameter for network in networks for parameter in network.parameters()]
+        self._targets: list[th.Tensor] = [parameter for network in targets for parameter in network.parameters()]
+        # Running mean and variance of batch normalisation are copied, see SB3's issue 996
+        self._statistics = [tensor for network in networks for tensor in get_parameters_by_name(network, ["running_"])]
+        self._target_statistics = [tensor for network in targets for tensor in get_parameters_by_name(network, ["running_"])]
+
+    @th.no_grad()
+    def update(self, tau: float) -> None:
+        """:param tau: Share of the way, 1: copy"""
+        # All parameters in one call
+        th._foreach_lerp_(self._targets, self._parameters, tau)
+        polyak_update(self._statistics, self._target_statistics, 1.0)

@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+import torch as th
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+from torch import nn
 
 from sb3_pgfd.common.learns_from_demonstrations import LearnsFromDemonstrations, check_normalization
 from sb3_pgfd.common.metrics import MeanMetrics
@@ -17,23 +21,29 @@ from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.replay import DemoReplayBuffer
 
 # Arguments of the buffer that the algorithm has under the same name
-_SHARED_OPTIONS = ("demo_fraction", "n_steps", "gamma", "priority_exponent")
+_SHARED_OPTIONS = ("demo_fraction", "her_ratio", "keep_successes", "n_steps", "gamma", "priority_exponent")
 
 
 class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     """
-    SB3's ``OffPolicyAlgorithm`` on a :class:`~sb3_pgfd.replay.DemoReplayBuffer`: builds it, saves and loads it, and
-    collects the metrics of the updates until they are logged.
+    SB3's ``OffPolicyAlgorithm`` on a :class:`~sb3_pgfd.replay.DemoReplayBuffer`: builds it, saves and loads it, sets the
+    learning rates of actor and critic, and collects the metrics of the updates until they are logged.
 
     The algorithm sets the attributes below in its constructor and implements :meth:`_update`.
     """
 
     demo_fraction: float | None
+    her_ratio: float
+    keep_successes: bool
     priority_exponent: float
+    actor_learning_rate: float | Schedule | None
+    l2_coef: float
+    actor: nn.Module
+    critic: nn.Module
     _other_ways_back: ClassVar[str] = ", or load its replay buffer with load_replay_buffer(path)"
 
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{"sde_support": False, "support_multi_env": True, **kwargs})
         self.demonstrations_source = None
         self._pretrained = False
         self._metrics = MeanMetrics()
@@ -61,9 +71,16 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             device=self.device,
             n_envs=self.n_envs,
             demonstrations=self.demonstrations,
+            env=self.env,
             **{name: getattr(self, name) for name in _SHARED_OPTIONS},
             **self.replay_buffer_kwargs,
         )
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """cf ``BaseAlgorithm``. The replay buffer computes the rewards of replaced goals with it from now on."""
+        super().set_env(env, force_reset)
+        if self.replay_buffer is not None and self.env is not None:
+            self.buffer.set_env(self.env)
 
     @property
     def buffer(self) -> DemoReplayBuffer:
@@ -105,9 +122,18 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         :param demos_only: Whether to draw demonstrations only
         """
 
-    @abstractmethod
+    def _setup_lr_schedule(self) -> None:
+        super()._setup_lr_schedule()
+        rate = self.actor_learning_rate
+        self.actor_lr_schedule = self.lr_schedule if rate is None else FloatSchedule(rate)
+
     def _update_learning_rates(self) -> None:
-        """Set the optimisers' learning rates from their schedules."""
+        for network, schedule in ((self.critic, self.lr_schedule), (self.actor, self.actor_lr_schedule)):
+            assert isinstance(network.optimizer, th.optim.Optimizer)
+            for group in network.optimizer.param_groups:
+                group["lr"] = schedule(self._current_progress_remaining)
+                # Here and not in the policy, so that it holds too when a model is loaded with another value
+                group["weight_decay"] = self.l2_coef
 
     def train(self, gradient_steps: int, batch_size: int = 256, demos_only: bool = False) -> None:
         """
@@ -149,6 +175,9 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         if means:
             for name, value in {**means, "priority_max": self.buffer.max_priority}.items():
                 self.logger.record(f"train/{name}", value)
+        self.logger.record("train/learning_rate", self.lr_schedule(self._current_progress_remaining))
+        if self.actor_learning_rate is not None:
+            self.logger.record("train/actor_learning_rate", self.actor_lr_schedule(self._current_progress_remaining))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         super().dump_logs()
 
@@ -169,6 +198,9 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             if found != expected:
                 raise ValueError(f"load_replay_buffer: found {name}={found} in the file, expected {expected} of the model")
         loaded.n_steps, loaded.gamma, loaded.demo_fraction = self.n_steps, self.gamma, self.demo_fraction
+        loaded.her_ratio, loaded.keep_successes = self.her_ratio, self.keep_successes
+        if self.env is not None:
+            loaded.set_env(self.env)
         self.replay_buffer = loaded
 
     def _excluded_save_params(self) -> list[str]:
@@ -185,12 +217,12 @@ def check_replay_buffer(buffer_class: type | None, buffer_kwargs: Mapping[str, A
     if buffer_class is None:
         buffer_class = DemoReplayBuffer
     if not (isinstance(buffer_class, type) and issubclass(buffer_class, DemoReplayBuffer)):
-        why = "it relabels goals and knows neither demonstrations nor priorities" if buffer_class is HerReplayBuffer else ""
+        why = "it relabels goals, as her_ratio does, but keeps no demonstrations" if buffer_class is HerReplayBuffer else ""
         raise ValueError(
             f"replay_buffer_class: found {getattr(buffer_class, '__name__', buffer_class)}, "
             f"expected DemoReplayBuffer or a subclass{': ' + why if why else ''}"
         )
-    own = sorted(set(buffer_kwargs) & {"demonstrations", *_SHARED_OPTIONS})
+    own = sorted(set(buffer_kwargs) & {"demonstrations", "env", *_SHARED_OPTIONS})
     if own:
         raise ValueError(f"replay_buffer_kwargs: found {own}, expected them as arguments of the algorithm itself")
     return buffer_class

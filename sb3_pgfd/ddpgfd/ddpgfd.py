@@ -9,18 +9,24 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import FloatSchedule, get_parameters_by_name, polyak_update
+from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.td3.policies import Actor
 
 from sb3_pgfd.common.descent import descend
+from sb3_pgfd.common.metrics import RunningMean
+from sb3_pgfd.common.networks import TargetNetworks
 from sb3_pgfd.common.off_policy import OffPolicyFromDemonstrations
 from sb3_pgfd.ddpgfd.losses import (
     action_gradient,
+    agent_mean,
     behavior_cloning_loss,
     policy_gradient,
+    prefers,
     priorities,
+    smoothed,
     squared_errors,
     td_target,
+    transition_errors,
 )
 from sb3_pgfd.ddpgfd.options import check_options
 from sb3_pgfd.ddpgfd.policies import CnnPolicy, Critic, DDPGfDPolicy, MlpPolicy, MultiInputPolicy
@@ -62,11 +68,16 @@ class DDPGfD(OffPolicyFromDemonstrations):
     :param importance_exponent: beta, 0: no importance weights; a number or a schedule
     :param priority_epsilon: eps, added to every priority
     :param demo_bonus: eps_D, added to the priority of demonstrations
+    :param relative_priorities: Whether errors count in units of their running mean over the agent's own transitions, so
+        that eps, eps_D and the priority of new transitions mean the same at any reward scale
     :param demo_fraction: Share of demonstrations in each batch, uniform otherwise, instead of priorities (RLPD, Ball
         et al. 2023, arXiv 2302.02948, section 4.1)
+    :param her_ratio: Share of each batch whose goal is replaced by one achieved later in the same episode (HER,
+        Andrychowicz et al. 2017, arXiv 1707.01495; with demonstrations: Nair et al. 2018, arXiv 1709.10089)
+    :param keep_successes: Whether successful episodes of the agent, by ``is_success`` or ``success`` in their last info, are
+        kept for ever like demonstrations, for which the buffer grows (self-imitation, Oh et al. 2018, arXiv 1806.05635)
     :param bc_coef: Weight of a behaviour cloning loss on demonstrations (Nair et al. 2018, arXiv 1709.10089, section 4.2)
-    :param q_filter: Whether cloning is limited to demonstrations that Q prefers to the policy (same, section 4.3); in
-        pretraining it is not
+    :param q_filter: Whether to clone only demonstrations that Q prefers to the policy (same, 4.3); not in pretraining
     :param normalize_actor_loss: Whether to divide the policy gradient by the batch's mean |Q|, so that ``bc_coef``
         means the same at any reward scale (TD3+BC, Fujimoto and Gu 2021, arXiv 2106.06860, equation 5)
     :param q_range: Smallest and largest possible return; targets are clipped to it (Andrychowicz et al. 2017, arXiv
@@ -75,12 +86,16 @@ class DDPGfD(OffPolicyFromDemonstrations):
         1802.09477, section 5.2)
     :param target_policy_noise: Standard deviation of the noise that smooths the target policy (same, section 5.3)
     :param target_noise_clip: Its largest absolute value
+    :param pretrain_clone_only: Whether the actor does nothing but clone in pretraining (``bc_coef`` must be positive):
+        Q knows no action but the demonstrations' yet, so that its gradient leads away from them
+    :param critic_warmup_steps: Environment steps after pretraining in which the actor goes on to do nothing but clone,
+        while the critic meets the agent's own actions (counted by what the replay buffer holds)
     :param replay_buffer_class: ``DemoReplayBuffer`` or a subclass, None: the former
     :param replay_buffer_kwargs: Further arguments of the replay buffer
     :param optimize_memory_usage: Not supported
     :param stats_window_size: Episodes to average rollout statistics over
     :param tensorboard_log: TensorBoard log location
-    :param policy_kwargs: Arguments of the policy, among them ``n_critics`` and ``layer_norm``
+    :param policy_kwargs: Arguments of the policy (``n_critics``, ``layer_norm``, ...), see :class:`DDPGfDPolicy`
     :param verbose: 0: no output, 1: info, 2: debug
     :param seed: Seed for the pseudo random generators
     :param device: Device (cpu, cuda, auto)
@@ -124,7 +139,10 @@ class DDPGfD(OffPolicyFromDemonstrations):
         importance_exponent: float | Schedule = 1.0,
         priority_epsilon: float = 1e-6,
         demo_bonus: float = 1.0,
+        relative_priorities: bool = False,
         demo_fraction: float | None = None,
+        her_ratio: float = 0.0,
+        keep_successes: bool = False,
         bc_coef: float = 0.0,
         q_filter: bool = False,
         normalize_actor_loss: bool = False,
@@ -132,6 +150,8 @@ class DDPGfD(OffPolicyFromDemonstrations):
         policy_delay: int = 1,
         target_policy_noise: float = 0.0,
         target_noise_clip: float = 0.5,
+        pretrain_clone_only: bool = False,
+        critic_warmup_steps: int = 0,
         replay_buffer_class: type[ReplayBuffer] | None = None,
         replay_buffer_kwargs: dict[str, Any] | None = None,
         optimize_memory_usage: bool = False,
@@ -165,9 +185,7 @@ class DDPGfD(OffPolicyFromDemonstrations):
             verbose=verbose,
             device=device,
             seed=seed,
-            sde_support=False,
             supported_action_spaces=(spaces.Box,),
-            support_multi_env=True,
         )
         self.demonstrations = demonstrations
         self.actor_learning_rate = actor_learning_rate
@@ -179,7 +197,11 @@ class DDPGfD(OffPolicyFromDemonstrations):
         self.importance_exponent = importance_exponent
         self.priority_epsilon = priority_epsilon
         self.demo_bonus = demo_bonus
+        self.relative_priorities = relative_priorities
+        self._mean_error = RunningMean()
         self.demo_fraction = demo_fraction
+        self.her_ratio = her_ratio
+        self.keep_successes = keep_successes
         self.bc_coef = bc_coef
         self.q_filter = q_filter
         self.normalize_actor_loss = normalize_actor_loss
@@ -187,6 +209,8 @@ class DDPGfD(OffPolicyFromDemonstrations):
         self.policy_delay = policy_delay
         self.target_policy_noise = target_policy_noise
         self.target_noise_clip = target_noise_clip
+        self.pretrain_clone_only = pretrain_clone_only
+        self.critic_warmup_steps = critic_warmup_steps
         if _init_setup_model:
             self._setup_model()
 
@@ -197,8 +221,6 @@ class DDPGfD(OffPolicyFromDemonstrations):
 
     def _setup_lr_schedule(self) -> None:
         super()._setup_lr_schedule()
-        rate = self.actor_learning_rate
-        self.actor_lr_schedule = self.lr_schedule if rate is None else FloatSchedule(rate)
         self.importance_schedule = FloatSchedule(self.importance_exponent)
 
     def _create_aliases(self) -> None:
@@ -209,13 +231,14 @@ class DDPGfD(OffPolicyFromDemonstrations):
         # 1 and lambda_1, the weights of the two returns
         coefs = [1.0] if self.n_steps == 1 or self.n_step_coef == 0.0 else [1.0, self.n_step_coef]
         self._return_coefs = th.tensor(coefs, device=self.device)[:, None]
-        self._parameters: list[th.Tensor] = [*self.critic.parameters(), *self.actor.parameters()]
-        self._target_parameters: list[th.Tensor] = [*self.critic_target.parameters(), *self.actor_target.parameters()]
-        # Running mean and variance of batch normalisation are copied, see SB3's issue 996
-        self._statistics = get_parameters_by_name(self.critic, ["running_"]) + get_parameters_by_name(self.actor, ["running_"])
-        self._target_statistics = get_parameters_by_name(self.critic_target, ["running_"]) + get_parameters_by_name(
-            self.actor_target, ["running_"]
-        )
+        self._targets = TargetNetworks((self.critic, self.actor), (self.critic_target, self.actor_target))
+
+    def _clones_only(self, demos_only: bool) -> bool:
+        """:param demos_only: Whether this is pretraining"""
+        if demos_only:
+            return self.pretrain_clone_only
+        n_own = self.buffer.n_filled - self.buffer.n_demonstrations
+        return self.buffer.n_demonstrations > 0 and not self.buffer.full and n_own < self.critic_warmup_steps
 
     def _update(self, batch_size: int, demos_only: bool = False) -> None:
         self._n_updates += 1
@@ -228,13 +251,13 @@ class DDPGfD(OffPolicyFromDemonstrations):
             actions = self.actor(batch.observations)
             q_values, gradient = action_gradient(self.critic, batch.observations, actions)
             if update_actor:
-                # In pretraining, the critic has seen no actions but the demonstrations', so it has no reason to prefer others
-                q_filter = self.q_filter and not demos_only
-                self._update_actor(batch, actions, q_values, gradient, q_filter)
+                clone_only = self._clones_only(demos_only)
+                self._update_actor(batch, actions, q_values, gradient, clone_only, trust_q=not (demos_only or clone_only))
             if self.demo_fraction is None:
                 self._update_priorities(batch, td_errors, gradient)
         if update_actor:
-            self._update_targets()
+            self._targets.update(self.tau)
+            self.policy.update_mean_actor()
 
     def _update_critic(self, batch: DemoBatch) -> th.Tensor:
         """
@@ -278,28 +301,33 @@ class DDPGfD(OffPolicyFromDemonstrations):
         """Q'(s', pi'(s')), the smallest of the critics', shape ``(rows, 1)``."""
         next_actions = self.actor_target(next_observations)
         if self.target_policy_noise > 0.0:
-            noise = th.randn_like(next_actions).mul_(self.target_policy_noise)
-            next_actions = (next_actions + noise.clamp_(-self.target_noise_clip, self.target_noise_clip)).clamp_(-1.0, 1.0)
+            next_actions = smoothed(next_actions, self.target_policy_noise, self.target_noise_clip)
         next_q_values = self.critic_target(next_observations, next_actions)
         return next_q_values[0] if len(next_q_values) == 1 else th.cat(next_q_values, dim=1).min(dim=1, keepdim=True).values
 
     def _update_actor(
-        self, batch: DemoBatch, actions: th.Tensor, q_values: th.Tensor, gradient: th.Tensor, q_filter: bool
+        self, batch: DemoBatch, actions: th.Tensor, q_values: th.Tensor, gradient: th.Tensor, clone_only: bool, trust_q: bool
     ) -> None:
         """
         :param batch: B transitions
         :param actions: pi(s), with its graph, shape ``(B, action_dim)``
         :param q_values: Q(s, pi(s)), shape ``(B, 1)``
         :param gradient: grad_a Q(s, pi(s)), shape ``(B, action_dim)``
-        :param q_filter: Whether to clone only what Q prefers
+        :param clone_only: Whether to leave out the policy gradient
+        :param trust_q: Whether the critic has seen actions of the agent: otherwise it has no reason to prefer others to the
+            demonstrations', and there is no Q-filter
         """
         if self.normalize_actor_loss:
             scale = q_values.abs().mean().clamp(min=1e-8)
             q_values, gradient = q_values / scale, gradient / scale
+        if clone_only:
+            gradient = th.zeros_like(gradient)
         outputs, gradients = [actions], [policy_gradient(gradient, batch.weights)]
         metrics = {"actor_loss": -batch.weights * q_values}
         if self.bc_coef > 0.0:
-            mask = self._preferred_demonstrations(batch, actions) if q_filter else batch.is_demo
+            mask = batch.is_demo
+            if self.q_filter and trust_q:
+                mask = mask & prefers(self.critic, batch.observations, batch.actions, actions)
             bc_loss = behavior_cloning_loss(actions, batch.actions, mask, batch.is_demo.sum())
             outputs.append(bc_loss)
             gradients.append(th.full_like(bc_loss, self.bc_coef))
@@ -307,42 +335,14 @@ class DDPGfD(OffPolicyFromDemonstrations):
         descend(self.actor.optimizer, outputs, gradients)
         self._metrics.add(metrics)
 
-    @th.no_grad()
-    def _preferred_demonstrations(self, batch: DemoBatch, actions: th.Tensor) -> th.Tensor:
-        """Demonstrations with Q(s, a) > Q(s, pi(s)), shape ``(B, 1)``, bool."""
-        observations: Any = batch.observations
-        q_demo = self.critic.q1_forward(observations, batch.actions)
-        return batch.is_demo & (q_demo > self.critic.q1_forward(observations, actions))
-
     def _update_priorities(self, batch: DemoBatch, td_errors: th.Tensor, gradient: th.Tensor) -> None:
-        values = priorities(
-            td_errors, gradient, batch.is_demo, self.action_gradient_coef, self.priority_epsilon, self.demo_bonus
-        )
+        """From delta_i^2, shape ``(B, 1)``, and grad_a Q(s_i, pi(s_i)), shape ``(B, action_dim)``."""
+        errors = transition_errors(td_errors, gradient, self.action_gradient_coef)
+        if self.relative_priorities:
+            errors = errors / self._mean_error.update(float(agent_mean(errors, batch.weights, batch.is_demo)))
+        values = priorities(errors, batch.is_demo, self.priority_epsilon, self.demo_bonus)
         self._metrics.add({"priority_mean": values})
         self.buffer.update_priorities(batch.indices, values.flatten().cpu().numpy())
-
-    @th.no_grad()
-    def _update_targets(self) -> None:
-        # theta' <- theta' + tau (theta - theta'), all parameters in one call
-        th._foreach_lerp_(self._target_parameters, self._parameters, self.tau)
-        polyak_update(self._statistics, self._target_statistics, 1.0)
-
-    def _update_learning_rates(self) -> None:
-        for optimizer, schedule in (
-            (self.critic.optimizer, self.lr_schedule),
-            (self.actor.optimizer, self.actor_lr_schedule),
-        ):
-            for group in optimizer.param_groups:
-                group["lr"] = schedule(self._current_progress_remaining)
-                # Here and not in the policy, so that it holds too when a model is loaded with another value
-                group["weight_decay"] = self.l2_coef
-
-    def dump_logs(self) -> None:
-        """Write log data: means over the updates since the last time."""
-        self.logger.record("train/learning_rate", self.lr_schedule(self._current_progress_remaining))
-        if self.actor_learning_rate is not None:
-            self.logger.record("train/actor_learning_rate", self.actor_lr_schedule(self._current_progress_remaining))
-        super().dump_logs()
 
     def learn(
         self: SelfDDPGfD,
@@ -357,8 +357,8 @@ class DDPGfD(OffPolicyFromDemonstrations):
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _excluded_save_params(self) -> list[str]:
-        networks = ["actor", "critic", "actor_target", "critic_target", "_parameters", "_target_parameters"]
-        return [*super()._excluded_save_params(), *networks, "_statistics", "_target_statistics", "_return_coefs"]
+        networks = ["actor", "critic", "actor_target", "critic_target", "_targets"]
+        return [*super()._excluded_save_params(), *networks, "_return_coefs"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "actor.optimizer", "critic.optimizer"], []

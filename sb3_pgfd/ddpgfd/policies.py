@@ -16,11 +16,12 @@ from stable_baselines3.common.torch_layers import (
     NatureCNN,
     create_mlp,
 )
-from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.td3.policies import Actor, TD3Policy
 from torch import nn
 
-from sb3_pgfd.common.networks import fused_if_adam, init_last_layer
+from sb3_pgfd.common.checks import is_number
+from sb3_pgfd.common.networks import TargetNetworks, fused_if_adam, init_last_layer, with_dropout
 
 
 class Critic(ContinuousCritic):
@@ -76,14 +77,19 @@ class DDPGfDPolicy(TD3Policy):
     :param lr_schedule: Learning rate schedule
     :param n_critics: Number of critics; the smallest of their targets counts (TD3, arXiv 1802.09477, equation 10)
     :param layer_norm: Whether the critics normalise their hidden layers
+    :param average_actor: Rate of a running mean of the actors, which acts where nothing is explored: evaluations call
+        ``predict(..., deterministic=True)`` (Polyak averaging, slower than that of the targets); None: the last one acts
+    :param actor_dropout: Probability with which a hidden unit of the actor is left out in an update (IBRL, Hu et al.
+        2023, arXiv 2311.02198)
     :param optimizer_class: Adam by default, in its fused implementation
     :param optimizer_kwargs: Its further arguments; the algorithm adds ``weight_decay`` (lambda_2)
     :param kwargs: See SB3's ``TD3Policy``
-    :raises ValueError: If there is no critic
+    :raises ValueError: If there is no critic, or an option is out of range
     """
 
     critic: Critic
     critic_target: Critic
+    mean_actor: Actor
 
     def __init__(
         self,
@@ -100,11 +106,19 @@ class DDPGfDPolicy(TD3Policy):
         n_critics: int = 1,
         share_features_extractor: bool = False,
         layer_norm: bool = False,
+        average_actor: float | None = None,
+        actor_dropout: float = 0.0,
     ):
         if not isinstance(n_critics, int) or n_critics < 1:
             raise ValueError(f"n_critics: found {n_critics!r}, expected a whole number >= 1")
-        # Read by make_critic(), which the parent's constructor calls
+        if average_actor is not None and (not is_number(average_actor, 0.0, 1.0) or average_actor == 0.0):
+            raise ValueError(f"average_actor: found {average_actor!r}, expected a number > 0 and <= 1, or None")
+        if not is_number(actor_dropout, 0.0) or actor_dropout >= 1.0:
+            raise ValueError(f"actor_dropout: found {actor_dropout!r}, expected a number >= 0 and < 1")
+        # Read by make_actor() and make_critic(), which the parent's constructor calls
         self.layer_norm = layer_norm
+        self.actor_dropout = actor_dropout
+        self.average_actor = average_actor
         super().__init__(
             observation_space,
             action_space,
@@ -121,9 +135,28 @@ class DDPGfDPolicy(TD3Policy):
             share_features_extractor,
         )
 
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        if self.average_actor is not None:
+            self.mean_actor = self.make_actor()
+            self.mean_actor.load_state_dict(self.actor.state_dict())
+            self.mean_actor.set_training_mode(False)
+        self._mean: TargetNetworks | None = None
+
+    def update_mean_actor(self) -> None:
+        """Let the mean of the actors take in the present one, if there is a mean."""
+        if self.average_actor is None:
+            return
+        if self._mean is None:
+            # Not before: on another device, batch normalisation has other tensors
+            self._mean = TargetNetworks((self.actor,), (self.mean_actor,))
+        self._mean.update(self.average_actor)
+
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
         actor = super().make_actor(features_extractor)
         init_last_layer(actor.mu)
+        if self.actor_dropout > 0.0:
+            actor.mu = with_dropout(actor.mu, self.actor_dropout)
         return actor
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Critic:
@@ -131,7 +164,11 @@ class DDPGfDPolicy(TD3Policy):
         return Critic(layer_norm=self.layer_norm, **critic_kwargs).to(self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "layer_norm": self.layer_norm}
+        own = {name: getattr(self, name) for name in ("layer_norm", "average_actor", "actor_dropout")}
+        return {**super()._get_constructor_parameters(), **own}
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        return (self.actor if self.average_actor is None or not deterministic else self.mean_actor)(observation)
 
 
 class DDPGfDCnnPolicy(DDPGfDPolicy):

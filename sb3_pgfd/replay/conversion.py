@@ -1,7 +1,6 @@
 """From demonstrations, in environment units, to the rows of the buffer and back."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -12,24 +11,30 @@ from sb3_pgfd.demonstrations.validation import Observations
 from sb3_pgfd.replay.storage import BOX_KEY, TransitionStorage
 
 
-def to_rows(demonstrations: Demonstrations, action_space: spaces.Space) -> dict[str, Any]:
+def to_storage(
+    demonstrations: Demonstrations, observation_space: spaces.Space, action_space: spaces.Space
+) -> TransitionStorage:
     """
     :param demonstrations: They fit the buffer's spaces
+    :param observation_space: Observation space
     :param action_space: Action space
-    :return: What to :meth:`~TransitionStorage.write`: continuous actions are scaled to [-1, 1] like SB3 does it
+    :return: A copy, continuous actions are scaled to [-1, 1] like SB3 does it
     """
     actions = demonstrations.actions
     if isinstance(action_space, spaces.Box):
         low, high = action_space.low, action_space.high
         actions = np.clip(2.0 * (actions - low) / (high - low) - 1.0, -1.0, 1.0)
-    return {
-        "observations": demonstrations.observations,
-        "next_observations": demonstrations.next_observations,
-        "actions": actions,
-        "rewards": demonstrations.rewards,
-        "terminated": demonstrations.terminated,
-        "ended": demonstrations.terminated | demonstrations.truncated,
-    }
+    storage = TransitionStorage(len(demonstrations), observation_space, action_space)
+    storage.write(
+        slice(0, len(demonstrations)),
+        demonstrations.observations,
+        demonstrations.next_observations,
+        actions,
+        demonstrations.rewards,
+        demonstrations.terminated,
+        demonstrations.terminated | demonstrations.truncated,
+    )
+    return storage
 
 
 def from_rows(storage: TransitionStorage, rows: np.ndarray, ended: np.ndarray) -> Demonstrations:

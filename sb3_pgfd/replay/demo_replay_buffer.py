@@ -8,21 +8,24 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.replay.batch import DemoBatch, Samples, TorchObs
-from sb3_pgfd.replay.conversion import from_rows, to_rows
-from sb3_pgfd.replay.n_step import NStepWindow, RowLayout, discount_powers, n_step_return, n_step_window
-from sb3_pgfd.replay.options import check_buffer_options
+from sb3_pgfd.replay.conversion import from_rows, to_storage
+from sb3_pgfd.replay.drawn import Drawn, NewGoals, draw_by_priority, draw_by_share, importance_weights, read_drawn
+from sb3_pgfd.replay.episode_ends import EpisodeEnds
+from sb3_pgfd.replay.hindsight import DESIRED, goal_rewards, relabel
+from sb3_pgfd.replay.n_step import RowLayout, discount_powers, n_step_return
+from sb3_pgfd.replay.options import check_buffer_options, check_priorities
 from sb3_pgfd.replay.storage import BOX_KEY, TransitionStorage
+from sb3_pgfd.replay.successes import Successes
 from sb3_pgfd.replay.sum_tree import SumTree
 
 
 class DemoReplayBuffer(ReplayBuffer):
     """
-    Replay buffer of DDPGfD (Vecerik et al. 2017, arXiv 1707.08817, section 3), and a replay buffer for any off-policy
-    algorithm of SB3 and sb3-contrib.
+    Replay buffer of DDPGfD (Vecerik et al. 2017, arXiv 1707.08817, section 3) and of any off-policy algorithm of SB3.
 
     Row = one transition of one environment. Rows ``[0, n_demonstrations)`` are demonstrations and are never
     overwritten; the rows behind them are a ring of the agent's own transitions. Observations, actions (scaled to
@@ -45,7 +48,12 @@ class DemoReplayBuffer(ReplayBuffer):
     :param n_steps: n of the n-step return
     :param gamma: Discount factor of the n-step return
     :param priority_exponent: alpha
-    :raises ValueError: If an option is out of range
+    :param her_ratio: Share of each batch whose goal is replaced by one achieved later in the same episode, 0 to 1
+        (hindsight experience replay, see :mod:`sb3_pgfd.replay.hindsight`)
+    :param keep_successes: Whether successful episodes of the agent, by ``is_success`` or ``success`` in their last info, are
+        kept for ever like demonstrations, for which the buffer grows (self-imitation, Oh et al. 2018, arXiv 1806.05635)
+    :param env: With ``her_ratio``, what computes the rewards of new goals; not pickled with the buffer, see :meth:`set_env`
+    :raises ValueError: If an option is out of range, or goals cannot be replaced
     :raises DemonstrationsError: If the demonstrations do not fit the spaces
     """
 
@@ -63,29 +71,36 @@ class DemoReplayBuffer(ReplayBuffer):
         n_steps: int = 1,
         gamma: float = 0.99,
         priority_exponent: float = 0.3,
+        her_ratio: float = 0.0,
+        keep_successes: bool = False,
+        env: VecEnv | None = None,
     ):
         # Not ReplayBuffer's constructor: it allocates arrays of its own layout
         super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
-        check_buffer_options(n_steps, gamma, priority_exponent, demo_fraction, optimize_memory_usage)
+        check_buffer_options(
+            n_steps, gamma, priority_exponent, demo_fraction, her_ratio, keep_successes, optimize_memory_usage
+        )
         self.optimize_memory_usage = False
         self.handle_timeout_termination = handle_timeout_termination
         self.demo_fraction = demo_fraction
         self.n_steps = n_steps
         self.gamma = gamma
         self.priority_exponent = priority_exponent
+        self.her_ratio = her_ratio
+        self.keep_successes = keep_successes
+        self._successes = Successes()
+        self._goal_rewards = goal_rewards(her_ratio, observation_space, env)
+        # Made when goals are first replaced, and again after rows have moved
+        self._episode_ends: EpisodeEnds | None = None
         # Steps kept per environment, like SB3's
         self.buffer_size = max(buffer_size // n_envs, 1)
         self.max_priority = 1.0
         """The largest priority seen so far, given to new transitions"""
-        dataset = None
-        if demonstrations is not None:
-            dataset = Demonstrations.load(demonstrations).fit_to_spaces(observation_space, action_space)
-        self.n_demonstrations = 0 if dataset is None else len(dataset)
+        self.n_demonstrations = 0
         self.storage = TransitionStorage(self.n_rows, observation_space, action_space)
         self.tree = SumTree(self.n_rows)
-        if dataset is not None:
-            self.storage.write(slice(0, len(dataset)), **to_rows(dataset, action_space))
-            self._set_priority(np.arange(len(dataset)), self.max_priority)
+        if demonstrations is not None:
+            self.add_demonstrations(demonstrations)
 
     @property
     def n_rows(self) -> int:
@@ -104,9 +119,27 @@ class DemoReplayBuffer(ReplayBuffer):
         return leaves ** (1.0 / self.priority_exponent) if self.priority_exponent > 0 else leaves.copy()
 
     @property
+    def kept_successes(self) -> np.ndarray:
+        """Which demonstrations are the agent's own successes, shape ``(n_demonstrations,)``, bool."""
+        return self._successes.mask(self.n_demonstrations)
+
+    @property
     def nbytes(self) -> int:
         """Memory of everything that grows with the number of rows, in bytes."""
-        return self.storage.nbytes + self.tree.nbytes
+        return self.storage.nbytes + self.tree.nbytes + (0 if self._episode_ends is None else self._episode_ends.nbytes)
+
+    @property
+    def _layout(self) -> RowLayout:
+        # Nothing is written as long as `pos` is 0 and the ring is not full
+        head = (self.pos - 1) % self.buffer_size * self.n_envs if self.full or self.pos > 0 else -1
+        return RowLayout(self.n_demonstrations, self.n_envs, self.buffer_size * self.n_envs, head)
+
+    def set_env(self, env: VecEnv) -> None:
+        """
+        :param env: What the rewards of replaced goals are computed with from now on; needed after unpickling
+        :raises ValueError: If ``her_ratio`` is positive and it cannot compute them
+        """
+        self._goal_rewards = goal_rewards(self.her_ratio, self.observation_space, env)
 
     def add(
         self,
@@ -133,15 +166,25 @@ class DemoReplayBuffer(ReplayBuffer):
         terminated = done & ~(timeout & self.handle_timeout_termination)
         rows = slice(start, start + self.n_envs)
         self.storage.write(rows, obs, next_obs, action, reward, terminated, done | timeout)
-        if self.full or self.pos > 0:
+        if self.buffer_size > 1 and (self.full or self.pos > 0):
             previous = self.n_demonstrations + (self.pos - 1) % self.buffer_size * self.n_envs
             self.storage.end_interrupted(slice(previous, previous + self.n_envs), rows)
-        self._set_priority(np.arange(rows.start, rows.stop), self.max_priority)
+        self.tree.update(np.arange(rows.start, rows.stop), self.max_priority**self.priority_exponent, check=False)
 
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full = True
             self.pos = 0
+        if self._episode_ends is not None:
+            self._episode_ends.add_step(self.storage.ended, self._layout)
+        if self.keep_successes and done.any():
+            self._keep_successes(infos)
+
+    def _keep_successes(self, infos: list[dict[str, Any]]) -> None:
+        due = self._successes.collect(self.storage, self._layout, self.size(), infos)
+        if due is not None:
+            self._insert(due)
+            self._successes.keep(self.n_demonstrations - due.n_rows, due.n_rows)
 
     def add_demonstrations(self, demonstrations: Demonstrations | str | Path) -> None:
         """
@@ -155,14 +198,16 @@ class DemoReplayBuffer(ReplayBuffer):
         :raises DemonstrationsError: If they cannot be read or do not fit the spaces; the buffer stays as it was
         """
         dataset = Demonstrations.load(demonstrations).fit_to_spaces(self.observation_space, self.action_space)
-        added = TransitionStorage(len(dataset), self.observation_space, self.action_space)
-        added.write(slice(0, len(dataset)), **to_rows(dataset, self.action_space))
+        self._insert(to_storage(dataset, self.observation_space, self.action_space))
+
+    def _insert(self, added: TransitionStorage) -> None:
         at, n_filled = self.n_demonstrations, self.n_filled
-        weights = np.full(len(dataset), self.max_priority**self.priority_exponent)
-        tree = SumTree.from_weights(self.n_rows + len(dataset), np.insert(self.tree.weights[:n_filled], at, weights))
+        weights = np.full(added.n_rows, self.max_priority**self.priority_exponent)
+        tree = SumTree.from_weights(self.n_rows + added.n_rows, np.insert(self.tree.weights[:n_filled], at, weights))
         self.storage.insert(at, added, n_filled)
         self.tree = tree
-        self.n_demonstrations += len(dataset)
+        self.n_demonstrations += added.n_rows
+        self._episode_ends = None
 
     def to_demonstrations(self, agent_only: bool = False) -> Demonstrations:
         """
@@ -170,14 +215,12 @@ class DemoReplayBuffer(ReplayBuffer):
 
         The demonstrations come first, then the agent's own episodes, environment by environment, the oldest first. The
         oldest may lack its beginning, which was overwritten. An episode that was interrupted, or is not over yet, is
-        truncated where it stops.
+        truncated where it stops. A success that was kept is among both as long as the ring holds it.
 
         :param agent_only: Leave out the demonstrations
         :raises DemonstrationsError: If there is no transition
         """
-        oldest = self.pos if self.full else 0
-        steps = (np.arange(self.size()) + oldest) % self.buffer_size
-        ring = self.n_demonstrations + steps * self.n_envs + np.arange(self.n_envs)[:, None]  # (n_envs, n_steps)
+        ring = self._layout.ring_rows(self.size())
         ended = self.storage.ended.copy()
         ended[ring[:, -1:]] = True
         rows = ring.ravel() if agent_only else np.concatenate((np.arange(self.n_demonstrations), ring.ravel()))
@@ -188,6 +231,7 @@ class DemoReplayBuffer(ReplayBuffer):
     def reset(self) -> None:
         """Forget the agent's own transitions. Demonstrations stay, with their priorities."""
         super().reset()
+        self._episode_ends = None
         self.tree.update(np.arange(self.n_demonstrations, self.n_rows), 0.0)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Samples:  # type: ignore[override]  # Dict too
@@ -198,17 +242,17 @@ class DemoReplayBuffer(ReplayBuffer):
         :param env: Wrapper to normalise observations and rewards with
         :return: ``rewards`` is R_n, ``next_observations`` the state after k steps, ``discounts`` gamma^k
         """
-        rows = self._draw(batch_size, demos_only=False)
-        window = self._window(rows)
-        observations: Any = self._to_policy(self.storage.observations, rows, env)
-        next_observations: Any = self._to_policy(self.storage.next_observations, window.last_rows, env)
+        drawn = self._read(self._draw(batch_size, demos_only=False))
+        rows, window, goals = drawn.rows, drawn.window, drawn.new_goals
+        observations: Any = self._to_policy(self.storage.observations, rows, env, goals)
+        next_observations: Any = self._to_policy(self.storage.next_observations, window.last_rows, env, goals)
         samples = DictReplayBufferSamples if isinstance(observations, dict) else ReplayBufferSamples
         return samples(
             observations=observations,
-            actions=self._actions(rows),
+            actions=self.to_torch(self.storage.actions.take(rows, axis=0)),
             next_observations=next_observations,
-            dones=self._column(self.storage.terminated.take(window.last_rows)),
-            rewards=self._column(n_step_return(self._rewards(window, env), window.included, self.gamma)),
+            dones=self._column(drawn.terminated[batch_size:]),
+            rewards=self._column(n_step_return(self._normalize_reward(drawn.rewards, env), window.included, self.gamma)),
             discounts=self._column(discount_powers(self.gamma, self.n_steps).take(window.lengths)),
         )
 
@@ -223,24 +267,23 @@ class DemoReplayBuffer(ReplayBuffer):
         :param env: Wrapper to normalise observations and rewards with
         :param demos_only: Draw demonstrations only (pretraining)
         """
-        rows = self._draw(batch_size, demos_only)
-        window = self._window(rows)
-        rewards = self._rewards(window, env)
-        both_rows = np.concatenate((rows, window.last_rows))
+        drawn = self._read(self._draw(batch_size, demos_only))
+        rows, window, goals = drawn.rows, drawn.window, drawn.new_goals
+        rewards = self._normalize_reward(drawn.rewards, env)
         both_rewards = np.concatenate((rewards[:, 0], n_step_return(rewards, window.included, self.gamma)))
-        both_lengths = np.concatenate((np.ones_like(window.lengths), window.lengths))
-        discounts = discount_powers(self.gamma, self.n_steps).take(both_lengths)
-        terminated = self.storage.terminated.take(both_rows)
+        discounts = discount_powers(self.gamma, self.n_steps).take(drawn.both_lengths)
+        # A fixed share is wanted as it is
+        weights = importance_weights(self.tree.weights.take(rows), beta if self.demo_fraction is None else 0.0)
         return DemoBatch(
-            observations=self._to_policy(self.storage.observations, rows, env),
-            actions=self._actions(rows),
-            next_observations=self._to_policy(self.storage.next_observations, both_rows, env),
+            observations=self._to_policy(self.storage.observations, rows, env, goals),
+            actions=self.to_torch(self.storage.actions.take(rows, axis=0)),
+            next_observations=self._to_policy(self.storage.next_observations, drawn.both_rows, env, goals),
             rewards=self._column(both_rewards),
-            bootstrap=self._column(discounts * ~terminated),
-            weights=self._column(self._importance_weights(rows, beta)),
+            bootstrap=self._column(discounts * ~drawn.terminated),
+            weights=self._column(weights),
             is_demo=self.to_torch((rows < self.n_demonstrations).reshape(-1, 1)),
             indices=rows,
-            terminated=terminated,
+            terminated=drawn.terminated,
             discounts=discounts,
         )
 
@@ -251,66 +294,35 @@ class DemoReplayBuffer(ReplayBuffer):
         :raises IndexError: If a row holds nothing
         :raises ValueError: If a priority is not a positive number, or so large that p^alpha is none
         """
-        indices = np.asarray(indices)
-        first, last = indices.min(), indices.max()
-        if first < 0 or last >= self.n_filled:
-            raise IndexError(f"indices: found rows {first} to {last}, expected 0 to {self.n_filled - 1} that hold transitions")
-        priorities = np.asarray(priorities, dtype=np.float64)
-        smallest, largest = priorities.min(), priorities.max()
-        if not (smallest > 0.0 and largest**self.priority_exponent < np.inf):
-            raise ValueError(
-                f"priorities: found values from {smallest} to {largest}, expected positive numbers: "
-                "the critic has diverged, lower the learning rate or the reward scale"
-            )
-        self.max_priority = max(self.max_priority, float(largest))
-        self._set_priority(indices, priorities)
-
-    def _set_priority(self, rows: np.ndarray, priorities: np.ndarray | float) -> None:
-        self.tree.update(rows, priorities**self.priority_exponent, check=False)
+        indices, priorities = np.asarray(indices), np.asarray(priorities, dtype=np.float64)
+        check_priorities(indices, priorities, self.n_filled, self.priority_exponent)
+        self.max_priority = max(self.max_priority, float(priorities.max()))
+        self.tree.update(indices, priorities**self.priority_exponent, check=False)
 
     def _draw(self, batch_size: int, demos_only: bool) -> np.ndarray:
         n_demonstrations, n_filled = self.n_demonstrations, self.n_filled
         if (n_demonstrations if demos_only else n_filled) == 0:
             raise ValueError("sample: found an empty buffer, expected at least one transition")
-        if self.demo_fraction is None and demos_only:
-            rows = self.tree.sample(batch_size, below=float(self.tree.weights[:n_demonstrations].sum()))
-            # That sum can differ from the tree's own in the last bits
-            return np.minimum(rows, n_demonstrations - 1)
         if self.demo_fraction is None:
-            return self.tree.sample(batch_size)
-        if demos_only or n_filled == n_demonstrations:
-            n_from_demos = batch_size
-        else:
-            n_from_demos = round(self.demo_fraction * batch_size) if n_demonstrations else 0
-        from_demos = np.random.randint(0, max(n_demonstrations, 1), size=n_from_demos)
-        if n_from_demos == batch_size:
-            return from_demos
-        return np.concatenate((from_demos, np.random.randint(n_demonstrations, n_filled, size=batch_size - n_from_demos)))
+            return draw_by_priority(batch_size, self.tree, n_demonstrations if demos_only else None)
+        return draw_by_share(batch_size, 1.0 if demos_only else self.demo_fraction, n_demonstrations, n_filled)
 
-    def _importance_weights(self, rows: np.ndarray, beta: float) -> np.ndarray:
-        # A fixed share is wanted as it is. Otherwise N and the sum of p^alpha are the same for all rows, so they cancel:
-        # (N P(i))^-beta / max_j (N P(j))^-beta = (min_j p_j^alpha / p_i^alpha)^beta
-        if self.demo_fraction is not None or beta == 0.0:
-            return np.ones(len(rows))
-        leaves = self.tree.weights.take(rows)
-        ratios = leaves.min() / leaves
-        return ratios if beta == 1.0 else ratios**beta
+    def _read(self, rows: np.ndarray) -> Drawn:
+        layout = self._layout
+        drawn = read_drawn(self.storage, rows, self.n_steps, layout)
+        if self.her_ratio == 0.0:
+            return drawn
+        if self._episode_ends is None:
+            self._episode_ends = EpisodeEnds(self.storage.ended, layout, self.size())
+        return relabel(drawn, self.her_ratio, self.storage, self._episode_ends, layout, self._goal_rewards)
 
-    def _window(self, rows: np.ndarray) -> NStepWindow:
-        # Nothing is written as long as `pos` is 0 and the ring is not full
-        head = (self.pos - 1) % self.buffer_size * self.n_envs if self.full or self.pos > 0 else -1
-        layout = RowLayout(self.n_demonstrations, self.n_envs, self.buffer_size * self.n_envs, head)
-        return n_step_window(rows, self.n_steps, self.storage.ended, layout)
-
-    def _rewards(self, window: NStepWindow, env: VecNormalize | None) -> np.ndarray:
-        return self._normalize_reward(self.storage.rewards.take(window.rows, mode="clip"), env)  # (batch, n_steps)
-
-    def _actions(self, rows: np.ndarray) -> th.Tensor:
-        return self.to_torch(self.storage.actions.take(rows, axis=0))
-
-    def _to_policy(self, stored: dict[str, np.ndarray], rows: np.ndarray, env: VecNormalize | None) -> TorchObs:
+    def _to_policy(
+        self, stored: dict[str, np.ndarray], rows: np.ndarray, env: VecNormalize | None, new_goals: NewGoals | None
+    ) -> TorchObs:
         """Some rows of stored observations, normalised, as the policy takes them."""
         taken = {key: array.take(rows, axis=0) for key, array in stored.items()}
+        if new_goals is not None:
+            new_goals.put_into(taken[DESIRED])
         normalized = self._normalize_obs(taken if isinstance(self.observation_space, spaces.Dict) else taken[BOX_KEY], env)
         if isinstance(normalized, dict):
             return {key: self.to_torch(array) for key, array in normalized.items()}
@@ -326,9 +338,13 @@ class DemoReplayBuffer(ReplayBuffer):
 
     def __getstate__(self) -> dict[str, Any]:
         n = self.n_filled
-        return {**self.__dict__, "storage": self.storage.state(n), "tree": self.tree.weights[:n].copy()}
+        # Environments in general cannot be pickled
+        left_out = {"_goal_rewards": None, "_episode_ends": None}
+        return {**vars(self), **left_out, "storage": self.storage.state(n), "tree": self.tree.weights[:n].copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        # Those of version 0.1 lack what came later
+        later = {"her_ratio": 0.0, "keep_successes": False, "_goal_rewards": None, "_episode_ends": None}
+        self.__dict__.update({**later, "_successes": Successes(), **state})
         self.storage = TransitionStorage.from_state(state["storage"])
         self.tree = SumTree.from_weights(self.n_rows, state["tree"])

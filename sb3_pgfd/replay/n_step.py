@@ -21,6 +21,40 @@ class RowLayout(NamedTuple):
     head: int
     """First ring row (counted within the ring) of the step that was written last, -1 if there is none"""
 
+    def following(self, rows: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """
+        :param rows: Rows that hold a transition
+        :param steps: How many transitions further on, broadcast against ``rows``
+        :return: The row of the same demonstration, or environment, so many transitions later; behind the end of the
+            episode and behind the head it means nothing, and may lie outside of the storage
+        """
+        n_demonstrations, n_envs, ring_size, _ = self
+        found = rows + steps * np.where(rows >= n_demonstrations, n_envs, 1)
+        np.subtract(found, ring_size, out=found, where=found >= n_demonstrations + ring_size)
+        return found
+
+    def up_to_head(self, rows: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """
+        :param rows: Rows that hold a transition, shape ``(n,)``
+        :param steps: How many transitions further on, shape ``(n,)``
+        :return: The same, but in the ring not beyond the step that was written last: older data lie behind it
+        """
+        n_demonstrations, n_envs, ring_size, head = self
+        if head < 0:
+            return steps
+        # Counted from the last row of the head's step, so that the division rounds to the same step for all environments
+        steps_to_head = (head + n_envs - 1 - (rows - n_demonstrations)) % ring_size // n_envs
+        return np.where(rows >= n_demonstrations, np.minimum(steps, steps_to_head), steps)
+
+    def ring_rows(self, n_steps: int) -> np.ndarray:
+        """
+        :param n_steps: How many steps of all environments the ring holds
+        :return: Their rows, the oldest first, shape ``(n_envs, n_steps)``
+        """
+        n_demonstrations, n_envs, ring_size, head = self
+        steps = (np.arange(1 - n_steps, 1) + head // n_envs) % (ring_size // n_envs)
+        return n_demonstrations + steps * n_envs + np.arange(n_envs)[:, None]
+
 
 class NStepWindow(NamedTuple):
     """The rows that follow each sampled row, up to n of them."""
@@ -48,20 +82,12 @@ def n_step_window(rows: np.ndarray, n_steps: int, ended: np.ndarray, layout: Row
     :param ended: Whether each stored transition was the last of its episode, shape ``(n_rows,)``, bool
     :param layout: Where successors lie
     """
-    n_demonstrations, n_envs, ring_size, head = layout
-    in_ring = rows >= n_demonstrations
-    stride = np.where(in_ring, n_envs, 1)
-    window = np.arange(n_steps) * stride[:, None] + rows[:, None]  # (batch, n_steps)
-    np.subtract(window, ring_size, out=window, where=window >= n_demonstrations + ring_size)
+    window = layout.following(rows[:, None], np.arange(n_steps))  # (batch, n_steps)
 
     # "clip": see NStepWindow.rows
     stops = ended.take(window, mode="clip")
     stops[:, -1] = True
-    lengths = stops.argmax(axis=1) + 1
-    if head >= 0:
-        # Counted from the last row of the head's step, so that the division rounds to the same step for all environments
-        steps_to_head = (head + n_envs - 1 - (rows - n_demonstrations)) % ring_size // n_envs
-        lengths = np.where(in_ring, np.minimum(lengths, steps_to_head + 1), lengths)
+    lengths = layout.up_to_head(rows, stops.argmax(axis=1)) + 1
     last_rows = window.ravel().take(np.arange(len(rows)) * n_steps + lengths - 1)
     return NStepWindow(window, np.arange(n_steps) < lengths[:, None], lengths, last_rows)
 

@@ -1,6 +1,6 @@
 """The arrays behind the replay buffer: one row per transition, and nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -104,6 +104,28 @@ class TransitionStorage:
                 holder[name] = grown
             undo.pop_all()
         self.n_rows += n_added
+
+    def take(self, rows: np.ndarray) -> "TransitionStorage":
+        """
+        :param rows: Which transitions, shape ``(n,)``
+        :return: A copy of them
+        """
+        taken = TransitionStorage(len(rows), self.observation_space, self.action_space)
+        for (holder, name), (source, _) in zip(taken._places(), self._places(), strict=True):
+            holder[name] = source[name][rows]
+        return taken
+
+    @classmethod
+    def joined(cls, parts: "Sequence[TransitionStorage]") -> "TransitionStorage":
+        """
+        :param parts: Transitions of the same spaces, at least one storage of them
+        :return: A copy of all, one behind the other
+        """
+        whole = cls(sum(part.n_rows for part in parts), parts[0].observation_space, parts[0].action_space)
+        for places in zip(whole._places(), *(part._places() for part in parts), strict=True):
+            (holder, name), *others = places
+            holder[name] = np.concatenate([other[name] for other, _ in others])
+        return whole
 
     def end_interrupted(self, rows: slice, successors: slice) -> None:
         """

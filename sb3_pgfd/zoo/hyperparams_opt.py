@@ -37,6 +37,8 @@ DDPGFD: Space = {
     "net_arch": CategoricalDistribution(["64-64", "128-128", "256-256", "400-300"]),
     "n_critics": CategoricalDistribution([1, 2]),
     "layer_norm": _SWITCH,
+    "average_actor": CategoricalDistribution([None, 0.01, 0.002]),
+    "keep_successes": _SWITCH,
 }
 DDPGFD_N_STEP: Space = {"n_step_coef": _log(0.1, 2.0)}
 DDPGFD_DEMONSTRATIONS: Space = {
@@ -44,14 +46,19 @@ DDPGFD_DEMONSTRATIONS: Space = {
     "bc_coef": CategoricalDistribution([0.0, 0.5, 1.0, 2.0, 5.0, 10.0]),
     "sampling": CategoricalDistribution(["priorities", "share"]),
 }
-DDPGFD_CLONING: Space = {"q_filter": _SWITCH, "normalize_actor_loss": _SWITCH}
+DDPGFD_CLONING: Space = {
+    "q_filter": _SWITCH,
+    "normalize_actor_loss": _SWITCH,
+    "critic_warmup_steps": CategoricalDistribution([0, 1000, 2000, 5000]),
+}
+DDPGFD_CLONING_FIRST: Space = {"pretrain_clone_only": _SWITCH}
 DDPGFD_SHARE: Space = {"demo_fraction": FloatDistribution(0.1, 0.75)}
 DDPGFD_PRIORITIES: Space = {
     "priority_exponent": FloatDistribution(0.0, 1.0),
     "importance_exponent": FloatDistribution(0.0, 1.0),
     "action_gradient_coef": _log(0.01, 10.0),
 }
-DDPGFD_BONUS: Space = {"demo_bonus": _log(1e-3, 10.0)}
+DDPGFD_BONUS: Space = {"demo_bonus": _log(1e-3, 10.0), "relative_priorities": _SWITCH}
 
 A2CFD: Space = {
     "one_minus_gamma": _log(0.001, 0.1),
@@ -87,7 +94,7 @@ _CONVERSIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 _POLICY_KWARGS: dict[str, Callable[[Any], Any]] = {
     "net_arch": lambda widths: [int(width) for width in widths.split("-")],
-    **dict.fromkeys(("n_critics", "layer_norm", "log_std_min", "log_std_max"), lambda value: value),
+    **dict.fromkeys(("n_critics", "layer_norm", "average_actor", "log_std_min", "log_std_max"), lambda value: value),
 }
 
 
@@ -144,7 +151,8 @@ def sample_ddpgfd_params(trial: optuna.Trial, n_actions: int, n_envs: int, addit
     :param additional_args: See the module
     :return: Arguments of the constructor
     """
-    suggestions = _Suggestions(trial, additional_args.get("given") or {})
+    given = additional_args.get("given") or {}
+    suggestions = _Suggestions(trial, given)
     has_demonstrations = additional_args.get("has_demonstrations", True)
     suggestions.add(DDPGFD)
     if (suggestions.value("n_steps") or 1) > 1:
@@ -154,6 +162,8 @@ def sample_ddpgfd_params(trial: optuna.Trial, n_actions: int, n_envs: int, addit
         suggestions.add(DDPGFD_DEMONSTRATIONS)
         if suggestions.value("bc_coef"):
             suggestions.add(DDPGFD_CLONING)
+            if suggestions.value("pretrain_steps"):
+                suggestions.add(DDPGFD_CLONING_FIRST)
         by_share = by_share or suggestions.value("sampling") == "share"
     # Each way of sampling has options of its own
     if by_share:
@@ -163,6 +173,8 @@ def sample_ddpgfd_params(trial: optuna.Trial, n_actions: int, n_envs: int, addit
         if has_demonstrations:
             suggestions.add(DDPGFD_BONUS)
     hyperparams = convert_ddpgfd_params(suggestions.sampled)
+    for name in {"pretrain_clone_only", "critic_warmup_steps"} & set(given):
+        hyperparams.pop(name, None)
     if hyperparams.pop("noise_type", None) is not None:
         sigma = hyperparams.pop("noise_std") * np.ones(n_actions)
         hyperparams["action_noise"] = NormalActionNoise(mean=np.zeros(n_actions), sigma=sigma)
@@ -178,6 +190,9 @@ def convert_ddpgfd_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     # The entry may have a share of its own
     if hyperparams.pop("sampling", None) == "priorities":
         hyperparams["demo_fraction"] = None
+    # Or what is refused without cloning
+    if hyperparams.get("bc_coef") == 0.0:
+        hyperparams.update(pretrain_clone_only=False, critic_warmup_steps=0)
     if "noise_std" in hyperparams:
         hyperparams["noise_type"] = "normal"
     return hyperparams

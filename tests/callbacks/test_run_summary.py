@@ -153,3 +153,40 @@ def test_added_demonstrations_count(demonstrations: Demonstrations, record: Call
 
 def test_a_buffer_without_demonstrations_has_none() -> None:
     assert summarize_run(make_sac(None)).demonstrations is None
+
+
+class AlwaysSuccessful(gym.Wrapper):
+    """Says so of every step."""
+
+    def step(self, action: Any) -> Any:
+        *step, info = super().step(action)
+        return (*step, {**info, "is_success": True})
+
+
+@pytest.mark.parametrize("through_file", [False, True])
+def test_the_agents_own_successes_are_no_demonstrations_to_compare_with(
+    tmp_path: Path, record: Callable[..., Demonstrations], through_file: bool
+) -> None:
+    demonstrations = record(n_episodes=3)
+    path = demonstrations.save(tmp_path / "demo.npz")
+    for source in (path, None):
+        kwargs = {"demonstrations": source, "keep_successes": True}
+        model = SAC(
+            "MlpPolicy",
+            AlwaysSuccessful(gym.make("PointToGoal-v0")),
+            replay_buffer_class=DemoReplayBuffer,
+            replay_buffer_kwargs=kwargs,
+            **SMALL_BUFFER,
+        )
+        model.learn(60)
+        assert isinstance(model.replay_buffer, DemoReplayBuffer)
+        assert model.replay_buffer.kept_successes.any()
+        if source is not None and not through_file:
+            path.unlink()
+        found = summarize_run(model).demonstrations
+        if source is None:
+            assert found is None
+        else:
+            assert found is not None
+            assert (found.n_episodes, found.success_rate) == (3, 1.0 if through_file else None)
+            assert found.mean_length == np.mean(demonstrations.episode_lengths)

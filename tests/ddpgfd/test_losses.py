@@ -12,9 +12,12 @@ from sb3_pgfd.ddpgfd.losses import (
     action_gradient,
     behavior_cloning_loss,
     policy_gradient,
+    prefers,
     priorities,
+    smoothed,
     squared_errors,
     td_target,
+    transition_errors,
 )
 
 
@@ -116,19 +119,38 @@ def test_cloning_averages_kept_demonstrations_over_all_demonstrations(mask: list
 
 def test_a_priority_adds_up_error_gradient_and_demonstration_bonus() -> None:
     td_errors = column(4.0, 0.0)
-    found = priorities(
-        td_errors,
-        gradient=th.tensor([[3.0, 4.0], [0.0, 2.0]]),
-        is_demo=th.tensor([[True], [False]]),
-        action_gradient_coef=0.5,
-        epsilon=0.125,
-        demo_bonus=10.0,
-    )
-    # 4 + 0.5 * 25 + 0.125 + 10, 0 + 0.5 * 4 + 0.125
+    errors = transition_errors(td_errors, th.tensor([[3.0, 4.0], [0.0, 2.0]]), action_gradient_coef=0.5)
+    # 4 + 0.5 * 25, 0 + 0.5 * 4
+    assert errors.tolist() == [[16.5], [2.0]]
+    found = priorities(errors, th.tensor([[True], [False]]), epsilon=0.125, demo_bonus=10.0)
     assert found.tolist() == [[26.625], [2.125]]
     assert td_errors.tolist() == [[4.0], [0.0]], "the errors are logged too, so they must not change"
+    assert errors.tolist() == [[16.5], [2.0]]
 
 
 def test_a_priority_without_error_and_gradient_is_still_positive() -> None:
-    found = priorities(column(0.0), th.zeros(1, 2), th.tensor([[False]]), 1.0, 1e-6, 1.0)
+    errors = transition_errors(column(0.0), th.zeros(1, 2), 1.0)
+    found = priorities(errors, th.tensor([[False]]), 1e-6, 1.0)
     np.testing.assert_allclose(found.numpy(), [[1e-6]])
+
+
+def test_noise_is_clipped_and_leaves_no_action_outside() -> None:
+    actions = th.tensor([[0.9, -0.9, 0.0]]).repeat(500, 1)
+    found = smoothed(actions, noise=1e6, clip=0.25)
+    # Noise this large is clipped to one side or the other
+    assert [sorted(set(column.tolist())) for column in found.T] == [
+        [pytest.approx(0.65), 1.0],
+        [-1.0, pytest.approx(-0.65)],
+        [-0.25, 0.25],
+    ]
+    assert actions[0].tolist() == pytest.approx([0.9, -0.9, 0.0]), "the policy's own actions must not change"
+
+
+def test_the_q_filter_compares_two_actions_by_the_first_critic() -> None:
+    policy = make_policy(n_critics=2)
+    observations, actions, others = th.rand(50, 3), th.rand(50, 2), th.rand(50, 2).requires_grad_()
+    found = prefers(policy.critic, observations, actions, others)
+    first, second = (policy.critic(observations, chosen)[0] for chosen in (actions, others))
+    assert found.tolist() == (first > second).tolist()
+    assert 0 < int(found.sum()) < 50
+    assert not prefers(policy.critic, observations, actions, actions).any()

@@ -37,6 +37,11 @@ RANGES: dict[str, dict[str, Any]] = {
         "demo_bonus": (1e-3, 10.0),
         "n_critics": {1, 2},
         "layer_norm": {False, True},
+        "average_actor": {None, 0.01, 0.002},
+        "critic_warmup_steps": {0, 1000, 2000, 5000},
+        "keep_successes": {False, True},
+        "pretrain_clone_only": {False, True},
+        "relative_priorities": {False, True},
         "net_arch": {(64, 64), (128, 128), (256, 256), (400, 300)},
     },
     "a2cfd": {
@@ -61,7 +66,17 @@ RANGES: dict[str, dict[str, Any]] = {
     },
 }
 OF_DEMONSTRATIONS = {
-    "ddpgfd": {"pretrain_steps", "bc_coef", "q_filter", "normalize_actor_loss", "demo_fraction", "demo_bonus"},
+    "ddpgfd": {
+        "pretrain_steps",
+        "bc_coef",
+        "q_filter",
+        "normalize_actor_loss",
+        "pretrain_clone_only",
+        "critic_warmup_steps",
+        "demo_fraction",
+        "demo_bonus",
+        "relative_priorities",
+    },
     "a2cfd": {"pretrain_steps", "pretrain_learning_rate", "critic_warmup_steps", "bc_coef", "bc_decay", "demo_batch_size"},
 }
 
@@ -158,8 +173,13 @@ def test_only_what_has_an_effect_is_sampled() -> None:
         assert ("q_filter" in sampled) == ("normalize_actor_loss" in sampled) == (sampled["bc_coef"] > 0.0)
         # Also if the entry has a share of its own: None puts an end to it
         by_priority = sampled["demo_fraction"] is None
-        for name in ("priority_exponent", "importance_exponent", "action_gradient_coef", "demo_bonus"):
+        for name in ("priority_exponent", "importance_exponent", "action_gradient_coef", "demo_bonus", "relative_priorities"):
             assert (name in sampled) == by_priority
+        # An entry may have it, and without cloning it is refused
+        if sampled["bc_coef"] == 0.0:
+            assert sampled["pretrain_clone_only"] is False
+        else:
+            assert ("pretrain_clone_only" in sampled) == (sampled["pretrain_steps"] > 0)
         sampled, _ = sample("a2cfd", seed)
         assert ("pretrain_learning_rate" in sampled) == (sampled["pretrain_steps"] > 0)
 
@@ -178,8 +198,10 @@ def test_what_is_given_is_not_searched(algo: str) -> None:
 @pytest.mark.parametrize(("given", "absent", "present"), [
     ({"demo_fraction": 0.5}, {"sampling", "priority_exponent", "demo_bonus", "demo_fraction"}, set()),
     ({"demo_fraction": None}, {"sampling", "demo_fraction"}, {"priority_exponent", "demo_bonus"}),
-    ({"bc_coef": 0.0}, {"bc_coef", "q_filter"}, set()),
+    ({"bc_coef": 0.0}, {"bc_coef", "q_filter", "pretrain_clone_only"}, set()),
     ({"bc_coef": 2.0}, {"bc_coef"}, {"q_filter", "normalize_actor_loss"}),
+    ({"bc_coef": 2.0, "pretrain_steps": 0}, {"pretrain_clone_only"}, {"q_filter"}),
+    ({"bc_coef": 2.0, "pretrain_steps": 10}, set(), {"pretrain_clone_only"}),
     ({"n_steps": 1}, {"n_steps", "n_step_coef"}, set()),
     ({"noise_std": 0.2}, {"noise_std"}, set()),
 ])  # fmt: skip

@@ -1,0 +1,67 @@
+"""Successful episodes kept by a replay buffer of plain Python lists."""
+
+from typing import Any
+
+import numpy as np
+from naive_buffer import NaiveBuffer, Step
+
+from sb3_pgfd.replay import DemoReplayBuffer
+
+
+def info_of(event: str, success: bool | None, key: str = "is_success") -> dict[str, Any]:
+    """What an environment says in a step. None: nothing about success"""
+    timeout = {"TimeLimit.truncated": True} if event == "u" else {}
+    return timeout if success is None else {**timeout, key: success}
+
+
+def add_with_infos(buffer: DemoReplayBuffer, steps: list[Step], infos: list[dict[str, Any]]) -> None:
+    """
+    :param buffer: Where to
+    :param steps: One transition per environment
+    :param infos: Likewise
+    """
+    buffer.add(
+        obs=np.array([[step.obs] for step in steps], dtype=np.float32),
+        next_obs=np.array([[step.next_obs] for step in steps], dtype=np.float32),
+        action=np.array([[step.action] for step in steps], dtype=np.float32),
+        reward=np.array([step.reward for step in steps]),
+        done=np.array([step.event in "tu" for step in steps]),
+        infos=infos,
+    )
+
+
+class NaiveSuccesses(NaiveBuffer):
+    """A :class:`NaiveBuffer` that keeps successes as well."""
+
+    def __init__(self, n_envs: int, ring_steps: int):
+        super().__init__(n_envs, ring_steps)
+        self.waiting: list[list[Step]] = []
+        self.is_kept: list[bool] = []
+
+    def add_demonstrations(self, episodes: list[list[Step]], kept: bool = False) -> None:
+        super().add_demonstrations(episodes)
+        self.is_kept += [kept for steps in episodes for _ in steps]
+
+    def add_with_successes(self, steps: list[Step], successes: list[bool | None]) -> None:
+        """
+        :param steps: One transition per environment
+        :param successes: What its info says
+        """
+        self.add(steps)
+        for history, step, success in zip(self.histories, steps, successes, strict=True):
+            if step.event in "tu" and success:
+                self.waiting.append(self.last_episode(history))
+        stored = len(self.demo_priorities) + min(len(self.histories[0]), self.ring_steps) * self.n_envs
+        # One of a hundred
+        if self.waiting and 100 * sum(map(len, self.waiting)) >= stored:
+            self.add_demonstrations(self.waiting, kept=True)
+            self.waiting = []
+
+    def last_episode(self, history: list[Step]) -> list[Step]:
+        """:return: Of one environment, as far as the ring still holds it"""
+        episode = [history[-1]]
+        for step in history[-2 : -self.ring_steps - 1 : -1]:
+            if step.event != "-":
+                break
+            episode.insert(0, step)
+        return episode
