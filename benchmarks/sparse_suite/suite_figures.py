@@ -40,12 +40,19 @@ COLORS = {
     "td3": "#E69F00",
     "a2cfd": "#8C8C8C",
 }
-WITHOUT = {
-    "ddpgfd_no_n_step": "no n-step return",
+CHANGED = {
+    "ddpgfd_uniform": "uniform replay, no half batches",
+    "ddpgfd_priorities": "priorities in place of half batches",
+    "ddpgfd_no_n_step": "1-step returns only",
+    "ddpgfd_no_pretraining": "no pretraining",
+    "ddpgfd_no_warmup": "no warm-up of the critic",
     "ddpgfd_no_l2": "no L2",
     "ddpgfd_no_bc": "no behaviour cloning",
-    "ddpgfd_no_q_filter": "no Q-filter",
+    "ddpgfd_q_filter": "with Q-filter",
     "ddpgfd_no_layer_norm": "no LayerNorm",
+    "ddpgfd_one_critic": "one critic",
+    "ddpgfd_no_successes": "own successes not kept",
+    "ddpgfd_no_averaging": "no averaged actor",
 }
 LEARNING = tuple(method for method in MAIN if method in COLORS)
 _MARKERS = dict(zip(LEARNING, "o^sDvP*X", strict=True))
@@ -175,7 +182,7 @@ def draw_ablation(outcomes: Sequence[Outcome], path: Path) -> Path:
 
 def ablation_name(method: str) -> str:
     """:return: What is taken away"""
-    return {**NAMES, **WITHOUT}.get(method, method.removeprefix("ddpgfd_").replace("_", " "))
+    return {**NAMES, **CHANGED}.get(method, method.removeprefix("ddpgfd_").replace("_", " "))
 
 
 def _count(n_demos: int) -> str:

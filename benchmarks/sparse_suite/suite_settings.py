@@ -16,7 +16,7 @@ from sb3_pgfd.replay import DemoReplayBuffer
 Settings = dict[str, Any]
 
 NET_ARCH = [128, 128]
-BATCH_SIZE = 256
+BATCH_SIZE = 128
 # More than a run has steps: nothing is overwritten
 BUFFER_SIZE = 100_000
 # As the demonstrations have
@@ -25,15 +25,22 @@ NOISE_STD = 0.1
 DDPGFD: Settings = {
     "noise_std": NOISE_STD,
     "buffer_size": BUFFER_SIZE,
-    "learning_rate": 1e-3,
+    "learning_rate": "lin_1e-3",
     "batch_size": BATCH_SIZE,
-    "pretrain_steps": 2000,
-    "n_steps": 5,
+    "tau": 0.01,
+    "gradient_steps": 2,
+    "policy_delay": 2,
+    "target_policy_noise": 0.2,
+    "pretrain_steps": 8000,
+    "pretrain_clone_only": True,
+    "critic_warmup_steps": 2000,
+    "n_steps": 10,
     "demo_fraction": 0.5,
+    "keep_successes": True,
+    "her_ratio": 0.6,
     "bc_coef": 2.0,
-    "q_filter": True,
     "normalize_actor_loss": True,
-    "policy_kwargs": {"net_arch": NET_ARCH, "n_critics": 2, "layer_norm": True},
+    "policy_kwargs": {"net_arch": NET_ARCH, "n_critics": 2, "layer_norm": True, "average_actor": 0.002},
 }
 """The best that was found"""
 
@@ -47,19 +54,23 @@ DDPGFD_PAPER: Settings = {
 
 # What is changed in DDPGFD, for the ablation
 ABLATIONS: dict[str, Settings] = {
-    "no_priorities": {"demo_fraction": None, "priority_exponent": 0.0},
+    "uniform": {"demo_fraction": None, "priority_exponent": 0.0},
+    "priorities": {"demo_fraction": None, "relative_priorities": True, "demo_bonus": 10.0},
     "no_n_step": {"n_steps": 1},
     "no_pretraining": {"pretrain_steps": 0},
+    "no_warmup": {"critic_warmup_steps": 0},
     "no_l2": {"l2_coef": 0.0},
-    "no_bc": {"bc_coef": 0.0, "q_filter": False},
-    "no_q_filter": {"q_filter": False},
+    "no_bc": {"bc_coef": 0.0, "pretrain_clone_only": False, "critic_warmup_steps": 0},
+    "q_filter": {"q_filter": True},
     "no_layer_norm": {"policy_kwargs.layer_norm": False},
     "one_critic": {"policy_kwargs.n_critics": 1},
+    "no_successes": {"keep_successes": False},
+    "no_averaging": {"policy_kwargs.average_actor": None},
 }
 
 BEHAVIOR_CLONING: Settings = {
     "n_updates": 10_000,
-    "learning_rate": "lin_1e-3",
+    "learning_rate": "lin_3e-3",
     "batch_size": BATCH_SIZE,
     "policy_kwargs": {"net_arch": NET_ARCH},
 }
@@ -88,8 +99,11 @@ SAC_HER: Settings = {
 SAC_DEMOS: Settings = {
     **SAC,
     "policy": LayerNormSACPolicy,
+    "learning_rate": 1e-3,
+    "tau": 0.01,
+    "gradient_steps": 2,
     "replay_buffer_class": DemoReplayBuffer,
-    "replay_buffer_kwargs": {"demo_fraction": 0.5, "n_steps": 3},
+    "replay_buffer_kwargs": {"demo_fraction": 0.5, "n_steps": DDPGFD["n_steps"]},
 }
 """RLPD's sampling (Ball et al. 2023, arXiv 2302.02948): half of each batch are demonstrations, critics with LayerNorm"""
 
