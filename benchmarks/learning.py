@@ -103,8 +103,9 @@ class Evaluations(BaseCallback):
 
 def make_model(algorithm: str, env_id: str, seed: int) -> BaseAlgorithm:
     """
-    :param algorithm: ``"DDPGfD"`` with the packaged hyperparameters, ``"default"`` with those for any environment, or
-        ``"SB3 DDPG"`` with those that it has of the packaged ones
+    :param algorithm: ``"DDPGfD"`` with the packaged hyperparameters, ``"default"`` with those for any environment,
+        ``"relative priorities"`` with the packaged ones and the scale-free bonus, or ``"SB3 DDPG"`` with those that it has
+        of the packaged ones
     :param env_id: Environment
     :param seed: Seed
     """
@@ -117,6 +118,8 @@ def make_model(algorithm: str, env_id: str, seed: int) -> BaseAlgorithm:
     # Schedules are spelled as in the RL Zoo, "lin_1e-3"
     options = PgfdExperimentManager._preprocess_schedules(options)
     options.update(action_noise=NormalActionNoise(np.zeros_like(sigma), sigma), seed=seed, device="cpu")
+    if algorithm == "relative priorities":
+        options["relative_priorities"] = True
     if algorithm != "SB3 DDPG":
         return DDPGfD(env=env, **{**options, "demonstrations": env_id})
     plain = ("policy", "gamma", "learning_rate", "batch_size", "tau", "gradient_steps", "action_noise", "seed", "device")
@@ -162,13 +165,13 @@ def report(benchmark: Benchmark, rows: list[dict[str, Any]]) -> None:
     print(f"{benchmark.env_id}: mean return over {benchmark.n_evaluations} starts, after environment steps (0: pretrained)")
     demonstrations = Demonstrations.load(benchmark.env_id)
     print(f"demonstrations: {demonstrations.n_episodes}, mean return {demonstrations.episode_returns.mean():.1f}\n")
-    print(f"{'algorithm':<10}{'seed':>5}{header}{'seconds':>10}")
+    print(f"{'algorithm':<20}{'seed':>5}{header}{'seconds':>10}")
     runs = sorted({(row["algorithm"], row["seed"]) for row in rows})
     last = benchmark.evaluate_at[-1]
     for algorithm, seed in runs:
         run = {row["steps"]: row for row in rows if (row["algorithm"], row["seed"]) == (algorithm, seed)}
         returns = "".join(f"{run[steps]['mean_return']:>10.1f}" for steps in benchmark.evaluate_at)
-        print(f"{algorithm:<10}{seed:>5.0f}{returns}{run[last]['seconds']:>10.0f}")
+        print(f"{algorithm:<20}{seed:>5.0f}{returns}{run[last]['seconds']:>10.0f}")
     final = [row["mean_return"] for row in rows if row["algorithm"] == "DDPGfD" and row["steps"] == last]
     reached = sum(value >= benchmark.target for value in final)
     print(f"\nDDPGfD at {last:,} steps: {reached} of {len(final)} seeds >= {benchmark.target:g}")
@@ -183,13 +186,13 @@ def draw(benchmark: Benchmark, rows: list[dict[str, Any]]) -> Path:
     figure = Figure(figsize=(7.0, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    for color, algorithm in (("C0", "DDPGfD"), ("C4", "default"), ("0.6", "SB3 DDPG")):
+    for color, algorithm in (("C0", "DDPGfD"), ("C1", "relative priorities"), ("C4", "default"), ("0.6", "SB3 DDPG")):
         seeds = sorted({row["seed"] for row in rows if row["algorithm"] == algorithm})
         for seed in seeds:
             run = sorted(
                 (row["steps"], row["mean_return"]) for row in rows if (row["algorithm"], row["seed"]) == (algorithm, seed)
             )
-            name = "DDPGfD, default entry" if algorithm == "default" else algorithm
+            name = f"DDPGfD, {algorithm}" if algorithm in ("default", "relative priorities") else algorithm
             label = f"{name}, {len(seeds)} seeds" if seed == seeds[0] else None
             axis.plot(*zip(*run, strict=True), color=color, marker=".", label=label)
     axis.axhline(
@@ -208,7 +211,7 @@ def main(benchmark: Benchmark) -> None:
     """:param benchmark: What to run"""
     parser = argparse.ArgumentParser(description=f"Learning curves on {benchmark.env_id}")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to N - 1")
-    parser.add_argument("--algorithms", nargs="+", default=["DDPGfD", "SB3 DDPG"], help="also: default")
+    parser.add_argument("--algorithms", nargs="+", default=["DDPGfD", "SB3 DDPG"], help="also: default, 'relative priorities'")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--fresh", action="store_true", help="run again what is in the results already")
     args = parser.parse_args()

@@ -47,6 +47,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "ddpgfd": Method(DDPGfD, settings_of.DDPGFD),
     "ddpgfd_paper": Method(DDPGfD, settings_of.DDPGFD_PAPER),
+    "ddpgfd_constant": Method(DDPGfD, settings_of.DDPGFD_CONSTANT),
     "bc": Method(DDPGfD, settings_of.BEHAVIOR_CLONING, interacts=False),
     "td3": Method(TD3, settings_of.TD3, uses_demonstrations=False),
     "sac": Method(SAC, settings_of.SAC, uses_demonstrations=False),

@@ -48,9 +48,17 @@ DDPGFD_PAPER: Settings = {
     "noise_std": NOISE_STD,
     "buffer_size": BUFFER_SIZE,
     "batch_size": BATCH_SIZE,
+    "gradient_steps": 2,
+    "pretrain_steps": 4000,
+    "n_steps": 10,
+    "relative_priorities": True,
+    "demo_bonus": 10.0,
     "policy_kwargs": {"net_arch": NET_ARCH},
 }
-"""Priorities and no cloning, as in the paper: the constructor's defaults"""
+"""Priorities, one critic and no cloning, as in the paper; otherwise the constructor's defaults"""
+
+DDPGFD_CONSTANT: Settings = {**DDPGFD_PAPER, "relative_priorities": False, "demo_bonus": 1.0}
+"""The paper's constant bonus"""
 
 # What is changed in DDPGFD, for the ablation
 ABLATIONS: dict[str, Settings] = {

@@ -138,9 +138,11 @@ class Normalised(BaseFeaturesExtractor):
 def test_the_mean_copies_statistics_of_batches(make_model: MakeModel) -> None:
     kwargs = {"average_actor": 0.01, "features_extractor_class": Normalised}
     model = make_model(policy_kwargs=kwargs).learn(30)
-    statistics = [actor.features_extractor.norm.running_mean for actor in (model.actor, model.policy.mean_actor)]
-    assert statistics[0] != 0.0
-    assert th.equal(*statistics)
+    found, expected = (actor.state_dict() for actor in (model.policy.mean_actor, model.actor))
+    for name in ("running_mean", "running_var"):
+        key = f"features_extractor.norm.{name}"
+        assert th.equal(found[key], expected[key])
+    assert expected["features_extractor.norm.running_mean"] != 0.0
 
 
 # --- actor_dropout ----------------------------------------------------------------------------------------------------

@@ -117,6 +117,19 @@ def test_without_demonstrations_there_is_no_warm_up(make_model: MakeModel) -> No
     assert [clones for clones, _ in noted] == [False] * 6
 
 
+@pytest.mark.parametrize("critic_warmup_steps", [0, 1000])
+def test_the_q_filter_waits_as_long(make_model: MakeModel, critic_warmup_steps: int) -> None:
+    options: dict[str, Any] = dict(pretrain_steps=0, bc_coef=1.0, demo_fraction=1.0, q_filter=True)
+    options |= dict(learning_rate=0.0, l2_coef=0.0)
+    model = make_model(critic_warmup_steps=critic_warmup_steps, **options).learn(0)
+    # A critic that prefers no action to any other
+    with th.no_grad():
+        for parameter in model.critic.parameters():
+            parameter.zero_()
+    model.train(1, 16)
+    assert (model._metrics.flush()["bc_loss"] > 0.0) == (critic_warmup_steps > 0)
+
+
 def test_the_value_of_the_policy_is_still_logged(
     make_model: MakeModel, attach: Callable[[DDPGfD], DDPGfD], recorder: Any
 ) -> None:
