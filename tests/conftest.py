@@ -1,19 +1,31 @@
 """What the tests of all algorithms begin with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import gymnasium as gym
+import matplotlib.style
 import pytest
 import torch as th
 from point_to_goal import Recorder, to_goal
 
 from sb3_pgfd import Demonstrations
+from sb3_pgfd.common.screen import draw_without_screen
+
+# Before any test imports MuJoCo
+draw_without_screen()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     # Networks of 16 units are slower on more threads
     th.set_num_threads(1)
+
+
+@pytest.fixture
+def default_style() -> Iterator[None]:
+    # The Zoo's plots set seaborn's style for the whole process
+    with matplotlib.style.context("default"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,7 @@
 """The picture and its table."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib.style
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +11,8 @@ from sb3_pgfd.comparison import Band, Curve, Reference, aggregate, draw, write_c
 from sb3_pgfd.comparison.csv_table import COLUMNS
 from sb3_pgfd.comparison.drawing import COLORS
 from sb3_pgfd.demonstrations import DemonstrationsError
+
+pytestmark = pytest.mark.usefixtures("default_style")
 
 
 def curves(n_labels: int = 2, n_envs: int = 1, n_seeds: int = 2, success: bool = False) -> list[Curve]:
@@ -69,13 +69,6 @@ def test_a_row_for_each_environment_and_a_column_for_success(tmp_path: Path):
     # One run that does not know success is enough for no such plot
     mixed = [*curves(1, success=True), *curves(2)[1:]]
     assert pixels(draw(mixed, [], tmp_path / "mixed.png")).shape == one
-
-
-@pytest.fixture(autouse=True)
-def _default_style() -> Iterator[None]:
-    # The Zoo's plots set seaborn's for the whole process
-    with matplotlib.style.context("default"):
-        yield
 
 
 def test_bands_are_drawn_for_several_seeds_only(tmp_path: Path):

@@ -14,6 +14,8 @@ from sb3_pgfd.demonstrations import Episode
 from sb3_pgfd.demonstrations.looking.coverage import MAX_STATES, state_coverage
 from sb3_pgfd.demonstrations.looking.pictures import plot_demonstrations
 
+pytestmark = pytest.mark.usefixtures("default_style")
+
 
 def ink(path: Path) -> float:
     """Share of the pixels whose channels differ: curves, points and bars."""
