@@ -159,7 +159,7 @@ def options_of(method: Method, task: Task, env: GymEnv, settings: Mapping[str, A
     """
     has_goals = isinstance(env.observation_space, gym.spaces.Dict)
     options = {"policy": "MultiInputPolicy" if has_goals else "MlpPolicy", "gamma": task.gamma, **deepcopy(dict(settings))}
-    for name in ("n_envs", "normalize", *(() if task.goal else ("her_ratio",))):
+    for name in ("n_envs", "normalize", *(() if task.hindsight else ("her_ratio",))):
         options.pop(name, None)
     noise_std = options.pop("noise_std", 0.0)
     if noise_std:

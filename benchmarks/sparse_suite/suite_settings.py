@@ -2,8 +2,8 @@
 The settings of every method: constructor arguments, the same for all tasks.
 
 ``noise_std`` is Gaussian action noise, ``n_envs`` and ``normalize`` (arguments of ``VecNormalize``) are of the environment,
-schedules are spelled as in the RL Zoo (``lin_1e-3``). gamma and the return range are the task's, and ``her_ratio`` counts
-where there are goals.
+schedules are spelled as in the RL Zoo (``lin_1e-3``). gamma and the return range are the task's,
+and so is whether ``her_ratio`` counts.
 """
 
 from typing import Any

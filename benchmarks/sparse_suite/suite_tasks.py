@@ -37,6 +37,8 @@ class Task:
     wrapper: Callable[[gym.Env], gym.Env] = lambda env: env
     goal: bool = False
     """Whether hindsight can relabel its goals"""
+    hindsight: bool = False
+    """Whether ``her_ratio`` counts: where objects are carried, replaced goals slow DDPGfD (docs/decisions.md)"""
     eval_envs: int = 5
     """Environments that are evaluated side by side: making one costs as much as several episodes"""
     steps: int = 30_000
@@ -79,6 +81,7 @@ TASKS = {
             q_range=(0.0, 1.0),
             wrapper=ReportSuccess,
             goal=True,
+            hindsight=True,
         ),
         Task(
             name="fetch-push",
@@ -88,6 +91,7 @@ TASKS = {
             gamma=0.98,
             q_range=(-50.0, 0.0),
             goal=True,
+            hindsight=True,
         ),
         Task(
             name="fetch-pick-and-place",

@@ -34,7 +34,7 @@ class SparseMetaWorld(gym.Env):
     :raises ValueError: If it has no such task
     """
 
-    metadata = {"render_modes": ["human", "rgb_array", "depth_array"], "render_fps": 80}  # noqa: RUF012  # typed by gymnasium
+    metadata = gym.Env.metadata | {"render_modes": ["human", "rgb_array", "depth_array"], "render_fps": 80}
 
     def __init__(self, task_name: str, render_mode: str | None = None, **kwargs: Any):
         tasks = _import_tasks()

@@ -115,18 +115,21 @@ def state_buffer(buffer_size: int, **options: Any) -> PickedRows:
     return PickedRows(buffer_size, STATE_SPACE, ACTION_SPACE, device="cpu", **options)
 
 
-def add_steps(buffer: ReplayBuffer, steps: list[Step]) -> None:
+def add_steps(buffer: ReplayBuffer, steps: list[Step], infos: list[dict[str, Any]] | None = None) -> None:
     """
     :param buffer: Where to
     :param steps: One transition per environment
+    :param infos: Likewise; None: they tell of time limits alone
     """
+    if infos is None:
+        infos = [{"TimeLimit.truncated": True} if step.event == "u" else {} for step in steps]
     buffer.add(
         obs=np.array([[step.obs] for step in steps], dtype=np.float32),
         next_obs=np.array([[step.next_obs] for step in steps], dtype=np.float32),
         action=np.array([[step.action] for step in steps], dtype=np.float32),
         reward=np.array([step.reward for step in steps]),
         done=np.array([step.event in "tu" for step in steps]),
-        infos=[{"TimeLimit.truncated": True} if step.event == "u" else {} for step in steps],
+        infos=infos,
     )
 
 

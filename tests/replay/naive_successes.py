@@ -2,32 +2,13 @@
 
 from typing import Any
 
-import numpy as np
 from naive_buffer import NaiveBuffer, Step
-
-from sb3_pgfd.replay import DemoReplayBuffer
 
 
 def info_of(event: str, success: bool | None, key: str = "is_success") -> dict[str, Any]:
     """What an environment says in a step. None: nothing about success"""
     timeout = {"TimeLimit.truncated": True} if event == "u" else {}
     return timeout if success is None else {**timeout, key: success}
-
-
-def add_with_infos(buffer: DemoReplayBuffer, steps: list[Step], infos: list[dict[str, Any]]) -> None:
-    """
-    :param buffer: Where to
-    :param steps: One transition per environment
-    :param infos: Likewise
-    """
-    buffer.add(
-        obs=np.array([[step.obs] for step in steps], dtype=np.float32),
-        next_obs=np.array([[step.next_obs] for step in steps], dtype=np.float32),
-        action=np.array([[step.action] for step in steps], dtype=np.float32),
-        reward=np.array([step.reward for step in steps]),
-        done=np.array([step.event in "tu" for step in steps]),
-        infos=infos,
-    )
 
 
 class NaiveSuccesses(NaiveBuffer):

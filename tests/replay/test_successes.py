@@ -9,7 +9,7 @@ from goal_line import GoalLine, goal_vec_env
 from gymnasium import spaces
 from naive_buffer import Step, add_steps, as_expected, five_demos, play, state_buffer
 from naive_goals import Walker, as_read, fractions, goal_buffer, observation, rest_of_episode, under_goal
-from naive_successes import add_with_infos, info_of
+from naive_successes import info_of
 
 from sb3_pgfd.replay import DemoReplayBuffer
 from sb3_pgfd.replay.n_step import RowLayout
@@ -26,7 +26,7 @@ def play_episode(buffer: DemoReplayBuffer, length: int, success: Any, first: int
     """
     steps = [Step.numbered(first + t, "t" if t == length - 1 else "-") for t in range(length)]
     for step in steps:
-        add_with_infos(buffer, [step], [info_of(step.event, success if step.event == "t" else None, key)])
+        add_steps(buffer, [step], [info_of(step.event, success if step.event == "t" else None, key)])
     return steps
 
 
@@ -49,7 +49,7 @@ def test_a_success_on_the_way_counts_for_nothing():
     buffer = state_buffer(20, keep_successes=True)
     steps = [Step.numbered(t, event) for t, event in enumerate("--t")]
     for step, success in zip(steps, (True, True, False), strict=True):
-        add_with_infos(buffer, [step], [info_of(step.event, success)])
+        add_steps(buffer, [step], [info_of(step.event, success)])
     assert buffer.n_demonstrations == 0
 
 
@@ -81,7 +81,7 @@ def test_what_was_before_an_interruption_is_not_kept():
     buffer = state_buffer(20, keep_successes=True)
     # Another learn() begins with a reset: the third transition does not go on where the second stopped
     for step in (Step.numbered(0, "-"), Step.numbered(1, "i"), Step.numbered(10, "-"), Step.numbered(11, "u")):
-        add_with_infos(buffer, [step], [info_of(step.event, True)])
+        add_steps(buffer, [step], [info_of(step.event, True)])
     assert [row.obs for row in as_expected(buffer.read(range(buffer.n_demonstrations)))] == [10.0, 11.0]
     # A time limit is no end of the task
     assert not as_expected(buffer.read([1]))[0].terminated
@@ -93,7 +93,7 @@ def test_environments_keep_their_own_episodes():
     successes = {(0, 1): True, (0, 4): False, (1, 2): True, (2, 4): True}
     for t in range(5):
         steps = [Step.numbered(t, line[t], 100 * e) for e, line in enumerate(lines)]
-        add_with_infos(buffer, steps, [info_of(step.event, successes.get((e, t))) for e, step in enumerate(steps)])
+        add_steps(buffer, steps, [info_of(step.event, successes.get((e, t))) for e, step in enumerate(steps)])
     states = [row.obs for row in as_expected(buffer.read(range(buffer.n_demonstrations)))]
     assert states == [0.0, 1.0, 100.0, 101.0, 102.0, 200.0, 201.0, 202.0, 203.0, 204.0]
 

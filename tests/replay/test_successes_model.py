@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from naive_buffer import Step, as_expected, demo_steps, demonstrations, state_buffer
-from naive_successes import NaiveSuccesses, add_with_infos, info_of
+from naive_buffer import Step, add_steps, as_expected, demo_steps, demonstrations, state_buffer
+from naive_successes import NaiveSuccesses, info_of
 
 SUCCESS = st.sampled_from([True, True, False, None])
 
@@ -39,7 +39,7 @@ class SuccessesAgainstLists(RuleBasedStateMachine):
         successes = [data.draw(SUCCESS) for _ in events]
         steps = [Step.numbered(t, event, 100 * e) for e, event in enumerate(events)]
         infos = [info_of(event, success) for event, success in zip(events, successes, strict=True)]
-        add_with_infos(self.buffer, steps, infos)
+        add_steps(self.buffer, steps, infos)
         self.lists.add_with_successes(steps, successes)
 
     @rule(n=st.integers(1, 4))
