@@ -17,8 +17,8 @@ from suite_grid import (
     ABLATION_METHODS,
     ABLATION_TASKS,
     CURVE_DEMOS,
-    CURVE_METHODS,
     CURVE_TASK,
+    CURVES,
     MAIN,
     N_SEEDS,
     Selection,
@@ -29,6 +29,7 @@ from suite_grid import (
 from suite_paths import RESULTS_FILE
 from suite_results import failures_file, read_results
 from suite_scores import GOOD, Outcome, estimate, outcomes_of, select
+from suite_settings import ABLATION_STEPS
 from suite_tasks import TASKS, Task
 
 
@@ -38,10 +39,12 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *body))
 
 
-def score_of(outcomes: Sequence[Outcome], task: Task, method: str, demos: int | None = None) -> str:
+def score_of(
+    outcomes: Sequence[Outcome], task: Task, method: str, demos: int | None = None, last_step: int | None = None
+) -> str:
     """:return: Score over the seeds, empty if there is none"""
     own = select(outcomes, task.name, method, usual_demos(task, method) if demos is None else demos)
-    found = estimate([outcome.score(task.steps) for outcome in own])
+    found = estimate([outcome.score(last_step or task.steps) for outcome in own])
     return "" if found is None else str(found)
 
 
@@ -80,18 +83,19 @@ def _steps(value: float | None) -> str:
 def demonstrations_table(outcomes: Sequence[Outcome]) -> str:
     """:return: Methods by numbers of demonstrations"""
     rows = [[f"{TASKS[CURVE_TASK].env_id}, demonstrations:", *map(str, CURVE_DEMOS)]]
-    for method in CURVE_METHODS:
+    for method in CURVES:
         scores = [score_of(outcomes, TASKS[CURVE_TASK], method, demos) for demos in CURVE_DEMOS]
         rows.append([NAMES[method], *scores])
     return markdown(rows)
 
 
 def ablation_table(outcomes: Sequence[Outcome]) -> str:
-    """:return: What is taken away by tasks"""
+    """:return: What is taken away by tasks, while it learns"""
     tasks = [TASKS[name] for name in ABLATION_TASKS]
-    rows = [["", *(task.env_id for task in tasks)]]
+    rows = [[f"score at {ABLATION_STEPS:,} steps", *(task.env_id for task in tasks)]]
     for method in ("ddpgfd", *ABLATION_METHODS):
-        rows.append([ablation_name(method), *(score_of(outcomes, task, method, task.n_demos) for task in tasks)])
+        scores = [score_of(outcomes, task, method, last_step=ABLATION_STEPS) for task in tasks]
+        rows.append([ablation_name(method), *scores])
     return markdown(rows)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from suite_grid import ABLATION_METHODS, ABLATION_TASKS, CURVE_DEMOS, CURVE_METHODS, CURVE_TASK, MAIN, usual_demos
+from suite_grid import ABLATION_METHODS, ABLATION_TASKS, CURVE_DEMOS, CURVE_TASK, CURVES, MAIN, usual_demos
 from suite_scores import Estimate, Outcome, curve_of, estimate, select
+from suite_settings import ABLATION_STEPS
 from suite_tasks import TASKS, Task
 
 from sb3_pgfd.common.files import write_whole
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 NAMES = {
     "ddpgfd": "DDPGfD, best setting",
     "ddpgfd_paper": "DDPGfD as in the paper",
+    "ddpgfd_constant": "the same, constant bonus",
     "bc": "behaviour cloning",
     "sac_demos": "SAC, half of the batches demonstrations",
     "sac_her": "SAC + HER, no demonstrations",
@@ -33,6 +35,7 @@ NAMES = {
 COLORS = {
     "ddpgfd": "#D55E00",
     "ddpgfd_paper": "#0072B2",
+    "ddpgfd_constant": "#56B4E9",
     "bc": "#000000",
     "sac_demos": "#009E73",
     "sac_her": "#CC79A7",
@@ -55,7 +58,7 @@ CHANGED = {
     "ddpgfd_no_averaging": "no averaged actor",
 }
 LEARNING = tuple(method for method in MAIN if method in COLORS)
-_MARKERS = dict(zip(LEARNING, "o^sDvP*X", strict=True))
+_MARKERS = dict(zip((*LEARNING, "ddpgfd_constant"), "o^sDvP*Xd", strict=True))
 
 
 def draw_learning(outcomes: Sequence[Outcome], path: Path) -> Path:
@@ -137,7 +140,7 @@ def draw_demonstrations(outcomes: Sequence[Outcome], path: Path) -> Path:
     """
     task, figure = TASKS[CURVE_TASK], new_figure((7.2, 4.4))
     axis = figure.subplots()
-    for method in CURVE_METHODS:
+    for method in CURVES:
         found = {
             place: estimate(
                 [outcome.score(TASKS[CURVE_TASK].steps) for outcome in select(outcomes, CURVE_TASK, method, demos)]
@@ -173,10 +176,10 @@ def draw_ablation(outcomes: Sequence[Outcome], path: Path) -> Path:
         for place, method in enumerate(reversed(methods)):
             own = select(outcomes, name, method, task.n_demos)
             color = COLORS["ddpgfd"] if method == "ddpgfd" else COLORS["ddpgfd_paper"]
-            _draw_bar(axis, place, estimate([outcome.score(task.steps) for outcome in own]), color)
+            _draw_bar(axis, place, estimate([outcome.score(ABLATION_STEPS) for outcome in own]), color)
         _format(axis, f"{task.env_id}, {_count(task.n_demos)}", vertical=False)
         axis.set_yticks(range(len(methods)), [ablation_name(method) for method in reversed(methods)])
-        axis.set_xlabel("score")
+        axis.set_xlabel(f"score at {ABLATION_STEPS:,} steps")
     return _save(figure, path)
 
 
@@ -207,7 +210,7 @@ def _legend(figure: Figure, axes: Any) -> None:
     handles: dict[str, Any] = {}
     for axis in axes:
         handles.update({label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)})
-    order = [NAMES[method] for method in LEARNING if NAMES[method] in handles]
+    order = [name for name in NAMES.values() if name in handles]
     if order:
         figure.legend(
             [handles[name] for name in order], order, loc="outside lower center", ncols=min(len(order), 4), frameon=False

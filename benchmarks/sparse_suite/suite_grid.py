@@ -14,8 +14,9 @@ N_SEEDS = 3
 MAIN = ("ddpgfd", "bc", "ddpgfd_paper", "sac_demos", "sac_her", "sac", "td3", "a2cfd", "expert")
 
 CURVE_TASK = "peg-insert-side"
-CURVE_METHODS = ("ddpgfd", "bc", "ddpgfd_paper")
 CURVE_DEMOS = (0, 1, 3, 10, 50)
+CURVES = {"ddpgfd": CURVE_DEMOS, "bc": CURVE_DEMOS[1:], "ddpgfd_paper": (10, 50), "ddpgfd_constant": (10, 50)}
+"""Numbers of demonstrations of each method"""
 
 ABLATION_TASKS = ("peg-insert-side", "fetch-pick-and-place")
 ABLATION_METHODS = tuple(f"ddpgfd_{name}" for name in ABLATIONS)
@@ -79,10 +80,9 @@ def _main() -> Iterator[tuple[str, str, int | None]]:
 
 
 def _curves() -> Iterator[tuple[str, str, int | None]]:
-    for method in CURVE_METHODS:
-        for demos in CURVE_DEMOS:
-            if demos > 0 or METHODS[method].interacts:
-                yield CURVE_TASK, method, demos
+    for method, numbers in CURVES.items():
+        for demos in numbers:
+            yield CURVE_TASK, method, demos
 
 
 def _ablation() -> Iterator[tuple[str, str, int | None]]:

@@ -37,6 +37,8 @@ class Method:
     """Which tasks it can be run on"""
     is_random: bool = True
     """Whether another seed gives another result"""
+    stops_at: int | None = None
+    """Steps after which nothing more is wanted of it, None: all of them. Schedules are those of a whole run all the same"""
 
     @property
     def is_given_demonstrations(self) -> bool:
@@ -76,7 +78,7 @@ def with_changes(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dic
 
 
 METHODS |= {
-    f"ddpgfd_{name}": Method(DDPGfD, with_changes(settings_of.DDPGFD, changes))
+    f"ddpgfd_{name}": Method(DDPGfD, with_changes(settings_of.DDPGFD, changes), stops_at=settings_of.ABLATION_STEPS)
     for name, changes in settings_of.ABLATIONS.items()
 }
 

@@ -40,13 +40,15 @@ class Run:
     def config(self) -> str:
         """Fingerprint of all that the results depend on besides the cell's own columns"""
         task = (self.task.gamma, self.task.q_range, self.task.goal, self.task.hindsight)
-        schedule = (self.last_step, self.eval_freq, self.n_episodes)
+        schedule = (self.steps if self.method.interacts else 0, self.last_step, self.eval_freq, self.n_episodes)
         return fingerprint({**self.settings, "task": task, "schedule": schedule})
 
     @property
     def last_step(self) -> int:
         """At which the last evaluation is"""
-        return self.steps if self.method.interacts else 0
+        if not self.method.interacts:
+            return 0
+        return self.steps if self.method.stops_at is None else min(self.steps, self.method.stops_at)
 
     @property
     def folder(self) -> Path:
@@ -79,7 +81,8 @@ class Evaluations(BaseCallback):
     def _on_step(self) -> bool:
         if self.num_timesteps >= self.rows[-1]["steps"] + self.run.eval_freq:
             self.evaluate(self.model)
-        return True
+        # Where it is the last of all, learning ends of itself
+        return self.rows[-1]["steps"] < self.run.last_step or self.run.last_step == self.run.steps
 
     def evaluate(self, model: Model) -> None:
         """:param model: After ``model.num_timesteps`` steps"""
@@ -145,7 +148,7 @@ def _evaluations(run: Run) -> list[dict[str, Any]]:
     else:
         model = reload(run, checkpoint, env, demonstrations)
     if isinstance(model, BaseAlgorithm) and model.num_timesteps < run.last_step:
-        model.learn(run.last_step - model.num_timesteps, callback=evaluations, reset_num_timesteps=not evaluations.rows)
+        model.learn(run.steps - model.num_timesteps, callback=evaluations, reset_num_timesteps=not evaluations.rows)
     elif not evaluations.rows:
         evaluations.evaluate(model)
     evaluations.evaluator.close()

@@ -38,7 +38,7 @@ DDPGFD: Settings = {
     "demo_fraction": 0.5,
     "keep_successes": True,
     "her_ratio": 0.6,
-    "bc_coef": 2.0,
+    "bc_coef": 1.5,
     "normalize_actor_loss": True,
     "policy_kwargs": {"net_arch": NET_ARCH, "n_critics": 2, "layer_norm": True, "average_actor": 0.002},
 }
@@ -60,6 +60,8 @@ DDPGFD_PAPER: Settings = {
 DDPGFD_CONSTANT: Settings = {**DDPGFD_PAPER, "relative_priorities": False, "demo_bonus": 1.0}
 """The paper's constant bonus"""
 
+# Differences are largest while it learns, and half of a run is half the time
+ABLATION_STEPS = 15_000
 # What is changed in DDPGFD, for the ablation
 ABLATIONS: dict[str, Settings] = {
     "uniform": {"demo_fraction": None, "priority_exponent": 0.0},

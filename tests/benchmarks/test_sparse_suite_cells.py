@@ -63,6 +63,21 @@ def test_a_cell_is_evaluated_on_the_way_and_not_run_twice(method: str, tmp_path:
     assert [row["config"] for row in read_results(run.results)] == [changed.config] * 3
 
 
+def test_a_method_that_is_wanted_in_part_stops_early_with_the_schedule_of_a_whole_run(tmp_path: Path):
+    run = toy_run(tmp_path)
+    part = replace(run, method=replace(run.method, stops_at=50), results=tmp_path / "part.csv")
+    assert part.config != run.config
+    assert run_one(run)
+    assert run_one(part)
+    whole, rows = read_results(run.results), read_results(part.results)
+    assert [row["steps"] for row in rows] == [0, 50]
+    # Of the same seed, they are the same until then
+    names = ("success", "mean_return", "length", "updates")
+    assert [[row[name] for name in names] for row in rows] == [[row[name] for name in names] for row in whole[:2]]
+    assert not part.folder.exists()
+    assert not run_one(part)
+
+
 @pytest.mark.parametrize("method", ["bc", "expert"])
 def test_what_takes_no_steps_is_evaluated_once(method: str, tmp_path: Path):
     run = toy_run(tmp_path, method)

@@ -95,7 +95,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> str:
         rows += rows_of("peg-insert-side", "ddpgfd", seed, [0.0] * 7, demos=0)
         rows += rows_of("peg-insert-side", "bc", seed, [0.3])
     rows += rows_of("peg-insert-side", "expert", 0, [0.98])
-    rows += rows_of("peg-insert-side", "ddpgfd_no_bc", 0, [0.0] * 6 + [0.3])
+    rows += rows_of("peg-insert-side", "ddpgfd_no_bc", 0, [0.0, 0.0, 0.0, 0.3])
     append_results(path, rows)
     store_failure(path, Cell("assembly", "td3", 0, 2), 5_000, "ValueError: broken")
     return report.report(path)
