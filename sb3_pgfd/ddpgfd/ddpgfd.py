@@ -74,8 +74,9 @@ class DDPGfD(OffPolicyFromDemonstrations):
         et al. 2023, arXiv 2302.02948, section 4.1)
     :param her_ratio: Share of each batch whose goal is replaced by one achieved later in the same episode (HER,
         Andrychowicz et al. 2017, arXiv 1707.01495; with demonstrations: Nair et al. 2018, arXiv 1709.10089)
-    :param keep_successes: Whether successful episodes of the agent, by ``is_success`` or ``success`` in their last info, are
-        kept for ever like demonstrations, for which the buffer grows (self-imitation, Oh et al. 2018, arXiv 1806.05635)
+    :param keep_successes: Whether successful episodes of the agent, by ``is_success`` or ``success`` in their last info and
+        not in their first, are kept for ever like demonstrations, for which the buffer grows (self-imitation, Oh et al.
+        2018, arXiv 1806.05635)
     :param bc_coef: Weight of a behaviour cloning loss on demonstrations (Nair et al. 2018, arXiv 1709.10089, section 4.2)
     :param q_filter: Whether to clone only demonstrations that Q prefers to the policy (same, 4.3); not in pretraining
     :param normalize_actor_loss: Whether to divide the policy gradient by the batch's mean |Q|, so that ``bc_coef``

@@ -50,8 +50,9 @@ class DemoReplayBuffer(ReplayBuffer):
     :param priority_exponent: alpha
     :param her_ratio: Share of each batch whose goal is replaced by one achieved later in the same episode, 0 to 1
         (hindsight experience replay, see :mod:`sb3_pgfd.replay.hindsight`)
-    :param keep_successes: Whether successful episodes of the agent, by ``is_success`` or ``success`` in their last info, are
-        kept for ever like demonstrations, for which the buffer grows (self-imitation, Oh et al. 2018, arXiv 1806.05635)
+    :param keep_successes: Whether successful episodes of the agent, by ``is_success`` or ``success`` in their last info and
+        not in their first, are kept for ever like demonstrations, for which the buffer grows (self-imitation, Oh et al.
+        2018, arXiv 1806.05635)
     :param env: With ``her_ratio``, what computes the rewards of new goals; not pickled with the buffer, see :meth:`set_env`
     :raises ValueError: If an option is out of range, or goals cannot be replaced
     :raises DemonstrationsError: If the demonstrations do not fit the spaces
@@ -177,7 +178,7 @@ class DemoReplayBuffer(ReplayBuffer):
             self.pos = 0
         if self._episode_ends is not None:
             self._episode_ends.add_step(self.storage.ended, self._layout)
-        if self.keep_successes and done.any():
+        if self.keep_successes:
             self._keep_successes(infos)
 
     def _keep_successes(self, infos: list[dict[str, Any]]) -> None:

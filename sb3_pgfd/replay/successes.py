@@ -42,12 +42,15 @@ class Successes:
         self._waiting: list[TransitionStorage] = []
         # First row of some, and the row behind their last
         self._kept: list[tuple[int, int]] = []
+        # Of each environment: whether the present episode was a success after its first step, before anything was done
+        self._was_given: dict[int, bool] = {}
 
     def collect(
         self, storage: TransitionStorage, layout: RowLayout, n_steps: int, infos: Sequence[dict[str, Any]]
     ) -> TransitionStorage | None:
         """
-        Take a copy of the episodes that ended with the last step and were successful.
+        Take in the last step, and a copy of each episode that ended with it and was successful. One that was so from its
+        first step on, like that of an object which lies at its goal, shows nothing.
 
         :param storage: Where they lie
         :param layout: Where successors lie
@@ -55,9 +58,13 @@ class Successes:
         :param infos: Of the last step, one per environment
         :return: All that wait, None if they are too few; they wait on until :meth:`keep`
         """
-        newest = layout.ring_rows(1)[:, 0]
-        for env, (row, info) in enumerate(zip(newest, infos, strict=True)):
-            if storage.ended[row] and success_of(info):
+        *before, newest = layout.ring_rows(min(2, n_steps)).T
+        begins = storage.ended[before[0]] if before else np.ones(len(newest), dtype=bool)
+        ends = storage.ended[newest]
+        for env in np.flatnonzero(begins & ~ends):
+            self._was_given[env] = bool(success_of(infos[env]))
+        for env in np.flatnonzero(ends):
+            if success_of(infos[env]) and (begins[env] or not self._was_given.get(env)):
                 self._waiting.append(storage.take(last_episode(storage.ended, layout, n_steps, env)))
 
         n_filled = layout.n_demonstrations + n_steps * layout.n_envs

@@ -29,14 +29,23 @@ class NaiveSuccesses(NaiveBuffer):
         :param successes: What its info says
         """
         self.add(steps)
-        for history, step, success in zip(self.histories, steps, successes, strict=True):
-            if step.event in "tu" and success:
+        for history, told, step, success in zip(self.histories, self.told, steps, successes, strict=True):
+            told.append(bool(success))
+            # Not what was a success before anything was done
+            if step.event in "tu" and success and (len(told) == 1 or not told[0]):
                 self.waiting.append(self.last_episode(history))
+            # One row does not tell where an episode began
+            if step.event != "-" or self.ring_steps == 1:
+                told.clear()
         stored = len(self.demo_priorities) + min(len(self.histories[0]), self.ring_steps) * self.n_envs
         # One of a hundred
         if self.waiting and 100 * sum(map(len, self.waiting)) >= stored:
             self.add_demonstrations(self.waiting, kept=True)
             self.waiting = []
+
+    def reset(self) -> None:
+        super().reset()
+        self.told: list[list[bool]] = [[] for _ in range(self.n_envs)]
 
     def last_episode(self, history: list[Step]) -> list[Step]:
         """:return: Of one environment, as far as the ring still holds it"""

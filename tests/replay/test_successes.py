@@ -77,11 +77,32 @@ def test_an_episode_longer_than_the_ring_is_kept_without_its_beginning():
     assert buffer.n_demonstrations == 5
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        # Of an object that lies at its goal from the beginning, and of one that was pushed away and back
+        ([True, True, True], False),
+        ([True, False, True], False),
+        ([False, True, True], True),
+        ([None, None, True], True),
+        # A single step may well be an achievement
+        ([True], True),
+    ],
+)
+def test_what_was_a_success_before_anything_was_done_is_not_kept(told: list[bool | None], kept: bool):
+    buffer = state_buffer(20, keep_successes=True)
+    for first in (0, 100):
+        for t, success in enumerate(told):
+            event = "t" if t == len(told) - 1 else "-"
+            add_steps(buffer, [Step.numbered(first + t, event)], [info_of(event, success)])
+    assert buffer.n_demonstrations == (2 * len(told) if kept else 0)
+
+
 def test_what_was_before_an_interruption_is_not_kept():
     buffer = state_buffer(20, keep_successes=True)
     # Another learn() begins with a reset: the third transition does not go on where the second stopped
     for step in (Step.numbered(0, "-"), Step.numbered(1, "i"), Step.numbered(10, "-"), Step.numbered(11, "u")):
-        add_steps(buffer, [step], [info_of(step.event, True)])
+        add_steps(buffer, [step], [info_of(step.event, step.event == "u")])
     assert [row.obs for row in as_expected(buffer.read(range(buffer.n_demonstrations)))] == [10.0, 11.0]
     # A time limit is no end of the task
     assert not as_expected(buffer.read([1]))[0].terminated
@@ -156,7 +177,7 @@ def test_every_key_of_an_observation_is_kept():
     actions = rng.uniform(-1, 1, (4, 2, 2)).astype(np.float32)
     for t in range(4):
         done = np.array([t == 3, False])
-        infos = [{"is_success": True}, {"is_success": True}]
+        infos = [{"is_success": t == 3}, {"is_success": True}]
         buffer.add(observations[t], observations[t + 1], actions[t], np.full(2, 0.1 * t), done, infos)
     assert buffer.n_demonstrations == 4
     for key in ("a", "b"):
@@ -173,7 +194,7 @@ def test_discrete_states_and_actions_are_kept():
     buffer = DemoReplayBuffer(20, spaces.Discrete(9), spaces.Discrete(3), device="cpu", keep_successes=True)
     for state in (2, 3):
         obs, next_obs = np.array([state]), np.array([state + 1])
-        buffer.add(obs, next_obs, np.array([[state - 1]]), np.ones(1), np.array([state == 3]), [{"success": True}])
+        buffer.add(obs, next_obs, np.array([[state - 1]]), np.ones(1), np.array([state == 3]), [{"success": state == 3}])
     assert buffer.storage.observations[""][:2].tolist() == [[2], [3]]
     assert buffer.storage.actions[:2].tolist() == [[1], [2]]
 
