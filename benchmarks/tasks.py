@@ -55,6 +55,8 @@ TASKS = (
     Task("FetchPickAndPlace-v4", None, 1, 5_000, by_success=True),
     Task("PointMaze_UMaze-v3", None, 1, 5_000, by_success=True),
     Task("PointMaze_Medium-v3", None, 1, 5_000, by_success=True),
+    Task("SparsePegInsertSide-v3", 0.9, 1, 5_000, by_success=True),
+    Task("SparseAssembly-v3", 0.9, 1, 5_000, by_success=True),
 )
 
 
