@@ -61,9 +61,9 @@ class Successes:
         *before, newest = layout.ring_rows(min(2, n_steps)).T
         begins = storage.ended[before[0]] if before else np.ones(len(newest), dtype=bool)
         ends = storage.ended[newest]
-        for env in np.flatnonzero(begins & ~ends):
+        for env in np.flatnonzero(begins & ~ends).tolist():
             self._was_given[env] = bool(success_of(infos[env]))
-        for env in np.flatnonzero(ends):
+        for env in np.flatnonzero(ends).tolist():
             if success_of(infos[env]) and (begins[env] or not self._was_given.get(env)):
                 self._waiting.append(storage.take(last_episode(storage.ended, layout, n_steps, env)))
 
