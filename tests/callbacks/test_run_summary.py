@@ -156,11 +156,11 @@ def test_a_buffer_without_demonstrations_has_none() -> None:
 
 
 class AlwaysSuccessful(gym.Wrapper):
-    """Says so of every step."""
+    """Says so at the end of each episode."""
 
     def step(self, action: Any) -> Any:
-        *step, info = super().step(action)
-        return (*step, {**info, "is_success": True})
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, reward, terminated, truncated, {**info, "is_success": terminated or truncated}
 
 
 @pytest.mark.parametrize("through_file", [False, True])
