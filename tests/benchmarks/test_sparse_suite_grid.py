@@ -32,9 +32,9 @@ def test_the_first_seed_of_everything_comes_first():
     first = [cell for cell in cells if cell.seed == 0]
     assert cells[: len(TASKS)] == [Cell(task.name, "ddpgfd", task.n_demos, 0) for task in TASKS.values()]
     # Six tasks with ddpgfd, bc, ddpgfd_paper, sac_demos, sac, td3 and the expert, three with goals, two for A2CfD; 10
-    # demonstrations of the curve are among them: 4 + 3 + 1 are left, and 2 of the constant bonus; and twelve ablations on two
+    # demonstrations of the curve are among them: 4 + 3 + 3 are left, and 2 of the constant bonus; and twelve ablations on two
     # tasks
-    assert len(first) == 7 * 6 + 3 + 2 + 10 + 24
+    assert len(first) == 7 * 6 + 3 + 2 + 12 + 24
     # The expert does not depend on the seed
     assert len(cells) == 3 * len(first) - 2 * 6
 
