@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from against_lists import AgainstLists
 from gymnasium import spaces
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, rule
 from naive_buffer import (
     ACTION_SPACE,
     STATE_SPACE,
@@ -38,8 +39,8 @@ from sb3_pgfd.replay.storage import TransitionStorage
 DEMO_LINE = st.tuples(st.text(alphabet="-", max_size=4), st.sampled_from("tu")).map("".join)
 
 
-class BufferAgainstLists(RuleBasedStateMachine):
-    """Steps, demonstrations and priorities in any order; after each, every row, window and priority is compared."""
+class BufferAgainstLists(AgainstLists):
+    """Steps, demonstrations and priorities in any order."""
 
     @initialize(
         n_envs=st.integers(1, 3),
@@ -69,37 +70,6 @@ class BufferAgainstLists(RuleBasedStateMachine):
         episodes = demo_steps(*lines, first=len(self.lists.demo_priorities))
         self.buffer.add_demonstrations(demonstrations(episodes))
         self.lists.add_demonstrations(episodes)
-
-    @precondition(lambda self: self.buffer.n_filled > 0)
-    @rule(data=st.data())
-    def update_priorities(self, data: st.DataObject) -> None:
-        rows = data.draw(st.lists(st.integers(0, self.buffer.n_filled - 1), min_size=1, max_size=5))
-        values = data.draw(st.lists(st.floats(0.01, 50.0), min_size=len(rows), max_size=len(rows)))
-        self.buffer.update_priorities(np.array(rows), np.array(values))
-        self.lists.update_priorities(rows, values)
-
-    @rule()
-    def reset(self) -> None:
-        self.buffer.reset()
-        self.lists.reset()
-
-    @rule()
-    def pickle_and_load(self) -> None:
-        self.buffer = pickle.loads(pickle.dumps(self.buffer))
-
-    @invariant()
-    def all_rows_and_windows_are_the_same(self) -> None:
-        expected = self.lists.rows(self.buffer.n_steps, self.buffer.gamma)
-        assert (self.buffer.n_filled, self.buffer.n_rows) == (len(expected), len(self.lists.priorities))
-        if expected:
-            found = as_expected(self.buffer.read(sorted(expected)))
-            np.testing.assert_allclose(found, [expected[row] for row in sorted(expected)], rtol=1e-5, atol=1e-5)
-
-    @invariant()
-    def all_priorities_are_the_same(self) -> None:
-        assert self.buffer.max_priority == self.lists.max_priority
-        np.testing.assert_allclose(self.buffer.priorities, self.lists.priorities, rtol=1e-9)
-        assert self.buffer.tree.total == pytest.approx(sum(p**self.buffer.priority_exponent for p in self.lists.priorities))
 
     @invariant()
     def demonstrations_are_told_apart(self) -> None:

@@ -1,20 +1,19 @@
 """Kept successes, through everything that can happen to a buffer, against plain Python."""
 
-import pickle
 from typing import Any
 
-import numpy as np
+from against_lists import AgainstLists
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from naive_buffer import Step, add_steps, as_expected, demo_steps, demonstrations, state_buffer
+from hypothesis.stateful import initialize, invariant, rule
+from naive_buffer import Step, add_steps, demo_steps, demonstrations, state_buffer
 from naive_successes import NaiveSuccesses, info_of
 
 SUCCESS = st.sampled_from([True, True, False, None])
 
 
-class SuccessesAgainstLists(RuleBasedStateMachine):
-    """Steps, successes, interruptions, demonstrations and pickling in any order; after each, every row is compared."""
+class SuccessesAgainstLists(AgainstLists):
+    """Steps, successes, interruptions, demonstrations and pickling in any order."""
 
     @initialize(
         n_envs=st.integers(1, 3),
@@ -29,7 +28,7 @@ class SuccessesAgainstLists(RuleBasedStateMachine):
         options: dict[str, Any] = {"demonstrations": demonstrations(episodes)} if episodes else {}
         options |= {"n_envs": n_envs, "n_steps": n_steps, "gamma": 0.5, "priority_exponent": alpha}
         self.buffer = state_buffer(ring_steps * n_envs, keep_successes=True, **options)
-        self.lists = NaiveSuccesses(n_envs, ring_steps)
+        self.lists: NaiveSuccesses = NaiveSuccesses(n_envs, ring_steps)
         self.lists.add_demonstrations(episodes)
 
     @rule(data=st.data())
@@ -47,36 +46,6 @@ class SuccessesAgainstLists(RuleBasedStateMachine):
         episodes = demo_steps("-" * (n - 1) + "u", first=len(self.lists.demo_priorities))
         self.buffer.add_demonstrations(demonstrations(episodes))
         self.lists.add_demonstrations(episodes)
-
-    @precondition(lambda self: self.buffer.n_filled > 0)
-    @rule(data=st.data())
-    def update_priorities(self, data: st.DataObject) -> None:
-        rows = data.draw(st.lists(st.integers(0, self.buffer.n_filled - 1), min_size=1, max_size=5))
-        values = data.draw(st.lists(st.floats(0.01, 50.0), min_size=len(rows), max_size=len(rows)))
-        self.buffer.update_priorities(np.array(rows), np.array(values))
-        self.lists.update_priorities(rows, values)
-
-    @rule()
-    def reset(self) -> None:
-        # What waits goes on waiting
-        self.buffer.reset()
-        self.lists.reset()
-
-    @rule()
-    def pickle_and_load(self) -> None:
-        self.buffer = pickle.loads(pickle.dumps(self.buffer))
-
-    @invariant()
-    def all_rows_and_windows_are_the_same(self) -> None:
-        expected = self.lists.rows(self.buffer.n_steps, self.buffer.gamma)
-        assert (self.buffer.n_filled, self.buffer.n_rows) == (len(expected), len(self.lists.priorities))
-        if expected:
-            found = as_expected(self.buffer.read(sorted(expected)))
-            np.testing.assert_allclose(found, [expected[row] for row in sorted(expected)], rtol=1e-5, atol=1e-5)
-
-    @invariant()
-    def all_priorities_are_the_same(self) -> None:
-        np.testing.assert_allclose(self.buffer.priorities, self.lists.priorities, rtol=1e-9)
 
     @invariant()
     def the_agents_own_are_told_apart(self) -> None:
