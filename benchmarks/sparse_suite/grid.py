@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from suite_grid import N_SEEDS, PARTS, Selection, runs_of_grid, status_of
+from suite_grid import PARTS, Selection, runs_of_grid, status_of
 from suite_methods import METHODS
 from suite_paths import LOGS, RESULTS_FILE
 from suite_results import failures_file, is_finished, read_results, store_failure
@@ -115,7 +115,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, metavar="TASK", help=", ".join(TASKS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", help=", ".join(METHODS))
-    parser.add_argument("--seeds", type=int, default=N_SEEDS, metavar="N", help="seeds 0 to N - 1")
+    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N - 1, of methods that have as many")
     parser.add_argument("--part", nargs="+", choices=PARTS, help="by default all")
     parser.add_argument("--list", action="store_true", help="say what is done and what is not, and run nothing")
     parser.add_argument("--steps", type=int, metavar="N", help="environment steps, by default the task's")

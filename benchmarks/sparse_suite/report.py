@@ -20,7 +20,6 @@ from suite_grid import (
     CURVE_TASK,
     CURVES,
     MAIN,
-    N_SEEDS,
     Selection,
     runs_of_grid,
     status_of,
@@ -99,10 +98,10 @@ def ablation_table(outcomes: Sequence[Outcome]) -> str:
     return markdown(rows)
 
 
-def report(results: Path, n_seeds: int = N_SEEDS) -> str:
+def report(results: Path, n_seeds: int | None = None) -> str:
     """
     :param results: The CSV; pictures go beside it
-    :param n_seeds: That the grid has
+    :param n_seeds: That have been asked of the grid, None: all
     :return: Tables, and what is missing
     """
     rows, failures = read_results(results), read_results(failures_file(results))
@@ -126,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """:param arguments: Of the command line"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS_FILE, metavar="FILE")
-    parser.add_argument("--seeds", type=int, default=N_SEEDS, metavar="N", help="that the grid has")
+    parser.add_argument("--seeds", type=int, metavar="N", help="that have been asked of the grid, by default all")
     args = parser.parse_args(arguments)
     print(report(args.results, args.seeds))
 

@@ -10,7 +10,6 @@ from suite_run import Run
 from suite_settings import ABLATIONS
 from suite_tasks import TASKS, Task
 
-N_SEEDS = 3
 MAIN = ("ddpgfd", "bc", "ddpgfd_paper", "sac_demos", "sac_her", "sac", "td3", "a2cfd", "expert")
 
 CURVE_TASK = "peg-insert-side"
@@ -28,8 +27,16 @@ class Selection:
 
     tasks: Sequence[str] | None = None
     methods: Sequence[str] | None = None
-    n_seeds: int = N_SEEDS
+    n_seeds: int | None = None
+    """At most so many of each method"""
     parts: Sequence[str] | None = None
+
+    def has(self, task: str, method: str, seed: int) -> bool:
+        """Whether it is wanted, and there is such a seed"""
+        wanted_task = self.tasks is None or task in self.tasks
+        wanted_method = self.methods is None or method in self.methods
+        wanted_seed = self.n_seeds is None or seed < self.n_seeds
+        return wanted_task and wanted_method and wanted_seed and seed < METHODS[method].n_seeds
 
 
 def usual_demos(task: Task, method: str) -> int:
@@ -58,15 +65,12 @@ def runs_of_grid(selection: Selection, **changes: Any) -> list[Run]:
     :return: Runs in an order in which a grid that is stopped is useful: the first seed of everything comes first
     """
     runs: dict[Cell, Run] = {}
-    for seed in range(selection.n_seeds):
+    for seed in range(max(method.n_seeds for method in METHODS.values())):
         for name, part in PARTS.items():
             if selection.parts is not None and name not in selection.parts:
                 continue
             for task, method, demos in part():
-                wanted_task = selection.tasks is None or task in selection.tasks
-                wanted_method = selection.methods is None or method in selection.methods
-                # What no seed changes is run once
-                if wanted_task and wanted_method and (seed == 0 or METHODS[method].is_random):
+                if selection.has(task, method, seed):
                     run = make_run(task, method, seed, demos, **changes)
                     runs.setdefault(run.cell, run)
     return list(runs.values())

@@ -35,8 +35,8 @@ class Method:
     """Whether it takes environment steps; if not, it is evaluated once"""
     is_for: Callable[[Task], bool] = lambda task: True
     """Which tasks it can be run on"""
-    is_random: bool = True
-    """Whether another seed gives another result"""
+    n_seeds: int = 3
+    """How many the grid has: more where a run takes seconds, one where another seed gives the same result"""
     stops_at: int | None = None
     """Steps after which nothing more is wanted of it, None: all of them. Schedules are those of a whole run all the same"""
 
@@ -50,12 +50,12 @@ METHODS: dict[str, Method] = {
     "ddpgfd": Method(DDPGfD, settings_of.DDPGFD),
     "ddpgfd_paper": Method(DDPGfD, settings_of.DDPGFD_PAPER),
     "ddpgfd_constant": Method(DDPGfD, settings_of.DDPGFD_CONSTANT),
-    "bc": Method(DDPGfD, settings_of.BEHAVIOR_CLONING, interacts=False),
+    "bc": Method(DDPGfD, settings_of.BEHAVIOR_CLONING, interacts=False, n_seeds=10),
     "td3": Method(TD3, settings_of.TD3, uses_demonstrations=False),
     "sac": Method(SAC, settings_of.SAC, uses_demonstrations=False),
     "sac_her": Method(SAC, settings_of.SAC_HER, uses_demonstrations=False, is_for=lambda task: task.goal),
     "sac_demos": Method(SAC, settings_of.SAC_DEMOS),
-    "expert": Method(None, {}, uses_demonstrations=False, interacts=False, is_random=False),
+    "expert": Method(None, {}, uses_demonstrations=False, interacts=False, n_seeds=1),
     # The cheapest tasks
     "a2cfd": Method(A2CfD, settings_of.A2CFD, is_for=lambda task: task.name in ("mountain-car", "maze-medium")),
 }
