@@ -173,6 +173,7 @@ def options_of(method: Method, task: Task, env: GymEnv, settings: Mapping[str, A
         options["q_range"] = None if q_range is None else tuple(q_range)
     if has_goals and not isinstance(options["policy"], str):
         options["policy_kwargs"]["features_extractor_class"] = CombinedExtractor
+    options["policy_kwargs"].update(task.policy_kwargs)
     return PgfdExperimentManager._preprocess_schedules(options)
 
 

@@ -39,7 +39,7 @@ class Run:
     @property
     def config(self) -> str:
         """Fingerprint of all that the results depend on besides the cell's own columns"""
-        task = (self.task.gamma, self.task.q_range, self.task.goal, self.task.hindsight)
+        task = (self.task.gamma, self.task.q_range, self.task.goal, self.task.hindsight, self.task.policy_kwargs)
         schedule = (self.steps if self.method.interacts else 0, self.last_step, self.eval_freq, self.n_episodes)
         return fingerprint({**self.settings, "task": task, "schedule": schedule})
 

@@ -13,6 +13,7 @@ from experts.metaworld import shipped_policy
 from experts.worse import Expert, clumsy
 
 from sb3_pgfd.environments import register
+from sb3_pgfd.extractors import RelativePositions
 from sb3_pgfd.wrappers import ReportSuccess
 from sb3_pgfd.zoo.environments import register_environments
 
@@ -39,6 +40,8 @@ class Task:
     """Whether hindsight can relabel its goals"""
     hindsight: bool = False
     """Whether ``her_ratio`` counts: where objects are carried, replaced goals slow DDPGfD (docs/decisions.md)"""
+    policy_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Of the networks of all methods"""
     eval_envs: int = 5
     """Environments that are evaluated side by side: making one costs as much as several episodes"""
     steps: int = 30_000
@@ -56,6 +59,12 @@ class ReachingEndsEpisode(gym.Wrapper):
         observation, reward, terminated, truncated, info = self.env.step(action)
         return observation, reward, terminated, truncated, {**info, "is_success": bool(terminated)}
 
+
+# The ways from the hand to the object, and from there to the goal
+META_WORLD = {
+    "features_extractor_class": RelativePositions,
+    "features_extractor_kwargs": {"pairs": ((0, 4), (4, 36)), "scale": 10.0},
+}
 
 TASKS = {
     task.name: task
@@ -109,6 +118,7 @@ TASKS = {
             n_demos=10,
             gamma=0.98,
             q_range=(0.0, 1.0),
+            policy_kwargs=META_WORLD,
         ),
         Task(
             name="assembly",
@@ -117,6 +127,7 @@ TASKS = {
             n_demos=10,
             gamma=0.98,
             q_range=(0.0, 1.0),
+            policy_kwargs=META_WORLD,
         ),
     )
 }
