@@ -24,6 +24,8 @@ from suite_run import run_cell as run_one
 from suite_tasks import TASKS
 from toy_task import BREAKING, TOY
 
+from sb3_pgfd.extractors import RelativePositions
+
 SMALL: dict[str, dict[str, Any]] = {
     "ddpgfd": {"pretrain_steps": 5, "learning_starts": 20, "batch_size": 16, "policy_kwargs.net_arch": [16]},
     "sac_demos": {"learning_starts": 20, "batch_size": 16, "policy_kwargs.net_arch": [16]},
@@ -244,6 +246,22 @@ def test_return_range_discount_and_noise_are_the_task_s_and_goals_are_for_tasks_
     assert (model.gamma, model.q_range) == (0.9, (0.0, 1.0))
     np.testing.assert_allclose(model.action_noise._sigma, [0.3])
     assert getattr(model, "her_ratio", 0.0) == 0.0
+
+
+@pytest.mark.parametrize("method", ["ddpgfd", "sac_demos", "td3", "bc"])
+def test_all_methods_have_the_networks_of_the_task(method: str, tmp_path: Path):
+    # The only entry of the observation, from itself
+    extractor = {"pairs": ((0, 0),), "size": 1}
+    task = replace(TOY, policy_kwargs={"features_extractor_class": RelativePositions, "features_extractor_kwargs": extractor})
+    run = replace(toy_run(tmp_path, method), task=task)
+    assert run.config != toy_run(tmp_path, method).config
+    env, demonstrations = make_env(task, run.settings), demonstrations_of(task, run.cell.demos, run.logs)
+    model: Any = build(run.method, task, env, 0, demonstrations, run.settings)
+    for network in (model.actor, model.critic):
+        assert isinstance(network.features_extractor, RelativePositions)
+        assert network.features_extractor.features_dim == 2
+    # The method's own stay as they are
+    assert "features_extractor_class" not in METHODS[method].settings["policy_kwargs"]
 
 
 def test_sac_s_critics_normalise_their_hidden_layers():
