@@ -23,7 +23,9 @@ NAMES = {
     "ddpgfd": "DDPGfD, best setting",
     "ddpgfd_paper": "DDPGfD as in the paper",
     "ddpgfd_constant": "the same, constant bonus",
+    "ddpgfd_plain": "DDPGfD, observations alone",
     "bc": "behaviour cloning",
+    "bc_plain": "cloning, observations alone",
     "sac_demos": "SAC, half of the batches demonstrations",
     "sac_her": "SAC + HER, no demonstrations",
     "sac": "SAC, no demonstrations",
@@ -37,6 +39,8 @@ COLORS = {
     "ddpgfd_paper": "#0072B2",
     "ddpgfd_constant": "#56B4E9",
     "bc": "#000000",
+    "ddpgfd_plain": "#D55E00",
+    "bc_plain": "#000000",
     "sac_demos": "#009E73",
     "sac_her": "#CC79A7",
     "sac": "#56B4E9",
@@ -58,7 +62,7 @@ CHANGED = {
     "ddpgfd_no_averaging": "no averaged actor",
 }
 LEARNING = tuple(method for method in MAIN if method in COLORS)
-_MARKERS = dict(zip((*LEARNING, "ddpgfd_constant"), "o^sDvP*Xd", strict=True))
+_MARKERS = dict(zip((*LEARNING, "ddpgfd_constant", "ddpgfd_plain", "bc_plain"), "o^sDvP*Xdo^", strict=True))
 
 
 def draw_learning(outcomes: Sequence[Outcome], path: Path) -> Path:
@@ -150,6 +154,7 @@ def draw_demonstrations(outcomes: Sequence[Outcome], path: Path) -> Path:
         known = {place: item for place, item in found.items() if item is not None}
         best, places, items = method == "ddpgfd", list(known), list(known.values())
         style: dict[str, Any] = {"marker": _MARKERS[method], "linewidth": 2.8 if best else 1.6, "color": COLORS[method]}
+        style["linestyle"] = "--" if method.endswith("_plain") else "-"
         axis.plot(places, [item.value for item in items], label=NAMES[method], **style)
         low, high = [item.low for item in items], [item.high for item in items]
         axis.fill_between(places, low, high, color=COLORS[method], alpha=0.25 if best else 0.12, linewidth=0)

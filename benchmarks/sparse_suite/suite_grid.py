@@ -14,7 +14,14 @@ MAIN = ("ddpgfd", "bc", "ddpgfd_paper", "sac_demos", "sac_her", "sac", "td3", "a
 
 CURVE_TASK = "peg-insert-side"
 CURVE_DEMOS = (0, 1, 3, 10, 50)
-CURVES = {"ddpgfd": CURVE_DEMOS, "bc": CURVE_DEMOS[1:], "ddpgfd_paper": CURVE_DEMOS[1:], "ddpgfd_constant": (10, 50)}
+CURVES = {
+    "ddpgfd": CURVE_DEMOS,
+    "ddpgfd_plain": (3, 10),
+    "bc": CURVE_DEMOS[1:],
+    "bc_plain": CURVE_DEMOS[1:],
+    "ddpgfd_paper": CURVE_DEMOS[1:],
+    "ddpgfd_constant": (10, 50),
+}
 """Numbers of demonstrations of each method"""
 
 ABLATION_TASKS = ("peg-insert-side", "fetch-pick-and-place")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +12,7 @@ import torch as th
 from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.torch_layers import CombinedExtractor
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from suite_tasks import Task
@@ -61,6 +61,10 @@ METHODS: dict[str, Method] = {
 }
 
 
+PLAIN = {"policy_kwargs.features_extractor_class": FlattenExtractor, "policy_kwargs.features_extractor_kwargs": {}}
+"""Networks that see observations alone, whatever the task's own are"""
+
+
 def with_changes(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """
     :param settings: Of a method
@@ -77,6 +81,9 @@ def with_changes(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dic
     return changed
 
 
+METHODS |= {
+    f"{name}_plain": replace(METHODS[name], settings=with_changes(METHODS[name].settings, PLAIN)) for name in ("ddpgfd", "bc")
+}
 METHODS |= {
     f"ddpgfd_{name}": Method(DDPGfD, with_changes(settings_of.DDPGFD, changes), stops_at=settings_of.ABLATION_STEPS)
     for name, changes in settings_of.ABLATIONS.items()
@@ -173,7 +180,7 @@ def options_of(method: Method, task: Task, env: GymEnv, settings: Mapping[str, A
         options["q_range"] = None if q_range is None else tuple(q_range)
     if has_goals and not isinstance(options["policy"], str):
         options["policy_kwargs"]["features_extractor_class"] = CombinedExtractor
-    options["policy_kwargs"].update(task.policy_kwargs)
+    options["policy_kwargs"] = {**task.policy_kwargs, **options["policy_kwargs"]}
     return PgfdExperimentManager._preprocess_schedules(options)
 
 

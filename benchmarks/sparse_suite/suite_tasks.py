@@ -41,7 +41,7 @@ class Task:
     hindsight: bool = False
     """Whether ``her_ratio`` counts: where objects are carried, replaced goals slow DDPGfD (docs/decisions.md)"""
     policy_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """Of the networks of all methods"""
+    """Of the networks of all methods, unless a method has its own"""
     eval_envs: int = 5
     """Environments that are evaluated side by side: making one costs as much as several episodes"""
     steps: int = 30_000
@@ -59,12 +59,6 @@ class ReachingEndsEpisode(gym.Wrapper):
         observation, reward, terminated, truncated, info = self.env.step(action)
         return observation, reward, terminated, truncated, {**info, "is_success": bool(terminated)}
 
-
-# The ways from the hand to the object, and from there to the goal
-META_WORLD = {
-    "features_extractor_class": RelativePositions,
-    "features_extractor_kwargs": {"pairs": ((0, 4), (4, 36)), "scale": 10.0},
-}
 
 TASKS = {
     task.name: task
@@ -118,7 +112,11 @@ TASKS = {
             n_demos=10,
             gamma=0.98,
             q_range=(0.0, 1.0),
-            policy_kwargs=META_WORLD,
+            # The ways from the hand to the peg, and from the peg to the hole
+            policy_kwargs={
+                "features_extractor_class": RelativePositions,
+                "features_extractor_kwargs": {"pairs": ((0, 4), (4, 36)), "scale": 10.0},
+            },
         ),
         Task(
             name="assembly",
@@ -127,7 +125,6 @@ TASKS = {
             n_demos=10,
             gamma=0.98,
             q_range=(0.0, 1.0),
-            policy_kwargs=META_WORLD,
         ),
     )
 }

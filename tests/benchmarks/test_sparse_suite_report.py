@@ -118,7 +118,7 @@ def test_tables_and_pictures_come_from_the_csv_alone(said: str):
         ["SparsePegInsertSide-v3", "0.90, 1.00, 0.95", "10,000, 10,000, 10,000", "0.80, 0.80, 0.80", "9.0, 9.0, 9.0"]
     ]
     assert cells_of(curve)[2][:2] == ["DDPGfD, best setting", "0.00 [0.00, 0.00]"]
-    assert cells_of(curve)[3] == ["behaviour cloning", "", "", "", "0.30 [0.30, 0.30]", ""]
+    assert cells_of(curve)[4] == ["behaviour cloning", "", "", "", "0.30 [0.30, 0.30]", ""]
     assert ["no behaviour cloning", "0.10", ""] in cells_of(ablation)
     paths = [Path(line.removeprefix("Figure: ")) for line in figures.splitlines()]
     assert [path.name for path in paths] == [
