@@ -22,7 +22,8 @@ from sb3_pgfd.zoo.saved_models import saved_with
 class ReadingManager(ExperimentManager):
     """
     The Zoo's manager, but for what it makes of hyperparameters: ``1e-3`` is a number; demonstrations are relative to the
-    yaml that names them; ``replay_buffer_class`` may be any class, by its dotted path; evaluation has the ``env_kwargs`` of
+    yaml that names them; ``replay_buffer_class`` and, in ``policy_kwargs``, ``features_extractor_class`` may be any class, by
+    its dotted path; evaluation has the ``env_kwargs`` of
     the yaml too; Dict observations get a policy that takes them.
 
     :raises DemonstrationsError: If there are no such demonstrations, before any folder is made
@@ -78,6 +79,10 @@ class ReadingManager(ExperimentManager):
         # A path stays one: SB3 saves these with the model
         if isinstance(buffer.get("demonstrations"), dict):
             processed["replay_buffer_kwargs"] = {**buffer, "demonstrations": load_demonstrations(buffer["demonstrations"])}
+        policy = processed.get("policy_kwargs") or {}
+        if isinstance(policy.get("features_extractor_class"), str):
+            extractor = get_class_by_name(policy["features_extractor_class"])
+            processed["policy_kwargs"] = {**policy, "features_extractor_class": extractor}
         # The Zoo leaves evaluation without those of the yaml
         if not self._eval_env_kwargs_args:
             self.eval_env_kwargs = self.env_kwargs

@@ -12,6 +12,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_pgfd import A2CfD, DDPGfD, Demonstrations, DemonstrationsError
+from sb3_pgfd.extractors import RelativePositions
 from sb3_pgfd.replay import DemoReplayBuffer
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
@@ -168,6 +169,20 @@ def test_sac_learns_from_demonstrations_in_its_buffer(
     saved = yaml.safe_load((folder / "PointToGoal-v0/config.yml").read_text())
     assert saved["replay_buffer_kwargs"] == {"demonstrations": str(demo_file), "demo_fraction": 0.5}
     assert SAC.load(folder / "PointToGoal-v0.zip").num_timesteps == 40
+
+
+def test_a_features_extractor_is_named_by_its_path(
+    demo_file: Path, make_manager: Make, run_to_its_end: Run, entry: dict[str, Any]
+) -> None:
+    extractor = {"features_extractor_class": "sb3_pgfd.extractors.RelativePositions"}
+    networks = {"net_arch": [4], **extractor, "features_extractor_kwargs": {"pairs": [[0, 0]], "size": 1}}
+    entry = {**entry, "demonstrations": "demo.npz", "policy_kwargs": networks}
+    model = run_to_its_end(make_manager(demo_file.parent, entry))
+    assert isinstance(model, DDPGfD)
+    assert isinstance(model.actor.features_extractor, RelativePositions)
+    folder = demo_file.parent / "logs/ddpgfd/PointToGoal-v0_1"
+    assert yaml.safe_load((folder / "PointToGoal-v0/config.yml").read_text())["policy_kwargs"] == networks
+    assert isinstance(DDPGfD.load(folder / "PointToGoal-v0.zip").actor.features_extractor, RelativePositions)
 
 
 def test_a_buffers_mapping_has_options_too(demo_file: Path, make_manager: Make, entry: dict[str, Any]) -> None:
