@@ -142,7 +142,7 @@ def draw_demonstrations(outcomes: Sequence[Outcome], path: Path) -> Path:
     :param path: Of the picture
     :return: The path
     """
-    task, figure = TASKS[CURVE_TASK], new_figure((7.2, 4.4))
+    task, figure = TASKS[CURVE_TASK], new_figure((7.2, 4.8))
     axis = figure.subplots()
     for method in CURVES:
         found = {
@@ -217,9 +217,9 @@ def _legend(figure: Figure, axes: Any) -> None:
         handles.update({label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)})
     order = [name for name in NAMES.values() if name in handles]
     if order:
-        figure.legend(
-            [handles[name] for name in order], order, loc="outside lower center", ncols=min(len(order), 4), frameon=False
-        )
+        # The longest name takes about 3 inches
+        columns = min(len(order), int(figure.get_figwidth() // 3))
+        figure.legend([handles[name] for name in order], order, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _save(figure: Figure, path: Path) -> Path:
