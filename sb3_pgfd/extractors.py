@@ -38,7 +38,8 @@ class RelativePositions(BaseFeaturesExtractor):
         if not is_number(scale, 0.0) or scale == 0.0:
             raise ValueError(f"scale: found {scale!r}, expected a number > 0")
         (n_entries,) = observation_space.shape
-        if not pairs or not all(len(pair) == 2 and min(pair) >= 0 and max(pair) + size <= n_entries for pair in pairs):
+        two_each = bool(pairs) and all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs)
+        if not two_each or not all(is_whole(start, 0) and start + size <= n_entries for pair in pairs for start in pair):
             raise ValueError(
                 f"pairs: found {pairs!r}, expected pairs of entries of an observation of {n_entries}, at each of which a "
                 f"position of size {size} begins"

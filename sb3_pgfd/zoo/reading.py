@@ -23,8 +23,7 @@ class ReadingManager(ExperimentManager):
     """
     The Zoo's manager, but for what it makes of hyperparameters: ``1e-3`` is a number; demonstrations are relative to the
     yaml that names them; ``replay_buffer_class`` and, in ``policy_kwargs``, ``features_extractor_class`` may be any class, by
-    its dotted path; evaluation has the ``env_kwargs`` of
-    the yaml too; Dict observations get a policy that takes them.
+    its dotted path; evaluation has the ``env_kwargs`` of the yaml too; Dict observations get a policy that takes them.
 
     :raises DemonstrationsError: If there are no such demonstrations, before any folder is made
     """
