@@ -38,7 +38,7 @@ DDPGFD: Settings = {
     "demo_fraction": 0.5,
     "keep_successes": True,
     "her_ratio": 0.6,
-    "bc_coef": 1.0,
+    "bc_coef": 1.5,
     "normalize_actor_loss": True,
     "policy_kwargs": {"net_arch": NET_ARCH, "n_critics": 2, "layer_norm": True, "average_actor": 0.002},
 }
