@@ -17,7 +17,7 @@ from learning import read_results
 from sb3_pgfd.common.files import write_whole
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Cell:
     """One run: a method with a seed on a task."""
 

@@ -61,14 +61,17 @@ class Outcome:
 
 
 def outcomes_of(rows: Sequence[Mapping[str, Any]]) -> list[Outcome]:
-    """:param rows: Of the results"""
+    """
+    :param rows: Of the results, in the order in which cells ended
+    :return: In the order of the seeds
+    """
     by_cell: dict[Cell, list[Mapping[str, Any]]] = {}
     for row in rows:
         cell = Cell(row["task"], row["method"], int(row["demos"]), int(row["seed"]))
         by_cell.setdefault(cell, []).append(row)
     outcomes = []
-    for cell, own in by_cell.items():
-        own = sorted(own, key=lambda row: row["steps"])
+    for cell in sorted(by_cell):
+        own = sorted(by_cell[cell], key=lambda row: row["steps"])
         steps, successes = (np.array([row[name] for row in own]) for name in ("steps", "success"))
         outcomes.append(Outcome(cell, steps, successes, own[-1]["seconds"] + own[-1]["evaluation_seconds"], own[-1]["config"]))
     return outcomes

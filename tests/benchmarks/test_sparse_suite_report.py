@@ -86,6 +86,11 @@ def test_outcomes_are_read_in_the_order_of_steps():
     assert select([found], "assembly", "ddpgfd", 3) == []
 
 
+def test_outcomes_are_in_the_order_of_seeds_whichever_ended_first():
+    rows = [row for seed in (2, 0, 1) for row in rows_of("assembly", "ddpgfd", seed, [seed / 10])]
+    assert [(found.cell.seed, found.score()) for found in outcomes_of(rows)] == [(0, 0.0), (1, 0.1), (2, 0.2)]
+
+
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The report of two methods on one task, a curve, and what takes no steps; everything else is missing."""
