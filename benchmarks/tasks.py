@@ -150,6 +150,8 @@ def draw(tasks: Sequence[Task], rows: Sequence[dict[str, Any]]) -> Path:
         if task.target is not None:
             axis.axhline(task.target, color="C3", linestyle=":", label="target")
         axis.set(title=task.env_id, ylabel="success" if task.by_success else "mean return")
+        if task.by_success:
+            axis.set_ylim(-0.05, 1.05)
         axis.set_xlabel("1,000 environment steps")
         axis.grid(alpha=0.3)
         axis.legend(loc="lower right", fontsize="small")
