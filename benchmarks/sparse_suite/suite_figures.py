@@ -24,6 +24,8 @@ NAMES = {
     "ddpgfd_paper": "DDPGfD as in the paper",
     "ddpgfd_constant": "the same, constant bonus",
     "ddpgfd_plain": "DDPGfD, observations alone",
+    "ddpgfd_paper_plain": "as in the paper, observations alone",
+    "ddpgfd_constant_plain": "the same, constant bonus, observations alone",
     "bc": "behaviour cloning",
     "bc_plain": "cloning, observations alone",
     "sac_demos": "SAC, half of the batches demonstrations",
@@ -41,6 +43,8 @@ COLORS = {
     "bc": "#000000",
     "ddpgfd_plain": "#D55E00",
     "bc_plain": "#000000",
+    "ddpgfd_paper_plain": "#0072B2",
+    "ddpgfd_constant_plain": "#56B4E9",
     "sac_demos": "#009E73",
     "sac_her": "#CC79A7",
     "sac": "#56B4E9",
@@ -62,7 +66,8 @@ CHANGED = {
     "ddpgfd_no_averaging": "no averaged actor",
 }
 LEARNING = tuple(method for method in MAIN if method in COLORS)
-_MARKERS = dict(zip((*LEARNING, "ddpgfd_constant", "ddpgfd_plain", "bc_plain"), "o^sDvP*Xdo^", strict=True))
+_CURVES_ALONE = tuple(method for method in CURVES if method not in LEARNING)
+_MARKERS = dict(zip((*LEARNING, *_CURVES_ALONE), "o^sDvP*Xdo^sd", strict=True))
 
 
 def draw_learning(outcomes: Sequence[Outcome], path: Path) -> Path:

@@ -21,6 +21,8 @@ CURVES = {
     "bc_plain": CURVE_DEMOS[1:],
     "ddpgfd_paper": CURVE_DEMOS[1:],
     "ddpgfd_constant": (10, 50),
+    "ddpgfd_paper_plain": (50,),
+    "ddpgfd_constant_plain": (50,),
 }
 """Numbers of demonstrations of each method"""
 

@@ -82,7 +82,8 @@ def with_changes(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dic
 
 
 METHODS |= {
-    f"{name}_plain": replace(METHODS[name], settings=with_changes(METHODS[name].settings, PLAIN)) for name in ("ddpgfd", "bc")
+    f"{name}_plain": replace(METHODS[name], settings=with_changes(METHODS[name].settings, PLAIN))
+    for name in ("ddpgfd", "bc", "ddpgfd_paper", "ddpgfd_constant")
 }
 METHODS |= {
     f"ddpgfd_{name}": Method(DDPGfD, with_changes(settings_of.DDPGFD, changes), stops_at=settings_of.ABLATION_STEPS)

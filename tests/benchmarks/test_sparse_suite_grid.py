@@ -32,9 +32,9 @@ def test_the_first_seed_of_everything_comes_first():
     first = [cell for cell in cells if cell.seed == 0]
     assert cells[: len(TASKS)] == [Cell(task.name, "ddpgfd", task.n_demos, 0) for task in TASKS.values()]
     # Six tasks with ddpgfd, bc, ddpgfd_paper, sac_demos, sac, td3 and the expert, three with goals, two for A2CfD; 10
-    # demonstrations of the curve are among them: 4 + 3 + 3 are left, 2 of the constant bonus, and 2 and 4 that see
+    # demonstrations of the curve are among them: 4 + 3 + 3 are left, 2 of the constant bonus, and 2, 4, 1 and 1 that see
     # observations alone; and twelve ablations on two tasks
-    assert len(first) == 7 * 6 + 3 + 2 + 18 + 24
+    assert len(first) == 7 * 6 + 3 + 2 + 20 + 24
     # The expert does not depend on the seed, and cloning is so quick that it has ten
     n_clones = 6 + 3 + 4
     assert len(cells) == 3 * len(first) - 2 * 6 + 7 * n_clones
