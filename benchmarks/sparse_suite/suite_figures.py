@@ -149,20 +149,22 @@ def draw_demonstrations(outcomes: Sequence[Outcome], path: Path) -> Path:
     """
     task, figure = TASKS[CURVE_TASK], new_figure((7.2, 4.8))
     axis = figure.subplots()
-    for method in CURVES:
+    for rank, method in enumerate(CURVES):
         found = {
-            place: estimate(
-                [outcome.score(TASKS[CURVE_TASK].steps) for outcome in select(outcomes, CURVE_TASK, method, demos)]
-            )
+            place: estimate([outcome.score(task.steps) for outcome in select(outcomes, CURVE_TASK, method, demos)])
             for place, demos in enumerate(CURVE_DEMOS)
         }
-        known = {place: item for place, item in found.items() if item is not None}
+        # Side by side where they are equal
+        aside = 0.03 * (rank - (len(CURVES) - 1) / 2)
+        known = {place + aside: item for place, item in found.items() if item is not None}
         best, places, items = method == "ddpgfd", list(known), list(known.values())
         style: dict[str, Any] = {"marker": _MARKERS[method], "linewidth": 2.8 if best else 1.6, "color": COLORS[method]}
         style["linestyle"] = "--" if method.endswith("_plain") else "-"
         axis.plot(places, [item.value for item in items], label=NAMES[method], **style)
         low, high = [item.low for item in items], [item.high for item in items]
         axis.fill_between(places, low, high, color=COLORS[method], alpha=0.25 if best else 0.12, linewidth=0)
+        # What has one number of demonstrations has no area
+        axis.vlines(places, low, high, color=COLORS[method], alpha=0.6)
     _format(axis, task.env_id)
     axis.set_xticks(range(len(CURVE_DEMOS)), [str(demos) for demos in CURVE_DEMOS])
     axis.set(xlabel="demonstrations", ylabel=f"score at {task.steps:,} steps")
