@@ -2,6 +2,7 @@
 Figures and tables of the benchmark, from its CSV alone.
 
     python benchmarks/sparse_suite/report.py
+    python benchmarks/sparse_suite/report.py --readme README.md      # puts the tables there
 
 Prints the tables in Markdown, writes benchmarks/results/sparse_suite*.png, and names every cell of the grid that failed or is
 missing. The score of a run is the mean success of its last three evaluations up to the task's number of steps; over seeds it
@@ -9,7 +10,7 @@ is the interquartile mean with a 95 % bootstrap interval.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from suite_figures import NAMES, ablation_name, draw_ablation, draw_demonstrations, draw_learning, draw_scores
@@ -30,6 +31,8 @@ from suite_results import failures_file, read_results
 from suite_scores import GOOD, Outcome, estimate, outcomes_of, select
 from suite_settings import ABLATION_STEPS
 from suite_tasks import TASKS, Task
+
+from sb3_pgfd.common.files import write_whole
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -98,15 +101,45 @@ def ablation_table(outcomes: Sequence[Outcome]) -> str:
     return markdown(rows)
 
 
-def report(results: Path, n_seeds: int | None = None) -> str:
+TABLES = {
+    "scores": score_table,
+    "steadiness": steadiness_table,
+    "demonstrations": demonstrations_table,
+    "ablation": ablation_table,
+}
+
+
+def with_tables(text: str, tables: Mapping[str, str]) -> str:
+    """
+    :param text: Markdown with a line ``<!-- report.py: scores -->`` before each table
+    :param tables: By name
+    :return: The text with these tables in place of those that it has
+    :raises ValueError: If there is no place for one
+    """
+    for name, table in tables.items():
+        before, mark, rest = text.partition(f"<!-- report.py: {name} -->\n")
+        if not mark:
+            raise ValueError(f"found no line '<!-- report.py: {name} -->', expected it before the table of that name")
+        _, blank, after = rest.partition("\n\n")
+        text = f"{before}{mark}{table}{blank}{after}"
+    return text
+
+
+def report(results: Path, n_seeds: int | None = None, readme: Path | None = None) -> str:
     """
     :param results: The CSV; pictures go beside it
     :param n_seeds: That have been asked of the grid, None: all
+    :param readme: Markdown to put the tables into
     :return: Tables, and what is missing
     """
     rows, failures = read_results(results), read_results(failures_file(results))
     outcomes = outcomes_of(rows)
-    parts = [score_table(outcomes), steadiness_table(outcomes), demonstrations_table(outcomes), ablation_table(outcomes)]
+    tables = {name: table(outcomes) for name, table in TABLES.items()}
+    if readme is not None:
+        filled = with_tables(readme.read_text(encoding="utf-8"), tables)
+        with write_whole(readme, overwrite=True) as temporary:
+            temporary.write_text(filled, encoding="utf-8")
+    parts = list(tables.values())
     pictures = {"": draw_learning, "_scores": draw_scores, "_demonstrations": draw_demonstrations, "_ablation": draw_ablation}
     paths = [draw(outcomes, results.with_name(f"{results.stem}{name}.png")) for name, draw in pictures.items()]
     parts.append("\n".join(f"Figure: {path}" for path in paths))
@@ -126,8 +159,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS_FILE, metavar="FILE")
     parser.add_argument("--seeds", type=int, metavar="N", help="that have been asked of the grid, by default all")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="Markdown to put the tables into")
     args = parser.parse_args(arguments)
-    print(report(args.results, args.seeds))
+    print(report(args.results, args.seeds, args.readme))
 
 
 if __name__ == "__main__":

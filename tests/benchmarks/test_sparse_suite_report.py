@@ -145,6 +145,27 @@ def test_every_cell_that_failed_or_is_missing_is_named(said: str):
     assert "The longest cell took 9.0 minutes of one core: peg-insert-side ddpgfd" in said
 
 
+def test_the_tables_of_a_readme_are_replaced_and_nothing_else(tmp_path: Path):
+    readme, results = tmp_path / "README.md", tmp_path / "results.csv"
+    append_results(results, rows_of("assembly", "ddpgfd", 0, [0.25] * 7))
+    old = "".join(f"Before:\n\n<!-- report.py: {name} -->\n| old |\n| --- |\n| 0 |\n\nAfter.\n" for name in report.TABLES)
+    readme.write_text(old)
+    tables = report.report(results, readme=readme).split("\n\n")[:4]
+    assert readme.read_text() == "".join(
+        f"Before:\n\n<!-- report.py: {name} -->\n{table}\n\nAfter.\n"
+        for name, table in zip(report.TABLES, tables, strict=True)
+    )
+    assert "| 0.25 |" in readme.read_text()
+
+
+def test_a_readme_without_a_place_for_a_table_is_left_as_it_is(tmp_path: Path):
+    readme = tmp_path / "README.md"
+    readme.write_text(text := "<!-- report.py: scores -->\n| old |\n")
+    with pytest.raises(ValueError, match=r"found no line .* steadiness"):
+        report.report(tmp_path / "results.csv", readme=readme)
+    assert readme.read_text() == text
+
+
 def test_nothing_yet_is_a_report_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     report.main(["--results", str(tmp_path / "none.csv"), "--seeds", "1"])
     n_cells = len(runs_of_grid(Selection(n_seeds=1)))
