@@ -10,6 +10,7 @@ is the interquartile mean with a 95 % bootstrap interval.
 """
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -109,6 +110,9 @@ TABLES = {
 }
 
 
+OLD_TABLE = re.compile(r"\A(\|.*\n)*")
+
+
 def with_tables(text: str, tables: Mapping[str, str]) -> str:
     """
     :param text: Markdown with a line ``<!-- report.py: scores -->`` before each table
@@ -117,11 +121,11 @@ def with_tables(text: str, tables: Mapping[str, str]) -> str:
     :raises ValueError: If there is no place for one
     """
     for name, table in tables.items():
-        before, mark, rest = text.partition(f"<!-- report.py: {name} -->\n")
-        if not mark:
-            raise ValueError(f"found no line '<!-- report.py: {name} -->', expected it before the table of that name")
-        _, blank, after = rest.partition("\n\n")
-        text = f"{before}{mark}{table}{blank}{after}"
+        mark = f"<!-- report.py: {name} -->\n"
+        if mark not in text:
+            raise ValueError(f"found no line {mark.strip()!r}, expected it before the table of that name")
+        before, _, after = text.partition(mark)
+        text = before + mark + table + "\n" + OLD_TABLE.sub("", after)
     return text
 
 

@@ -158,6 +158,12 @@ def test_the_tables_of_a_readme_are_replaced_and_nothing_else(tmp_path: Path):
     assert "| 0.25 |" in readme.read_text()
 
 
+def test_a_table_may_be_the_last_thing_or_have_none_before_it():
+    text = "<!-- report.py: a -->\nNo table yet.\n<!-- report.py: b -->\n| old |\n"
+    new = "<!-- report.py: a -->\n| 1 |\nNo table yet.\n<!-- report.py: b -->\n| 2 |\n| 3 |\n"
+    assert report.with_tables(text, {"a": "| 1 |", "b": "| 2 |\n| 3 |"}) == new
+
+
 def test_a_readme_without_a_place_for_a_table_is_left_as_it_is(tmp_path: Path):
     readme = tmp_path / "README.md"
     readme.write_text(text := "<!-- report.py: scores -->\n| old |\n")
