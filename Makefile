@@ -50,6 +50,8 @@ benchmarks: $(VENV)/.installed  ## Everything the README's tables show
 	$(PYTHON) benchmarks/a2c.py --processes 2
 	$(PYTHON) benchmarks/tasks.py --processes 2
 	$(PYTHON) benchmarks/tuning.py --processes 2
+	$(PYTHON) benchmarks/sparse_suite/grid.py --processes 2
+	$(PYTHON) benchmarks/sparse_suite/report.py --readme README.md
 
 clean:
 	rm -rf $(VENV) build dist logs .mypy_cache .pytest_cache .ruff_cache .hypothesis
