@@ -82,8 +82,9 @@ def with_changes(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dic
 
 
 METHODS |= {
-    f"{name}_plain": replace(METHODS[name], settings=with_changes(METHODS[name].settings, PLAIN))
-    for name in ("ddpgfd", "bc", "ddpgfd_paper", "ddpgfd_constant")
+    f"{name}_plain": replace(METHODS[name], settings=with_changes(METHODS[name].settings, PLAIN), n_seeds=n_seeds)
+    # Three seeds do not tell the two bonuses apart
+    for name, n_seeds in {"ddpgfd": 3, "bc": 10, "ddpgfd_paper": 6, "ddpgfd_constant": 6}.items()
 }
 METHODS |= {
     f"ddpgfd_{name}": Method(DDPGfD, with_changes(settings_of.DDPGFD, changes), stops_at=settings_of.ABLATION_STEPS)
