@@ -145,7 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not args.list:
         # Whoever ends the grid ends its cells
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        todo = [run for run in runs if not is_finished(run.results, run.cell, run.config, run.last_step)]
+        rows = read_results(args.results)
+        todo = [run for run in runs if not is_finished(rows, run.cell, run.config, run.last_step)]
         print(f"{len(runs)} cells, {len(todo)} to run", flush=True)
         try:
             work(todo, args.processes, options)

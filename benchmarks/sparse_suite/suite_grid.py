@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from suite_methods import METHODS
-from suite_results import Cell
+from suite_results import Cell, is_finished
 from suite_run import Run
 from suite_settings import ABLATIONS
 from suite_tasks import TASKS, Task
@@ -118,12 +118,12 @@ def status_of(
     """
     status: dict[str, list[str]] = {"finished": [], "failed": [], "other settings": [], "missing": []}
     for run in runs:
-        own = [row for row in results if run.cell.owns(row)]
         failed = [row for row in failures if run.cell.owns(row)]
         if failed:
             status["failed"].append(f"{run.cell}: {failed[-1]['error']} (after {failed[-1]['steps']:,.0f} steps)")
-        elif any(row["config"] == run.config and row["steps"] >= run.last_step for row in own):
+        elif is_finished(results, run.cell, run.config, run.last_step):
             status["finished"].append(str(run.cell))
         else:
-            status["other settings" if own else "missing"].append(str(run.cell))
+            has_others = any(run.cell.owns(row) for row in results)
+            status["other settings" if has_others else "missing"].append(str(run.cell))
     return status

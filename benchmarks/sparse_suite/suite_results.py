@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import suite_paths  # noqa: F401  # makes `learning` importable
-from learning import read_results
+from learning import read_results as read_results
 
 from sb3_pgfd.common.files import write_whole
 
@@ -53,16 +53,15 @@ def failures_file(results: Path) -> Path:
     return results.with_name(f"{results.stem}_failures.csv")
 
 
-def is_finished(results: Path, cell: Cell, config: str, last_step: int) -> bool:
+def is_finished(results: Sequence[Mapping[str, Any]], cell: Cell, config: str, last_step: int) -> bool:
     """
-    :param results: The CSV
+    :param results: Rows of the CSV
     :param cell: A run
     :param config: Fingerprint of its settings
     :param last_step: At which it ends
     :return: Whether its results are there, with these settings
     """
-    rows = [row for row in read_results(results) if cell.owns(row)]
-    return any(row["config"] == config and row["steps"] >= last_step for row in rows)
+    return any(row["config"] == config and row["steps"] >= last_step for row in results if cell.owns(row))
 
 
 def store(results: Path, cell: Cell, rows: Sequence[Mapping[str, Any]]) -> None:

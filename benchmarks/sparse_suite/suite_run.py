@@ -16,7 +16,7 @@ from suite_demonstrations import demonstrations_of
 from suite_evaluation import Evaluator
 from suite_methods import Method, Model, build, make_env
 from suite_paths import LOGS, RESULTS_FILE
-from suite_results import Cell, fingerprint, is_finished, locked, store
+from suite_results import Cell, fingerprint, is_finished, locked, read_results, store
 from suite_tasks import Task
 
 from sb3_pgfd import Demonstrations
@@ -121,7 +121,7 @@ def run_cell(run: Run) -> bool:
     :raises ValueError: If there is a checkpoint of other settings
     :raises BlockingIOError: If another process runs it
     """
-    if is_finished(run.results, run.cell, run.config, run.last_step):
+    if is_finished(read_results(run.results), run.cell, run.config, run.last_step):
         return False
     th.set_num_threads(1)
     run.folder.mkdir(parents=True, exist_ok=True)

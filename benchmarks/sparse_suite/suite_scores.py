@@ -39,7 +39,6 @@ class Outcome:
     successes: np.ndarray
     seconds: float
     """Of one core, learning and evaluating"""
-    config: str
 
     def score(self, last_step: float = np.inf) -> float:
         """
@@ -73,17 +72,13 @@ def outcomes_of(rows: Sequence[Mapping[str, Any]]) -> list[Outcome]:
     for cell in sorted(by_cell):
         own = sorted(by_cell[cell], key=lambda row: row["steps"])
         steps, successes = (np.array([row[name] for row in own]) for name in ("steps", "success"))
-        outcomes.append(Outcome(cell, steps, successes, own[-1]["seconds"] + own[-1]["evaluation_seconds"], own[-1]["config"]))
+        outcomes.append(Outcome(cell, steps, successes, own[-1]["seconds"] + own[-1]["evaluation_seconds"]))
     return outcomes
 
 
-def select(outcomes: Sequence[Outcome], task: str, method: str, demos: int | None = None) -> list[Outcome]:
-    """:return: The seeds of a method on a task, with this number of demonstrations if one is given"""
-    return [
-        outcome
-        for outcome in outcomes
-        if outcome.cell.task == task and outcome.cell.method == method and (demos is None or outcome.cell.demos == demos)
-    ]
+def select(outcomes: Sequence[Outcome], task: str, method: str, demos: int) -> list[Outcome]:
+    """:return: The seeds of a method on a task, with this number of demonstrations"""
+    return [item for item in outcomes if (item.cell.task, item.cell.method, item.cell.demos) == (task, method, demos)]
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:

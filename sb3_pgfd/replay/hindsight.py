@@ -85,6 +85,7 @@ class GoalRewards:
 
         :param goal: Any goal, shape ``(*goal_shape,)``
         :return: The reward from which on a goal is reached and the episode is over; None if it goes on
+        :raises ValueError: If the environment runs in a process of its own and asking ends it
         """
         if not self._asked_for_termination:
             if self._terminates_at(goal):
@@ -100,6 +101,11 @@ class GoalRewards:
         except NotImplementedError:
             # gymnasium-robotics' GoalEnv has the method and leaves it to the environment
             return False
+        except EOFError as error:
+            raise ValueError(
+                "compute_terminated: found that it ended the environment's process, whose error is above, expected an answer: "
+                "an environment of SubprocVecEnv has to implement it, and to return False if episodes go on at their goal"
+            ) from error
 
 
 def goal_rewards(her_ratio: float, observation_space: spaces.Space, env: VecEnv | None) -> GoalRewards | None:

@@ -40,7 +40,7 @@ def rows_of(task: str, method: str, seed: int, successes: Sequence[float], demos
 
 def outcome(successes: Sequence[float], steps: Sequence[float] | None = None) -> Outcome:
     at = 5_000 * np.arange(len(successes)) if steps is None else np.array(steps)
-    return Outcome(Cell("assembly", "ddpgfd", 10, 0), at, np.array(successes), 1.0, "c")
+    return Outcome(Cell("assembly", "ddpgfd", 10, 0), at, np.array(successes), 1.0)
 
 
 def test_the_score_is_the_mean_of_the_last_three_evaluations_up_to_a_step():

@@ -263,6 +263,18 @@ def test_environments_in_other_processes_are_asked():
         env.close()
 
 
+def test_one_in_another_process_that_leaves_the_question_open_is_told_to_answer():
+    # The error ends its process, where an environment of this one only raises it
+    env = SubprocVecEnv([GoalLineUnsaid], start_method="fork")
+    try:
+        with pytest.raises(ValueError, match=r"compute_terminated: found that it ended.*return False if episodes go on"):
+            GoalRewards(env).terminal_reward(np.array([1.0]))
+    finally:
+        # There is nobody left to be told to close
+        env.processes[0].join()
+        env.remotes[0].close()
+
+
 # --- Memory and saving -----------------------------------------------------------------------------------------------
 
 
