@@ -15,8 +15,8 @@ import numpy as np
 from recipes import RECIPES, Recipe
 
 from sb3_pgfd.cli.tables import table
-from sb3_pgfd.common.files import write_whole
 from sb3_pgfd.demonstrations import record
+from sb3_pgfd.utils.files import write_whole
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "experts.csv"
 NOISES = (0.0, 0.1, 0.2)

@@ -6,7 +6,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
-from sb3_pgfd.common.checks import is_number, is_whole
+from sb3_pgfd.utils.checks import is_number, is_whole
 
 
 class RelativePositions(BaseFeaturesExtractor):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sb3_pgfd.common.files import write_whole
+from sb3_pgfd.utils.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

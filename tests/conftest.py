@@ -9,7 +9,7 @@ import torch as th
 from point_to_goal import Recorder, to_goal
 
 from sb3_pgfd import Demonstrations
-from sb3_pgfd.common.screen import draw_without_screen
+from sb3_pgfd.utils.screen import draw_without_screen
 
 # Before any test imports MuJoCo
 draw_without_screen()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sb3_pgfd.common.files import refuse_existing, write_whole
+from sb3_pgfd.utils.files import refuse_existing, write_whole
 
 
 def write(path: Path, text: str, overwrite: bool = False, folder: bool = False) -> None:

@@ -33,7 +33,7 @@ from suite_scores import GOOD, Outcome, estimate, outcomes_of, select
 from suite_settings import ABLATION_STEPS
 from suite_tasks import TASKS, Task
 
-from sb3_pgfd.common.files import write_whole
+from sb3_pgfd.utils.files import write_whole
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

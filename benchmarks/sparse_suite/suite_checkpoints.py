@@ -16,7 +16,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_pgfd.common.files import write_whole
+from sb3_pgfd.utils.files import write_whole
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from suite_tasks import Task
 
 from sb3_pgfd import A2CfD, DDPGfD, Demonstrations
-from sb3_pgfd.common.learns_from_demonstrations import LearnsFromDemonstrations
+from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.replay import DemoReplayBuffer
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 

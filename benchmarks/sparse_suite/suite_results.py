@@ -14,7 +14,7 @@ from typing import Any
 import suite_paths  # noqa: F401  # makes `learning` importable
 from learning import read_results as read_results
 
-from sb3_pgfd.common.files import write_whole
+from sb3_pgfd.utils.files import write_whole
 
 
 @dataclass(frozen=True, order=True)

@@ -23,8 +23,8 @@ from sb3_pgfd.a2cfd.losses import cloning_loss, demonstration_weight, normalized
 from sb3_pgfd.a2cfd.options import check_options
 from sb3_pgfd.a2cfd.policies import A2CfDPolicy, CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_pgfd.common.descent import descend
-from sb3_pgfd.common.learns_from_demonstrations import LearnsFromDemonstrations
 from sb3_pgfd.common.metrics import MeanMetrics
+from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.demonstrations import Demonstrations
 
 SelfA2CfD = TypeVar("SelfA2CfD", bound="A2CfD")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_pgfd.common.checks import check_learning_rate, is_number, is_whole
+from sb3_pgfd.utils.checks import check_learning_rate, is_number, is_whole
 
 
 def check_options(options: Mapping[str, Any]) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 
 from sb3_pgfd.callbacks.run_summary import RunSummary, summarize_run
-from sb3_pgfd.common.files import write_whole
 from sb3_pgfd.demonstrations import Demonstrations
+from sb3_pgfd.utils.files import write_whole
 
 
 class DemonstrationsSummary(BaseCallback):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_pgfd.common.files import write_whole
+from sb3_pgfd.utils.files import write_whole
 
 
 class SaveNormalization(BaseCallback):

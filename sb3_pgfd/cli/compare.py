@@ -11,7 +11,6 @@ from typing import Any
 
 from sb3_pgfd.cli.arguments import picture_path
 from sb3_pgfd.cli.tables import number, table
-from sb3_pgfd.common.files import refuse_existing
 from sb3_pgfd.comparison import (
     Curve,
     Reference,
@@ -27,7 +26,8 @@ from sb3_pgfd.comparison import (
 from sb3_pgfd.comparison.csv_table import at
 from sb3_pgfd.comparison.intervals import STATISTICS
 from sb3_pgfd.comparison.runs import folder_name
-from sb3_pgfd.demonstrations.looking.pictures import check_picture_path
+from sb3_pgfd.demonstrations.inspection.pictures import check_picture_path
+from sb3_pgfd.utils.files import refuse_existing
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from sb3_pgfd.common.files import refuse_existing
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.demonstrations.formats.minari_paths import PREFIX, dataset_folder
 from sb3_pgfd.demonstrations.formats.npz import with_ending
+from sb3_pgfd.utils.files import refuse_existing
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

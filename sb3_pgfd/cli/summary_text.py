@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sb3_pgfd.cli.tables import WIDTH, more, number, paragraph, table
-from sb3_pgfd.demonstrations.looking.summary import ActionSummary, ObservationSummary, Range, Spread, Summary
+from sb3_pgfd.demonstrations.inspection.summary import ActionSummary, ObservationSummary, Range, Spread, Summary
 
 # Rows of a table; the rest is counted
 _MAX_EPISODES, _MAX_COMPONENTS = 5, 6

@@ -4,8 +4,8 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from sb3_pgfd.common.files import write_whole
 from sb3_pgfd.comparison.aggregate import Band, Curve
+from sb3_pgfd.utils.files import write_whole
 
 COLUMNS = (
     "env",

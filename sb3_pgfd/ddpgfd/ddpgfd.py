@@ -15,7 +15,7 @@ from stable_baselines3.td3.policies import Actor
 from sb3_pgfd.common.descent import descend
 from sb3_pgfd.common.metrics import RunningMean
 from sb3_pgfd.common.networks import TargetNetworks
-from sb3_pgfd.common.off_policy import OffPolicyFromDemonstrations
+from sb3_pgfd.common.off_policy_algorithm import OffPolicyFromDemonstrations
 from sb3_pgfd.ddpgfd.losses import (
     action_gradient,
     agent_mean,

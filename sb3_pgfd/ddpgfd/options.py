@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from sb3_pgfd.common.checks import check_learning_rate, is_number, is_switch, is_whole
 from sb3_pgfd.replay.options import check_buffer_options
+from sb3_pgfd.utils.checks import check_learning_rate, is_number, is_switch, is_whole
 
 _NOT_NEGATIVE = {
     "n_step_coef": "lambda_1",

@@ -20,8 +20,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.td3.policies import Actor, TD3Policy
 from torch import nn
 
-from sb3_pgfd.common.checks import is_number
 from sb3_pgfd.common.networks import TargetNetworks, fused_if_adam, init_last_layer, with_dropout
+from sb3_pgfd.utils.checks import is_number
 
 
 class Critic(ContinuousCritic):

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sb3_pgfd.common.checks import is_number, is_whole
 from sb3_pgfd.demonstrations.arrays import concatenate, owned, unscaled
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import as_dict
+from sb3_pgfd.utils.checks import is_number, is_whole
 
 DoneMeans = Literal["truncated", "terminated"]
 ObservationKeys = str | Sequence[str] | Mapping[str, str]

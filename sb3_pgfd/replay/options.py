@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sb3_pgfd.common.checks import is_number, is_switch, is_whole
+from sb3_pgfd.utils.checks import is_number, is_switch, is_whole
 
 
 def check_buffer_options(

@@ -19,8 +19,8 @@ from sb3_pgfd.callbacks import (
     summarize_run,
     write_summary,
 )
-from sb3_pgfd.common.resources import hyperparams_file
 from sb3_pgfd.plotting import plot_run
+from sb3_pgfd.utils.resources import hyperparams_file
 from sb3_pgfd.zoo.reading import ReadingManager
 from sb3_pgfd.zoo.registration import ALGORITHMS
 from sb3_pgfd.zoo.saved_models import saved_with

@@ -13,7 +13,7 @@ from command import PYTHON, finish, refused
 from imageio_ffmpeg import get_ffmpeg_exe
 
 from sb3_pgfd.cli import main
-from sb3_pgfd.common.screen import draw_without_screen, has_screen
+from sb3_pgfd.utils.screen import draw_without_screen, has_screen
 from sb3_pgfd.zoo.commands import COMMANDS
 from sb3_pgfd.zoo.commands.parsing import parsed_by_us
 from sb3_pgfd.zoo.commands.subprocesses import our_subprocesses

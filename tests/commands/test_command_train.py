@@ -10,8 +10,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from sb3_pgfd import DDPGfD
-from sb3_pgfd.common.resources import hyperparams_file
 from sb3_pgfd.replay import DemoReplayBuffer
+from sb3_pgfd.utils.resources import hyperparams_file
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from toy_dataset import make_dict
 
 from sb3_pgfd import Demonstrations
 from sb3_pgfd.demonstrations import Episode
-from sb3_pgfd.demonstrations.looking.findings import two_groups
-from sb3_pgfd.demonstrations.looking.summary import summarize
+from sb3_pgfd.demonstrations.inspection.findings import two_groups
+from sb3_pgfd.demonstrations.inspection.summary import summarize
 
 SPACE = spaces.Box(-2, 2, (2,), np.float32)
 

@@ -11,8 +11,8 @@ from toy_dataset import ACTION_SPACE, make, make_dict, make_discrete
 
 from sb3_pgfd import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations import Episode
-from sb3_pgfd.demonstrations.looking.coverage import MAX_STATES, state_coverage
-from sb3_pgfd.demonstrations.looking.pictures import plot_demonstrations
+from sb3_pgfd.demonstrations.inspection.coverage import MAX_STATES, state_coverage
+from sb3_pgfd.demonstrations.inspection.pictures import plot_demonstrations
 
 pytestmark = pytest.mark.usefixtures("default_style")
 

@@ -11,11 +11,11 @@ from packaged_physics import start_tolerance
 from recipes import RECIPES
 
 from sb3_pgfd import Demonstrations, DemonstrationsError
-from sb3_pgfd.common.resources import packaged_demonstrations
 from sb3_pgfd.demonstrations import Episode, record
 from sb3_pgfd.demonstrations.environment import recorded_env
-from sb3_pgfd.demonstrations.looking.replaying import recorded_seed, replay
-from sb3_pgfd.demonstrations.looking.video import write_video
+from sb3_pgfd.demonstrations.inspection.replaying import recorded_seed, replay
+from sb3_pgfd.demonstrations.inspection.video import write_video
+from sb3_pgfd.utils.resources import packaged_demonstrations
 
 
 class Drive(gym.Env):

@@ -10,11 +10,11 @@ from gymnasium import spaces
 from toy_dataset import ACTION_SPACE, make, make_dict, make_discrete
 
 from sb3_pgfd import Demonstrations
-from sb3_pgfd.common.resources import packaged_demonstrations
 from sb3_pgfd.demonstrations.environment import make_env, recorded_action_space, recorded_env
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.looking.summary import EpisodeSummary, ObservationSummary, Spread, summarize
+from sb3_pgfd.demonstrations.inspection.summary import EpisodeSummary, ObservationSummary, Spread, summarize
 from sb3_pgfd.demonstrations.spaces import space_to_json
+from sb3_pgfd.utils.resources import packaged_demonstrations
 
 WIDE = spaces.Box(-np.array([2.0, 1.0], dtype=np.float32), np.array([2.0, np.inf], dtype=np.float32))
 

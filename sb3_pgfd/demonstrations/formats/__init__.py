@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sb3_pgfd.common.resources import packaged_demonstrations
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.editing import edit
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
@@ -39,6 +38,7 @@ from sb3_pgfd.demonstrations.formats import (
     robomimic,
     sb3_buffer,
 )
+from sb3_pgfd.utils.resources import packaged_demonstrations
 
 
 @dataclass(frozen=True)

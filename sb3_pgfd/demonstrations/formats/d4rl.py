@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from sb3_pgfd.common.checks import is_whole
 from sb3_pgfd.demonstrations.arrays import owned
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.editing import DoneMeans
@@ -18,6 +17,7 @@ from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats.content import check_size
 from sb3_pgfd.demonstrations.formats.hdf5 import Array, Group, is_hdf5, open_file
 from sb3_pgfd.demonstrations.formats.successors import shift
+from sb3_pgfd.utils.checks import is_whole
 
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
 _OPTIONAL = ("timeouts", "next_observations")

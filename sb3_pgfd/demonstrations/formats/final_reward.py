@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from sb3_pgfd.common.checks import is_number
 from sb3_pgfd.demonstrations.arrays import owned
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
+from sb3_pgfd.utils.checks import is_number
 
 
 def check_final_reward(final_reward: float | None, has_rewards: bool) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from sb3_pgfd.common.files import refuse_existing, write_whole
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.episode import Episode
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
@@ -34,6 +33,7 @@ from sb3_pgfd.demonstrations.formats.minari_paths import (
 from sb3_pgfd.demonstrations.formats.minari_spaces import action_space, observation_space
 from sb3_pgfd.demonstrations.spaces import space_to_json
 from sb3_pgfd.demonstrations.validation import as_dict
+from sb3_pgfd.utils.files import refuse_existing, write_whole
 
 NAMESPACE_FILE = "namespace_metadata.json"
 # The oldest versions of Minari that read such files: 0.5.4 learned to take images that are no JPEG

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from sb3_pgfd.common.files import refuse_existing, write_whole
 from sb3_pgfd.demonstrations.arrays import owned
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats import sequences
 from sb3_pgfd.demonstrations.formats.content import check_size, starts_with
 from sb3_pgfd.demonstrations.validation import Observations
+from sb3_pgfd.utils.files import refuse_existing, write_whole
 
 # By what is kept of the next observations
 WHOLE, FINAL = 1, 2

@@ -13,8 +13,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from sb3_pgfd.common.checks import is_number
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
+from sb3_pgfd.utils.checks import is_number
 
 KeyPairs = Sequence[Sequence[str]]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import gymnasium as gym
 
-from sb3_pgfd.common.checks import is_number, is_whole
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.environment import make_env
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
@@ -18,6 +17,7 @@ from sb3_pgfd.demonstrations.recording.provenance import describe_env, describe_
 from sb3_pgfd.demonstrations.recording.rollout import Rollout
 from sb3_pgfd.demonstrations.recording.session import Session
 from sb3_pgfd.demonstrations.recording.window import Status, Window
+from sb3_pgfd.utils.checks import is_number, is_whole
 
 # Of environments that do not say how fast they are
 DEFAULT_FPS = 30

@@ -13,13 +13,13 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_pgfd.common.progress import progress
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.episode import Episode
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.recording.provenance import describe_env, describe_episodes
 from sb3_pgfd.demonstrations.recording.rollout import Rollout
 from sb3_pgfd.demonstrations.recording.session import Session
+from sb3_pgfd.utils.progress import progress
 
 
 class Policy(Protocol):

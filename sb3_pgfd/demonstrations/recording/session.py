@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sb3_pgfd.common.files import refuse_existing, sync, write_whole
 from sb3_pgfd.demonstrations.arrays import json_copy
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.episode import Episode
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats import recording_folder
 from sb3_pgfd.demonstrations.formats.npz import with_ending, write_npz
+from sb3_pgfd.utils.files import refuse_existing, sync, write_whole
 
 
 class Session:

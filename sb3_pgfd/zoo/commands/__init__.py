@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sb3_pgfd.common.screen import draw_without_screen
+from sb3_pgfd.utils.screen import draw_without_screen
 from sb3_pgfd.zoo.commands import figures, hub, playing, subprocesses, videos
 from sb3_pgfd.zoo.commands.parsing import Arguments, Option, parsed_by_us
 from sb3_pgfd.zoo.environments import find_in_current_folder, register_environments

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sb3_pgfd.common.files import write_whole
+from sb3_pgfd.utils.files import write_whole
 from sb3_pgfd.zoo.commands.playing import check_env
 from sb3_pgfd.zoo.commands.subprocesses import our_subprocesses
 from sb3_pgfd.zoo.errors import CommandError

@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.environment import recorded_action_space
-from sb3_pgfd.demonstrations.looking.findings import find_warnings, fits
+from sb3_pgfd.demonstrations.inspection.findings import find_warnings, fits
 
 # Vectors of more components are summed up by one range
 MAX_COMPONENTS = 30

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sb3_pgfd.common.files import write_whole
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
+from sb3_pgfd.utils.files import write_whole
 
 
 @contextmanager

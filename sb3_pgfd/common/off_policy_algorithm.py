@@ -15,8 +15,8 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from torch import nn
 
-from sb3_pgfd.common.learns_from_demonstrations import LearnsFromDemonstrations, check_normalization
 from sb3_pgfd.common.metrics import MeanMetrics
+from sb3_pgfd.common.pretraining import LearnsFromDemonstrations, check_normalization
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.replay import DemoReplayBuffer
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium import spaces
 
-from sb3_pgfd.common.files import refuse_existing, write_whole
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.environment import recorded_action_space
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.looking.coverage import Coverage, state_coverage
-from sb3_pgfd.demonstrations.looking.findings import fits
+from sb3_pgfd.demonstrations.inspection.coverage import Coverage, state_coverage
+from sb3_pgfd.demonstrations.inspection.findings import fits
+from sb3_pgfd.utils.files import refuse_existing, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

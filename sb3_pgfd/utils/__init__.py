@@ -1,0 +1,1 @@
+"""Files, checks and the screen: nothing of reinforcement learning."""
