@@ -1,7 +1,7 @@
 """Callbacks for any SB3 algorithm: record successes, save models and statistics, log, draw and summarise a run."""
 
 import os
-from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
-from sb3_pgfd.demonstrations.arrays import channels_first, json_copy
+from sb3_pgfd.demonstrations.arrays import channels_first, json_copy, map_observations
 from sb3_pgfd.demonstrations.inspection.plots import new_figure
 from sb3_pgfd.demonstrations.recording import Session
-from sb3_pgfd.demonstrations.recording.session import EpisodeBuilder, describe_spec, success_of
-from sb3_pgfd.demonstrations.validation import Observations, check_observations
+from sb3_pgfd.demonstrations.recording.session import EpisodeBuilder, describe_env, success_of
+from sb3_pgfd.demonstrations.validation import check_observations
 from sb3_pgfd.plotting import run_figure
 from sb3_pgfd.run_summary import RunSummary, summarize_run, write_summary
 from sb3_pgfd.utils.files import write_whole
@@ -265,7 +265,7 @@ class RecordSuccesses(BaseCallback):
             )
         spec = self.training_env.get_attr("spec", indices=0)[0]
         settings = {
-            **describe_spec(spec, self.model.observation_space, self.model.action_space),
+            **describe_env(spec, self.model.observation_space, self.model.action_space),
             "producer": f"{type(self.model).__name__} while learning",
             "min_return": self.min_return,
         }
@@ -284,13 +284,12 @@ class RecordSuccesses(BaseCallback):
         observations = channels_first(raw, self.model.observation_space)
         check_observations(observations, self.model.observation_space, "RecordSuccesses: observations under VecNormalize")
         before = self._episodes or [None] * self.training_env.num_envs
-        self._episodes = [self._continued(episode, _of_env(observations, env)) for env, episode in enumerate(before)]
-
-    def _continued(self, episode: EpisodeBuilder | None, observation: Any) -> EpisodeBuilder | None:
-        if self.num_timesteps == 0:
-            return EpisodeBuilder(observation)
-        # Without a reset, an episode continues at its last observation
-        return episode if episode is not None and _equal(episode.observations[-1], observation) else None
+        self._episodes = []
+        for env, episode in enumerate(before):
+            observation = map_observations(observations, itemgetter(env))
+            # Without a reset, an episode continues at its last observation
+            continued = episode if episode is not None and _equal(episode.observations[-1], observation) else None
+            self._episodes.append(EpisodeBuilder(observation) if self.num_timesteps == 0 else continued)
 
     def _on_step(self) -> bool:
         if self.max_episodes is None or len(self.session.episodes) < self.max_episodes:
@@ -306,13 +305,13 @@ class RecordSuccesses(BaseCallback):
         # On-policy algorithms pass `clipped_actions` to the environment
         actions = self.locals.get("clipped_actions", self.locals["actions"])
         for env, (done, info) in enumerate(zip(self.locals["dones"], self.locals["infos"], strict=True)):
-            observation, episode = _of_env(observations, env), self._episodes[env]
+            observation, episode = map_observations(observations, itemgetter(env)), self._episodes[env]
             if episode is not None:
                 last = self._last_observation(info, observation) if done else observation
                 episode.add(actions[env], last, rewards[env])
-                if done:
-                    self._keep_success(episode, info)
             if done:
+                if episode is not None:
+                    self._keep_success(episode, info)
                 self._episodes[env] = EpisodeBuilder(observation)
 
     def _last_observation(self, info: dict[str, Any], like: Any) -> Any:
@@ -333,13 +332,6 @@ class RecordSuccesses(BaseCallback):
             self.session.finish({})
         if not self.session.episodes:
             self.logger.info(f"RecordSuccesses: found no successful episode, {self.session.path} is not written")
-
-
-def _of_env(observations: Observations, env: int) -> Any:
-    """:return: The observation of one environment in a batch"""
-    if isinstance(observations, Mapping):
-        return {key: array[env] for key, array in observations.items()}
-    return observations[env]
 
 
 def _equal(first: Any, second: Any) -> bool:

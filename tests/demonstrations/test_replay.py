@@ -113,22 +113,6 @@ def test_the_recorded_seed_is_used():
     assert [(episode.seed, episode.reached_start) for episode in replay(chosen, Drive())] == [(12, True), (10, True)]
 
 
-@pytest.mark.parametrize(
-    ("metadata", "seed"),
-    [
-        ({"seed": 4, "n_attempts": 3}, 6),
-        ({"seed": 4, "n_attempts": 5}, None),
-        ({"seed": 4}, None),
-        ({"n_attempts": 3}, None),
-        ({}, None),
-    ],
-)
-def test_older_files_name_the_first_seed_only(metadata: dict[str, Any], seed: int | None):
-    episode = drive().episode(0)
-    old = Episode(episode.observations, episode.actions, episode.rewards, terminated=False)
-    assert recorded_seed(Demonstrations.from_episodes([old] * 3, metadata), 2) == seed
-
-
 def test_another_start_is_reported_and_nothing_played_back():
     demonstrations = drive()
     lost = Demonstrations.from_episodes(

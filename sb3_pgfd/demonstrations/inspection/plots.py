@@ -90,8 +90,9 @@ def plot_demonstrations(
     figure = new_figure((9.0, 4.4 + 1.9 * n_rows))
     halves: Any = figure.subfigures(2, 1, height_ratios=(4.4, 1.9 * n_rows))
     left, right = halves[0].subfigures(1, 2)
+    upper, lower = left.subplots(2, 1, sharex=True)
     draw = _draw_rewards if demonstrations.n_episodes == 1 else _draw_episodes
-    draw(*left.subplots(2, 1, sharex=True), demonstrations)
+    draw(upper, lower, demonstrations)
     _draw_states(right.subplots(), state_coverage(demonstrations), demonstrations.n_episodes)
     _draw_actions(halves[1], demonstrations.actions, components, space)
     name = demonstrations.metadata.get("env_id") or demonstrations.source or "demonstrations"
@@ -135,8 +136,9 @@ def _draw_episodes(upper: Axes, lower: Axes, demonstrations: Demonstrations) -> 
 
 
 def _draw_actions(figure: Any, actions: np.ndarray, components: list[np.ndarray], space: spaces.Space | None) -> None:
-    fits = isinstance(space, spaces.Box) and actions.shape[1:] == space.shape
-    bounds = np.stack((space.low.ravel(), space.high.ravel()), axis=1).tolist() if fits else None
+    bounds = None
+    if isinstance(space, spaces.Box) and actions.shape[1:] == space.shape:
+        bounds = np.stack((space.low.ravel(), space.high.ravel()), axis=1).tolist()
     n_columns = min(max(len(components), 1), 4)
     axes = figure.subplots(max(1, -(-len(components) // 4)), n_columns, squeeze=False, sharey=len(components) > 1).ravel()
     for number, (axis, values) in enumerate(zip(axes, components, strict=False)):

@@ -67,21 +67,12 @@ class ReplayedEpisode:
 
 def recorded_seed(demonstrations: Demonstrations, number: int) -> int | None:
     """
-    :param demonstrations: With ``episode_info["seed"]``, or with the seed of attempt 0 in the metadata if all attempts were
-        kept
+    :param demonstrations: Recorded demonstrations
     :param number: Number of the episode
     :return: Seed of its reset, None: unknown
     """
-    if "seed" in demonstrations.episode_info:
-        return int(demonstrations.episode_info["seed"][number])
-    if "seed" in demonstrations.metadata and demonstrations.metadata.get("n_attempts") == demonstrations.n_episodes:
-        return _first_seed(demonstrations) + number
-    return None
-
-
-def _first_seed(demonstrations: Demonstrations) -> int:
-    seed = demonstrations.metadata.get("seed")
-    return seed if isinstance(seed, int) and seed >= 0 else 0
+    seeds = demonstrations.episode_info.get("seed")
+    return None if seeds is None else int(seeds[number])
 
 
 def replay(
@@ -116,8 +107,8 @@ class _Distances:
 
     def __init__(self, observations: Observations):
         self.keys = list(observations) if isinstance(observations, Mapping) else None
-        self._arrays = as_dict(observations)
-        self.scale = np.concatenate([_standard_deviations(array).ravel() for array in self._arrays.values()])
+        self._shapes = {name: array.shape[1:] for name, array in as_dict(observations).items()}
+        self.scale = np.concatenate([_standard_deviations(array).ravel() for array in as_dict(observations).values()])
 
     def vector(self, observation: Any) -> np.ndarray:
         """:return: All components of one observation, float64"""
@@ -131,11 +122,9 @@ class _Distances:
 
     def name(self, component: int) -> str:
         """:return: The component's place in the observation, e.g. ``observations[3]``"""
-        for name, array in self._arrays.items():
-            shape = array.shape[1:]
+        for name, shape in self._shapes.items():
             if component < math.prod(shape):
-                index = ", ".join(str(int(i)) for i in np.unravel_index(component, shape)) if shape else ""
-                return f"{name}[{index}]" if shape else name
+                return f"{name}[{', '.join(str(int(i)) for i in np.unravel_index(component, shape))}]" if shape else name
             component -= math.prod(shape)
         raise IndexError(component)
 
@@ -152,8 +141,9 @@ class _Player:
         first = int(data.episode_starts[number])
         rows = range(first, first + int(data.episode_lengths[number]))
         recorded = self._recorded(data.observations, first)
-        # Without a known seed try one: the start is compared, and a start without randomness needs none
-        guess = _first_seed(data) + number
+        # Without a known seed try that of the attempt: the start is compared, and a start without randomness needs no seed
+        base = data.metadata.get("seed")
+        guess = number + (base if isinstance(base, int) and base >= 0 else 0)
         observation, _ = self._call(number, self.env.reset, seed=guess if seed is None else seed)
         distances = self.distances.between(observation, recorded)
         tolerance = START_TOLERANCE + _ROUNDING * np.abs(recorded) / self.distances.scale

@@ -39,8 +39,8 @@ class Spread:
     @classmethod
     def of(cls, values: np.ndarray) -> Spread:
         """:param values: Shape ``(n,)``"""
-        quantiles = np.quantile(values, (0.0, 0.25, 0.5, 0.75, 1.0)).tolist()
-        return cls(*quantiles, float(values.mean()), float(values.std()))
+        low, lower, median, upper, high = np.quantile(values, (0.0, 0.25, 0.5, 0.75, 1.0)).tolist()
+        return cls(low, lower, median, upper, high, float(values.mean()), float(values.std()))
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,11 @@ def record_person(
                 "because its pictures are shown in a window with a panel: gymnasium.make(..., render_mode='rgb_array')"
             )
         controls = Controls(controllable_space(environment), keys, axes, scale)
-        settings = {**describe_env(environment), "seed": int(seed), "successes_only": bool(successes_only)}
+        settings = {
+            **describe_env(environment.spec, environment.observation_space, environment.action_space),
+            "seed": int(seed),
+            "successes_only": bool(successes_only),
+        }
         session = Session(path, settings, resume, overwrite)
         recorder = Recorder(environment, session, controls, n_episodes, pause_between, fps)
         recorder.run()
@@ -116,7 +120,7 @@ class Recorder:
         state = session.state or {"n_attempts": 0, "devices": []}
         self.n_attempts, self.devices = int(state["n_attempts"]), set(state["devices"])
         self.status = Status(len(session.episodes), n_episodes, message="SPACE starts")
-        self.window = Window(f"{session.settings['env_id']}: recording demonstrations", controls.names)
+        self.window = Window(f"{env.spec.id if env.spec else env.unwrapped}: recording demonstrations", controls.names)
         self._commands: deque[Command] = deque()
 
     @property
@@ -194,11 +198,12 @@ class Recorder:
             self.status.message = f"removed episode {len(self.session.episodes) + 1}"
 
     def _keep(self, rollout: Rollout, devices: set[str]) -> None:
+        episode = rollout.episode()
         text = f"{len(rollout)} steps, return {rollout.episode_return:.2f}"
-        if self.session.settings["successes_only"] and not rollout.success:
+        if self.session.settings["successes_only"] and not episode.success:
             self.status.message = f"dropped an episode without success: {text}"
             return
         self.devices |= devices
-        self.session.add(rollout.episode(), {"n_attempts": self.n_attempts, "devices": sorted(self.devices)})
-        success = {None: "", True: ", success", False: ", no success"}[rollout.success]
+        self.session.add(episode, {"n_attempts": self.n_attempts, "devices": sorted(self.devices)})
+        success = {None: "", True: ", success", False: ", no success"}[episode.success]
         self.status.message = f"kept episode {len(self.session.episodes)}: {text}{success}"

@@ -76,7 +76,7 @@ def record(
         raise DemonstrationsError(f"record: found n_episodes={n_episodes}, expected at least 1")
     with open_env(env, "record") as environment:
         settings = {
-            **describe_env(environment),
+            **describe_env(environment.spec, environment.observation_space, environment.action_space),
             "producer": producer or f"{type(policy).__name__} {getattr(policy, '__name__', '')}".strip(),
             "action_noise": action_noise,
             "seed": seed,

@@ -99,11 +99,6 @@ class Rollout(EpisodeBuilder):
         self.terminated = self.over = False
         super().__init__(self.observation, seed)
 
-    @property
-    def success(self) -> bool | None:
-        """Success as the last info reports it, None if it reports nothing"""
-        return success_of(self.info)
-
     def step(self, action: Any) -> None:
         """:param action: In environment units, within the bounds"""
         # A copy, because an environment may scale its action in place
@@ -114,7 +109,7 @@ class Rollout(EpisodeBuilder):
 
     def episode(self) -> Episode:
         """:return: The steps so far; an episode that is not over counts as truncated"""
-        return self.build(self.terminated, self.success)
+        return self.build(self.terminated, success_of(self.info))
 
 
 @contextmanager
@@ -134,29 +129,21 @@ def open_env(env: gym.Env | str, recorder: str, render_mode: str | None = None) 
         raise DemonstrationsError(f"{recorder}: found env of type {type(env).__name__}, expected a gymnasium.Env or its id")
 
 
-def describe_env(env: gym.Env) -> dict[str, Any]:
-    """
-    :param env: The environment that is recorded from
-    :return: Its id (its class if it was not made by an id), its arguments and its spaces, for the settings of a session
-    :raises DemonstrationsError: If demonstrations cannot have such a space
-    """
-    unregistered = {"env_id": type(env.unwrapped).__name__, "env_kwargs": {}}
-    return {**unregistered, **describe_spec(env.spec, env.observation_space, env.action_space)}
-
-
-def describe_spec(spec: EnvSpec | None, observation_space: spaces.Space, action_space: spaces.Space) -> dict[str, Any]:
+def describe_env(spec: EnvSpec | None, observation_space: spaces.Space, action_space: spaces.Space) -> dict[str, Any]:
     """
     :param spec: Specification of the environment, None if it was not made by an id
     :param observation_space: Space of the observations as they are recorded
     :param action_space: Action space of the environment
-    :return: The settings as far as they are known
+    :return: Id and arguments of the environment, if they are known, and its spaces, for the settings of a session
+    :raises DemonstrationsError: If demonstrations cannot have such a space
     """
-    described = {"observation_space": space_to_json(observation_space), "action_space": space_to_json(action_space)}
-    if spec is None:
-        return described
     # The render mode does not change what is recorded
-    kwargs = {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
-    return {"env_id": spec.id, "env_kwargs": kwargs, **described}
+    kwargs = {} if spec is None else {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
+    return {
+        **({} if spec is None else {"env_id": spec.id, "env_kwargs": kwargs}),
+        "observation_space": space_to_json(observation_space),
+        "action_space": space_to_json(action_space),
+    }
 
 
 class Session:
