@@ -236,9 +236,9 @@ def test_what_an_unplugged_gamepad_held_is_let_go():
 
 
 def test_eight_dimensions_have_keys_and_more_need_them():
-    assert len(set(sum(key_codes(None, 8), ()))) == 16
+    assert len(set(sum(key_codes(DEFAULT_KEYS, 8), ()))) == 16
     assert DEFAULT_KEYS[:2] == (("left", "right"), ("down", "up"))
-    with pytest.raises(DemonstrationsError, match="keys: found default keys for 8 action dimensions, expected 9: pass keys"):
+    with pytest.raises(DemonstrationsError, match="keys: found 8 pairs, expected 9: pass keys"):
         Controls(box([-1] * 9, [1] * 9))
     pairs = [*DEFAULT_KEYS, ("1", "page up")]
     controls = Controls(box([-1] * 9, [1] * 9), keys=pairs)
@@ -250,7 +250,7 @@ def test_eight_dimensions_have_keys_and_more_need_them():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ([("a", "b")], "found 1 pairs, expected 2, one for each action dimension"),
+        ([("a", "b")], r"found 1 pairs, expected 2: pass keys, a \(negative, positive\) pair"),
         ([("a", "b"), ("c", "upwards")], "found 'upwards', expected one of pygame's key names"),
         ([("a", "b"), ("c", "A")], "found 'A' for dimension 1, expected another key: it is a key of dimension 0 already"),
         ([("a", "b"), ("c", "space")], "found 'space' for dimension 1, expected another key: it is start or pause"),

@@ -87,6 +87,14 @@ def test_a_recording_is_resumed_as_it_was_begun(change: dict[str, Any], tmp_path
         record(half, Interrupted(0), 9, **{**options, **change}, resume=True)
 
 
+def test_numpy_numbers_are_the_same_settings(tmp_path: Path):
+    options: dict[str, Any] = {"producer": "a test", "path": tmp_path / "a.npz"}
+    with pytest.raises(KeyboardInterrupt):
+        record(half, Interrupted(3), 9, seed=np.int64(4), action_noise=np.float32(0.5), **options)
+    resumed = record(half, Interrupted(0), 3, seed=4, action_noise=0.5, resume=True, **options)
+    assert resumed.episode_info["seed"].tolist() == [4, 5, 6]
+
+
 def test_an_existing_file_is_refused_before_the_first_step(tmp_path: Path):
     path = record(half, Walk(), 1, path=tmp_path / "a").save(tmp_path / "b.npz")
     with pytest.raises(FileExistsError, match=r"b.npz: found a file, expected none"):

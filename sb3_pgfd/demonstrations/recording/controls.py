@@ -85,24 +85,20 @@ def controllable_space(env: gym.Env) -> spaces.Box:
     return space
 
 
-def key_codes(keys: KeyPairs | None, n_dims: int) -> list[tuple[int, int]]:
+def key_codes(keys: KeyPairs, n_dims: int) -> list[tuple[int, int]]:
     """
-    :param keys: A pair of pygame's key names for each action dimension, None: :data:`DEFAULT_KEYS`
+    :param keys: A pair of pygame's key names for each action dimension
     :param n_dims: Number of action dimensions
     :return: The codes of these keys
     :raises DemonstrationsError: If the number of pairs is wrong, or a key is unknown, reserved or used twice
     """
-    if keys is None:
-        if n_dims > len(DEFAULT_KEYS):
-            raise DemonstrationsError(
-                f"keys: found default keys for {len(DEFAULT_KEYS)} action dimensions, expected {n_dims}: pass keys, "
-                "a (negative, positive) pair of pygame's key names for each dimension"
-            )
-        keys = DEFAULT_KEYS[:n_dims]
     if isinstance(keys, str) or any(isinstance(pair, str) or len(pair) != 2 for pair in keys):
         raise DemonstrationsError(f"keys: found {keys!r}, expected (negative, positive) pairs such as ('left', 'right')")
     if len(keys) != n_dims:
-        raise DemonstrationsError(f"keys: found {len(keys)} pairs, expected {n_dims}, one for each action dimension")
+        raise DemonstrationsError(
+            f"keys: found {len(keys)} pairs, expected {n_dims}: pass keys, a (negative, positive) pair of pygame's key names "
+            "for each action dimension"
+        )
     taken = {key_code(name): command.value for name, command in COMMAND_KEYS.items()}
     taken.update({key_code(name): "fine motion" for name in FINE_KEYS})
     for number, pair in enumerate(keys):
@@ -178,25 +174,22 @@ class Controls:
     Turns pygame's events into actions and commands.
 
     :param space: Bounded action space
-    :param keys: See :func:`key_codes`
+    :param keys: See :func:`key_codes`, None: :data:`DEFAULT_KEYS`
     :param axes: See :func:`stick_axes`
     :param scale: See :func:`to_action`
     :raises DemonstrationsError: If one of them is invalid
     """
 
     def __init__(
-        self,
-        space: spaces.Box,
-        keys: KeyPairs | None = None,
-        axes: Sequence[int | str] | None = None,
-        scale: float = 1.0,
+        self, space: spaces.Box, keys: KeyPairs | None = None, axes: Sequence[int | str] | None = None, scale: float = 1.0
     ):
         if not is_number(scale, 0.0, 1.0) or scale == 0:
             raise DemonstrationsError(f"scale: found {scale!r}, expected a number in (0, 1]")
         n_dims = int(np.prod(space.shape))
         self.space, self.scale = space, float(scale)
+        keys = DEFAULT_KEYS[:n_dims] if keys is None else keys
         self.codes = key_codes(keys, n_dims)
-        self.names = [(str(pair[0]), str(pair[1])) for pair in (DEFAULT_KEYS[:n_dims] if keys is None else keys)]
+        self.names = [(str(negative), str(positive)) for negative, positive in keys]
         self.axes = stick_axes(axes, n_dims)
         self._commands = {key_code(name): command for name, command in COMMAND_KEYS.items()}
         self._fine = {key_code(name) for name in FINE_KEYS}

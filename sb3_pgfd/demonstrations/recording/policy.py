@@ -74,14 +74,16 @@ def record(
     """
     if n_episodes < 1:
         raise DemonstrationsError(f"record: found n_episodes={n_episodes}, expected at least 1")
+    # Gymnasium refuses NumPy's integers, and JSON turns NumPy's numbers into strings
+    seed = int(seed)
     with open_env(env, "record") as environment:
         settings = {
             **describe_env(environment.spec, environment.observation_space, environment.action_space),
             "producer": producer or f"{type(policy).__name__} {getattr(policy, '__name__', '')}".strip(),
-            "action_noise": action_noise,
+            "action_noise": float(action_noise),
             "seed": seed,
-            "deterministic": deterministic,
-            "successes_only": successes_only,
+            "deterministic": bool(deterministic),
+            "successes_only": bool(successes_only),
         }
         actor = _Actor(policy, environment.action_space, deterministic, action_noise, vec_normalize, seed)
         session = Session(path, settings, resume, overwrite)
