@@ -12,7 +12,7 @@ from suite_scores import Estimate, Outcome, curve_of, estimate, select
 from suite_settings import ABLATION_STEPS
 from suite_tasks import TASKS, Task
 
-from sb3_pgfd.plotting import new_figure
+from sb3_pgfd.demonstrations.inspection.plots import new_figure
 from sb3_pgfd.utils.files import write_whole
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from sb3_pgfd.comparison import (
 from sb3_pgfd.comparison.csv_table import at
 from sb3_pgfd.comparison.intervals import STATISTICS
 from sb3_pgfd.comparison.runs import folder_name
-from sb3_pgfd.demonstrations.inspection.pictures import check_picture_path
+from sb3_pgfd.demonstrations.inspection.plots import check_picture_path
 from sb3_pgfd.utils.files import refuse_existing
 
 

@@ -19,7 +19,7 @@ from sb3_pgfd.cli.models import Run, find_in_zoo, load_model, load_statistics, r
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.demonstrations.environment import make_env
 from sb3_pgfd.demonstrations.recording import Policy
-from sb3_pgfd.demonstrations.recording.experts import scripted_expert
+from sb3_pgfd.demonstrations.recording.policy import scripted_expert
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sb3_pgfd.cli.tables import more, number, paragraph, table
-from sb3_pgfd.demonstrations.inspection.replaying import DRIFT_THRESHOLD, ReplayedEpisode
+from sb3_pgfd.demonstrations.inspection.replay import DRIFT_THRESHOLD, ReplayedEpisode
 
 _MAX_EPISODES = 8
 

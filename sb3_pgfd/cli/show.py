@@ -14,10 +14,9 @@ from sb3_pgfd.cli.replay_text import replay_text
 from sb3_pgfd.cli.summary_text import summary_text
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.environment import make_env, recorded_env
-from sb3_pgfd.demonstrations.inspection.pictures import check_picture_path, plot_demonstrations
-from sb3_pgfd.demonstrations.inspection.replaying import ReplayedEpisode, replay
+from sb3_pgfd.demonstrations.inspection.plots import check_picture_path, plot_demonstrations
+from sb3_pgfd.demonstrations.inspection.replay import ReplayedEpisode, check_video_path, replay, write_video
 from sb3_pgfd.demonstrations.inspection.summary import summarize
-from sb3_pgfd.demonstrations.inspection.video import check_video_path, write_video
 from sb3_pgfd.utils.files import refuse_existing
 from sb3_pgfd.utils.screen import draw_without_screen
 from sb3_pgfd.zoo.environments import find_in_current_folder, register_environments, require_installed

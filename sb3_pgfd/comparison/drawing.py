@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sb3_pgfd.comparison.aggregate import Band, Curve
 from sb3_pgfd.comparison.references import Reference
-from sb3_pgfd.demonstrations.inspection.pictures import check_picture_path
-from sb3_pgfd.plotting import new_figure
+from sb3_pgfd.demonstrations.inspection.plots import check_picture_path, new_figure
 from sb3_pgfd.utils.files import write_whole
 
 if TYPE_CHECKING:
