@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sb3_pgfd.demonstrations import DemonstrationsError
-from sb3_pgfd.demonstrations.formats.unpickling import unpickle
+from sb3_pgfd.demonstrations.formats.pickles import unpickle
 
 LEAVES = (
     st.none()
