@@ -152,11 +152,11 @@ def _check_content(file: Any) -> int:
     """:return: Bytes that all arrays declare. Their values are not read"""
     import h5py
 
-    seen, pending, declared = {file}, [file], 0
+    seen, pending, declared = {file}, [("", file)], 0
     while pending:
-        group = pending.pop()
+        prefix, group = pending.pop()
         for name in group:
-            path = f"{group.name}/{name}".lstrip("/")
+            path = f"{prefix}{name}"
             link = group.get(name, getlink=True)
             if not isinstance(link, h5py.HardLink):
                 target = "another file" if isinstance(link, h5py.ExternalLink) else "another place"
@@ -172,7 +172,7 @@ def _check_content(file: Any) -> int:
                 if item in seen:
                     raise DemonstrationsError(f"{path}: found a group that is linked twice, expected each group once")
                 seen.add(item)
-                pending.append(item)
+                pending.append((f"{path}/", item))
     return declared
 
 
@@ -200,9 +200,12 @@ def numeric_array(group: Any, path: str) -> Any:
     import h5py
 
     full = f"{group.name}/{path}".lstrip("/")
-    if path not in group:
-        raise DemonstrationsError(f"{group.name}: found {sorted(group)[:20]}, expected also {path!r}")
-    array = group[path]
+    outer, _, name = path.rpartition("/")
+    parent = group.get(outer) if outer else group
+    if not isinstance(parent, h5py.Group) or name not in parent:
+        found = sorted(parent)[:20] if isinstance(parent, h5py.Group) else parent
+        raise DemonstrationsError(f"{full.rpartition('/')[0] or 'file'}: found {found}, expected also {name!r}")
+    array = parent[name]
     if not isinstance(array, h5py.Dataset):
         raise DemonstrationsError(f"{full}: found a group, expected an array")
     if array.dtype.kind not in "biuf":
@@ -250,11 +253,12 @@ class EpisodeRows:
         self.arrays: dict[str, np.ndarray] = {}
         self._size = 0
 
-    def put(self, name: str, start: int, rows: Any) -> None:
+    def put(self, episode: str, name: str, start: int, rows: Any) -> None:
         """
+        :param episode: Its name, for messages
         :param name: Of the array
         :param start: First row to fill
-        :param rows: To copy there; an array, or an ``h5py.Dataset``
+        :param rows: To copy there
         :raises DemonstrationsError: If they differ from the first episode's in shape or dtype, or do not fit into memory
         """
         if name not in self.arrays:
@@ -264,7 +268,7 @@ class EpisodeRows:
         array = self.arrays[name]
         if rows.shape[1:] != array.shape[1:] or rows.dtype != array.dtype:
             raise DemonstrationsError(
-                f"{name}: found {rows.dtype} of shape {rows.shape[1:]} per step, expected {array.dtype} of shape "
+                f"{episode}/{name}: found {rows.dtype} of shape {rows.shape[1:]} per step, expected {array.dtype} of shape "
                 f"{array.shape[1:]} as in the first episode"
             )
         array[start : start + len(rows)] = rows

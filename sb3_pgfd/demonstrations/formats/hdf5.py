@@ -111,11 +111,9 @@ def _rewards_and_dones(group: Any, cut_at_done: bool) -> tuple[np.ndarray, np.nd
             "such a file from one that a simulator recorded"
         )
     rewards, dones = column(group, "rewards"), column(group, "dones").astype(bool)
-    paths = ["actions", *(f"{name}/{leaf}" for name in ("obs", "next_obs") if name in group for leaf in leaves(group[name]))]
-    found = {"dones": len(dones), "num_samples": int(group.attrs.get("num_samples", len(rewards)))}
-    for name, n_rows in (found | {path: len(numeric_array(group, path)) for path in paths}).items():
-        if n_rows != len(rewards):
-            raise DemonstrationsError(f"{group.name[1:]}: found {len(rewards)} rewards and {n_rows} {name}, expected as many")
+    for name, found in (("dones", len(dones)), ("num_samples", int(group.attrs.get("num_samples", len(rewards))))):
+        if found != len(rewards):
+            raise DemonstrationsError(f"{group.name[1:]}: found {len(rewards)} rewards and {found} {name}, expected as many")
     if not len(rewards):
         raise DemonstrationsError(f"{group.name[1:]}: found no transition, expected at least one")
     end = int(dones.argmax()) + 1 if cut_at_done and dones.any() else len(rewards)
@@ -133,7 +131,10 @@ def _robomimic_arrays(groups: Sequence[Any], lengths: Sequence[int], keys: list[
     rows, start = EpisodeRows(sum(lengths)), 0
     for group, length in zip(groups, lengths, strict=True):
         for path in ("actions", *(f"{folder}/{key}" for folder in folders for key in wanted)):
-            rows.put(path, start, numeric_array(group, path)[:length])
+            array, n_rows = numeric_array(group, path), len(group["rewards"])
+            if len(array) != n_rows:
+                raise DemonstrationsError(f"{array.name[1:]}: found {len(array)} rows, expected {n_rows}")
+            rows.put(group.name[1:], path, start, array[:length])
         start += length
     by_key = {folder: {key: owned(rows.arrays[f"{folder}/{key}"]) for key in wanted} for folder in folders}
     return {"actions": rows.arrays["actions"], **by_key}

@@ -44,6 +44,7 @@ _ID = re.compile(r"(?:[-_\w][-_\w/]*[-_\w]+/)?[-_\w]+?-v\d+")
 
 _EPISODE = re.compile(r"episode_(\d+)")
 _FORMATS = ("hdf5", "arrow", "parquet")
+_DTYPES = {"rewards": np.float32, "terminations": np.bool_, "truncations": np.bool_}
 _SPACES = ("observation_space", "action_space")
 _PROVENANCE = ("dataset_id", "algorithm_name", "author", "author_email", "description", "code_permalink")
 
@@ -332,19 +333,20 @@ def _assemble(numbers: Sequence[int], lengths: Sequence[int], episodes: Iterator
     for number, length, episode in zip(numbers, lengths, episodes, strict=True):
         if length < 1:
             raise DemonstrationsError(f"episode_{number}: found no transition, expected at least one")
+        where = f"episode_{number}"
         parts = [(name, 0, array) for name, array in episode.columns.items()]
-        parts += [("observations/" + key if key else "observations", 1, array) for key, array in episode.observations.items()]
-        for name, extra, array in parts:
-            array = np.asarray(array)
+        parts += [(f"observations/{key}".rstrip("/"), 1, array) for key, array in episode.observations.items()]
+        for name, extra, values in parts:
+            array = np.asarray(values)
             if array.dtype.kind not in "biuf":
-                raise DemonstrationsError(f"episode_{number}/{name}: found values of type {array.dtype}, expected numbers")
+                raise DemonstrationsError(f"{where}/{name}: found values of type {array.dtype}, expected numbers")
             if array.ndim == 0 or len(array) != length + extra:
-                raise DemonstrationsError(
-                    f"episode_{number}/{name}: found {len(array) if array.ndim else 'no'} rows, expected {length + extra}"
-                )
-            rows.put(name, start, array[:length])
+                found = f"{len(array)} rows" if array.ndim else "a single value"
+                raise DemonstrationsError(f"{where}/{name}: found {found}, expected {length + extra}")
+            array = array.astype(_DTYPES.get(name, array.dtype), copy=False)
+            rows.put(where, name, start, array[:length])
             if extra:
-                rows.put(f"next_{name}", start, array[1:])
+                rows.put(where, f"next_{name}", start, array[1:])
         facts["success"].append(episode.success)
         facts["seed"].append(episode.seed)
         start += length
@@ -352,14 +354,14 @@ def _assemble(numbers: Sequence[int], lengths: Sequence[int], episodes: Iterator
 
 
 def _fields(arrays: dict[str, np.ndarray], lengths: np.ndarray, facts: Mapping[str, list[Any]]) -> dict[str, Any]:
-    terminated, truncated = (arrays[name].astype(bool) for name in ("terminations", "truncations"))
+    terminated, truncated = arrays["terminations"], arrays["truncations"]
     last = np.cumsum(lengths) - 1
     truncated[last] |= ~terminated[last]
     return {
         "observations": _by_key(arrays, "observations"),
         "next_observations": _by_key(arrays, "next_observations"),
         "actions": owned(arrays["actions"]),
-        "rewards": owned(arrays["rewards"].reshape(len(terminated)).astype(np.float32)),
+        "rewards": owned(arrays["rewards"]),
         "terminated": owned(terminated),
         "truncated": owned(truncated),
         "episode_lengths": lengths,

@@ -115,7 +115,7 @@ def _read_metadata(text: np.ndarray) -> tuple[int, dict[str, Any]]:
     # SystemError is what NumPy raises for a character that does not exist
     except (ValueError, KeyError, AttributeError, TypeError, IndexError, RecursionError, SystemError) as error:
         raise DemonstrationsError(f"metadata: found no JSON record ({error!r:.80}), expected one") from error
-    if version not in _AFTER:
+    if version not in (1, 2):
         raise DemonstrationsError(f"found version {version} of the format, expected 1 or 2: update sb3-pgfd")
     return int(version), record
 
