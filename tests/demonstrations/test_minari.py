@@ -229,7 +229,7 @@ for name in ("arrow-v0", "hdf5-v0"):
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     arrow, images = outcome.stdout.splitlines()
     assert arrow == "reading Minari's arrow storage needs minari: pip install sb3-pgfd[minari]"
-    assert "images are read through minari (pip install sb3-pgfd[minari])" in images
+    assert "encoded images are read through minari (pip install sb3-pgfd[minari])" in images
     assert list(minari.list_local_datasets(prefix="toy")) == ["toy/copy-v0"]
     copy, original = minari.load_dataset("toy/copy-v0"), minari.load_dataset("box-v0")
     assert (copy.total_episodes, copy.total_steps) == (3, 8)

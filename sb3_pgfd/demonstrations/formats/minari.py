@@ -12,8 +12,9 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,15 +22,7 @@ from sb3_pgfd.demonstrations.arrays import owned
 from sb3_pgfd.demonstrations.editing import ObservationKeys, source_keys
 from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.formats.checks import (
-    EpisodeRows,
-    column,
-    inside,
-    is_hdf5,
-    leaves,
-    numeric_array,
-    open_hdf5,
-)
+from sb3_pgfd.demonstrations.formats.checks import EpisodeRows, column, inside, is_hdf5, numeric_array, open_hdf5
 from sb3_pgfd.demonstrations.validation import Observations
 
 PREFIX = "minari:"
@@ -42,9 +35,10 @@ OUR_RECORD = "sb3_pgfd"
 NAME = re.compile(r"[-_\w]+?-v\d+")
 _ID = re.compile(r"(?:[-_\w][-_\w/]*[-_\w]+/)?[-_\w]+?-v\d+")
 
+_SUCCESS = ("success", "is_success")
 _EPISODE = re.compile(r"episode_(\d+)")
-_FORMATS = ("hdf5", "arrow", "parquet")
-_DTYPES = {"rewards": np.float32, "terminations": np.bool_, "truncations": np.bool_}
+# What an episode has a row of for each step, and its dtype; None: as recorded
+_COLUMNS = {"actions": None, "rewards": np.float32, "terminations": np.bool_, "truncations": np.bool_}
 _SPACES = ("observation_space", "action_space")
 _PROVENANCE = ("dataset_id", "algorithm_name", "author", "author_email", "description", "code_permalink")
 
@@ -153,22 +147,21 @@ def _read(path: Path, keys: list[str] | None, chosen: list[int] | None = None) -
         raise DemonstrationsError(f"found a folder without {MAIN_FILE} and {METADATA_FILE}, expected a Minari dataset")
     # What lies beside a file of another name does not belong to it
     is_alone = is_file and path.name != MAIN_FILE
-    whole = folder if is_file else path
     for file in () if is_alone else folder.rglob("*"):
-        inside(whole, file)
+        inside(folder if is_file else path, file)
     record = {} if is_alone else _read_record(folder / METADATA_FILE)
     described = {name: _read_json(record[name], name) for name in _SPACES if name in record}
     data_format = record.get("data_format", "hdf5")
-    if data_format not in _FORMATS:
-        raise DemonstrationsError(f"found data_format {data_format!r}, expected one of {list(_FORMATS)}")
+    if data_format not in ("hdf5", "arrow", "parquet"):
+        raise DemonstrationsError(f"found data_format {data_format!r}, expected one of ['hdf5', 'arrow', 'parquet']")
     if data_format == "hdf5":
         with open_hdf5(path if is_file else folder / MAIN_FILE) as file:
             # To learn spaces that are not described, the library would make the environment that the file names
             has_library = "data_format" in record and len(described) == len(_SPACES) and storage_class() is not None
-            fields = _from_library(folder, chosen, keys) if has_library else _from_hdf5(file, chosen, keys)
+            fields = _read_library(folder, keys, chosen) if has_library else _read_storage(_Hdf5Storage(file), keys, chosen)
     else:
         _check_tables(folder, data_format, described)
-        fields = _from_library(folder, chosen, keys)
+        fields = _read_library(folder, keys, chosen)
     return Transitions(**fields, metadata=_metadata(record, described))
 
 
@@ -205,18 +198,59 @@ def storage_class() -> Any:
     return MinariStorage
 
 
+class _Hdf5Storage:
+    """
+    What is used here of ``MinariStorage``, for HDF5 files that the library cannot read.
+
+    :param file: A checked ``h5py.File``
+    """
+
+    def __init__(self, file: Any):
+        self.file = file
+
+    def episode_numbers(self) -> list[int]:
+        return sorted(int(match[1]) for match in map(_EPISODE.fullmatch, self.file) if match)
+
+    def get_episode_metadata(self, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
+        for number in numbers:
+            steps = len(numeric_array(self.file, f"episode_{number}/rewards"))
+            seed = self.file[f"episode_{number}"].attrs.get("seed")
+            yield {"total_steps": steps, "seed": int(seed) if isinstance(seed, np.integer) else None}
+
+    def get_episodes(self, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
+        for number in numbers:
+            group = self.file[f"episode_{number}"]
+            infos = group.get("infos", {})
+            told = {name: column(infos, name) for name in _SUCCESS if name in infos}
+            yield {**{name: _nested(item) for name, item in group.items() if name != "infos"}, "infos": told}
+
+
+def _nested(item: Any) -> Any:
+    """:return: An array, or a dict of what is in a group"""
+    if hasattr(item, "items"):
+        found = {name: _nested(child) for name, child in item.items()}
+        return tuple(found.values()) if "_index_0" in found else found
+    # Images are JPEG files: rows of bytes if all are of one length, values of variable length otherwise
+    is_jpeg = item.dtype == np.uint8 and item.ndim == 2 and item[:1].tobytes().startswith(b"\xff\xd8\xff")
+    if item.dtype.kind == "O" or is_jpeg:
+        found = "JPEG files" if is_jpeg else f"values of type {item.dtype}"
+        raise DemonstrationsError(
+            f"{item.name[1:]}: found {found}, expected numbers: encoded images are read through minari "
+            "(pip install sb3-pgfd[minari]) from a dataset that describes its spaces"
+        )
+    return item[()]
+
+
 def _check_tables(folder: Path, data_format: str, described: Mapping[str, Any]) -> None:
     """The library does not ask pyarrow whether a table is sound, and one that is not can crash it."""
     missing = [name for name in _SPACES if name not in described]
     if missing:
         raise DemonstrationsError(f"metadata.json: found no {missing[0]}, expected one: make the dataset again with it")
-    try:
-        from pyarrow import ArrowException
-        from pyarrow import dataset as tables
-    except ImportError:
-        ArrowException, tables = OSError, None  # noqa: N806
-    if storage_class() is None or tables is None:
+    if storage_class() is None or find_spec("pyarrow") is None:
         raise ImportError(f"reading Minari's {data_format} storage needs minari: pip install sb3-pgfd[minari]")
+    from pyarrow import ArrowException
+    from pyarrow import dataset as tables
+
     try:
         for episode in (item for item in folder.iterdir() if item.is_dir()):
             files = [str(file) for file in episode.iterdir() if not file.name.startswith(("_", ".", METADATA_FILE))]
@@ -226,78 +260,65 @@ def _check_tables(folder: Path, data_format: str, described: Mapping[str, Any]) 
         raise DemonstrationsError(f"found a table that pyarrow cannot read ({error!r:.200}), expected a whole one") from error
 
 
-class _Episode(NamedTuple):
-    """One episode of T steps as it lies in the dataset."""
-
-    observations: Mapping[str, np.ndarray]
-    """T + 1 rows by key; one array alone has the key ``""``"""
-    columns: Mapping[str, np.ndarray]
-    """``actions``, ``rewards``, ``terminations`` and ``truncations``, T rows each"""
-    success: bool | None
-    seed: int | None
-
-
-def _from_library(folder: Path, chosen: list[int] | None, keys: list[str] | None) -> dict[str, Any]:
+def _read_library(folder: Path, keys: list[str] | None, chosen: list[int] | None) -> dict[str, Any]:
     # Pillow refuses images of more than 179 million pixels
     from PIL.Image import DecompressionBombError
 
     try:
-        storage = storage_class().read(folder)
-        numbers = list(range(storage.total_episodes)) if chosen is None else chosen
-        about = list(storage.get_episode_metadata(numbers))
-        lengths = [int(record["total_steps"]) for record in about]
-        episodes = (
-            _Episode(
-                observations=_chosen(_flatten(record["observations"]), keys),
-                columns={name: np.asarray(record[name]) for name in ("actions", "rewards", "terminations", "truncations")},
-                success=_last_word(record["infos"] or {}),
-                seed=facts.get("seed"),
-            )
-            for record, facts in zip(storage.get_episodes(numbers), about, strict=True)
-        )
-        return _assemble(numbers, lengths, episodes)
+        return _read_storage(storage_class().read(folder), keys, chosen)
     # The library checks with assertions
     except (AssertionError, DecompressionBombError) as error:
         raise DemonstrationsError(f"found a dataset that minari cannot read ({error!r:.200}), expected a whole one") from error
 
 
-def _from_hdf5(file: Any, chosen: list[int] | None, keys: list[str] | None) -> dict[str, Any]:
-    found = sorted(int(match[1]) for match in map(_EPISODE.fullmatch, file) if match)
-    numbers = found if chosen is None else chosen
-    lengths = [len(numeric_array(file, f"episode_{number}/rewards")) for number in numbers]
-    return _assemble(numbers, lengths, (_hdf5_episode(file[f"episode_{number}"], keys) for number in numbers))
+def _read_storage(storage: Any, keys: list[str] | None, chosen: list[int] | None) -> dict[str, Any]:
+    """
+    :param storage: A ``MinariStorage``
+    :param keys: Of Dict observations, None: all
+    :param chosen: Numbers of episodes, None: all
+    :return: The fields of transitions
+    """
+    numbers = chosen
+    if numbers is None:
+        numbers = storage.episode_numbers() if isinstance(storage, _Hdf5Storage) else list(range(storage.total_episodes))
+    if not numbers:
+        raise DemonstrationsError("found no episode, expected at least one")
+    about = list(storage.get_episode_metadata(numbers))
+    lengths = [int(record["total_steps"]) for record in about]
+    rows, start = EpisodeRows(sum(lengths)), 0
+    successes: list[bool | None] = []
+    for number, length, record in zip(numbers, lengths, storage.get_episodes(numbers), strict=True):
+        if length < 1:
+            raise DemonstrationsError(f"episode_{number}: found no transition, expected at least one")
+        missing = [name for name in ("observations", *_COLUMNS) if name not in record]
+        if missing:
+            raise DemonstrationsError(f"episode_{number}: found {sorted(record)}, expected also {missing[0]!r}")
+        for name, dtype in _COLUMNS.items():
+            array = _array(record[name], length, f"episode_{number}/{name}")
+            array = array if dtype is None else array.reshape(length).astype(dtype)
+            rows.put(f"episode_{number}", name, start, array)
+        for key, values in _chosen(_flatten(record["observations"]), keys).items():
+            name = f"observations/{key}".rstrip("/")
+            array = _array(values, length + 1, f"episode_{number}/{name}")
+            rows.put(f"episode_{number}", name, start, array[:-1])
+            rows.put(f"episode_{number}", f"next_{name}", start, array[1:])
+        successes.append(_last_word(record.get("infos") or {}))
+        start += length
+    return _fields(rows.arrays, np.array(lengths), {"success": successes, "seed": [record.get("seed") for record in about]})
 
 
-def _hdf5_episode(group: Any, keys: list[str] | None) -> _Episode:
-    is_dict = "observations" in group and hasattr(group["observations"], "keys")
-    paths = {key: f"observations/{key}" for key in leaves(group["observations"])} if is_dict else {"": "observations"}
-    if any("_index_0" in path.split("/") for path in paths):
-        raise DemonstrationsError("observations: found a Tuple, expected one array or a Dict of arrays")
-    infos = group.get("infos", {})
-    seed = group.attrs.get("seed")
-    return _Episode(
-        observations={key: _plain(group, path) for key, path in _chosen(paths, keys).items()},
-        columns={
-            "actions": numeric_array(group, "actions")[()],
-            **{name: column(group, name) for name in ("rewards", "terminations", "truncations")},
-        },
-        success=_last_word({name: column(infos, name) for name in ("success", "is_success") if name in infos}),
-        seed=int(seed) if isinstance(seed, np.integer) else None,
-    )
-
-
-def _plain(group: Any, path: str) -> np.ndarray:
-    array = numeric_array(group, path)[()] if path not in group or group[path].dtype.kind != "O" else None
-    # JPEG files of one length are stored as rows of bytes, those of different lengths as values of variable length
-    if array is None or (array.dtype == np.uint8 and array.ndim == 2 and array[:1, :3].tobytes() == b"\xff\xd8\xff"):
-        raise DemonstrationsError(
-            f"{group.name[1:]}/{path}: found text or encoded images, expected numbers: images are read through minari "
-            "(pip install sb3-pgfd[minari]) from a dataset that describes its spaces"
-        )
+def _array(values: Any, length: int, name: str) -> np.ndarray:
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise DemonstrationsError(f"{name}: found values of type {array.dtype}, expected numbers")
+    if array.ndim == 0 or len(array) != length:
+        found = f"{len(array)} rows" if array.ndim else "a single value"
+        raise DemonstrationsError(f"{name}: found {found}, expected {length}")
     return array
 
 
 def _flatten(observations: Any, prefix: str = "") -> dict[str, Any]:
+    """:return: Arrays by ``"outer/inner"``; one array alone has the key ``""``"""
     if isinstance(observations, tuple):
         raise DemonstrationsError("observations: found a Tuple, expected one array or a Dict of arrays")
     if not isinstance(observations, Mapping):
@@ -307,7 +328,6 @@ def _flatten(observations: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _chosen(found: dict[str, Any], keys: list[str] | None) -> dict[str, Any]:
-    """:return: The observations to read, by key"""
     if keys is None or "" in found:
         return found
     missing = [key for key in keys if key not in found]
@@ -318,48 +338,25 @@ def _chosen(found: dict[str, Any], keys: list[str] | None) -> dict[str, Any]:
 
 def _last_word(infos: Mapping[str, Any]) -> bool | None:
     """:return: Whether the task was solved, None: unknown"""
-    for name in ("success", "is_success"):
+    for name in _SUCCESS:
         if len(infos.get(name, ())):
             return bool(infos[name][-1])
     return None
-
-
-def _assemble(numbers: Sequence[int], lengths: Sequence[int], episodes: Iterator[_Episode]) -> dict[str, Any]:
-    """:return: The fields of transitions"""
-    if not numbers:
-        raise DemonstrationsError("found no episode, expected at least one")
-    rows, start = EpisodeRows(sum(lengths)), 0
-    facts: dict[str, list[Any]] = {"success": [], "seed": []}
-    for number, length, episode in zip(numbers, lengths, episodes, strict=True):
-        if length < 1:
-            raise DemonstrationsError(f"episode_{number}: found no transition, expected at least one")
-        where = f"episode_{number}"
-        parts = [(name, 0, array) for name, array in episode.columns.items()]
-        parts += [(f"observations/{key}".rstrip("/"), 1, array) for key, array in episode.observations.items()]
-        for name, extra, values in parts:
-            array = np.asarray(values)
-            if array.dtype.kind not in "biuf":
-                raise DemonstrationsError(f"{where}/{name}: found values of type {array.dtype}, expected numbers")
-            if array.ndim == 0 or len(array) != length + extra:
-                found = f"{len(array)} rows" if array.ndim else "a single value"
-                raise DemonstrationsError(f"{where}/{name}: found {found}, expected {length + extra}")
-            array = array.astype(_DTYPES.get(name, array.dtype), copy=False)
-            rows.put(where, name, start, array[:length])
-            if extra:
-                rows.put(where, f"next_{name}", start, array[1:])
-        facts["success"].append(episode.success)
-        facts["seed"].append(episode.seed)
-        start += length
-    return _fields(rows.arrays, np.array(lengths), facts)
 
 
 def _fields(arrays: dict[str, np.ndarray], lengths: np.ndarray, facts: Mapping[str, list[Any]]) -> dict[str, Any]:
     terminated, truncated = arrays["terminations"], arrays["truncations"]
     last = np.cumsum(lengths) - 1
     truncated[last] |= ~terminated[last]
+
+    def observations(name: str) -> Observations:
+        if name in arrays:
+            return owned(arrays[name])
+        return {path[len(name) + 1 :]: owned(array) for path, array in arrays.items() if path.startswith(f"{name}/")}
+
     return {
-        "observations": _by_key(arrays, "observations"),
-        "next_observations": _by_key(arrays, "next_observations"),
+        "observations": observations("observations"),
+        "next_observations": observations("next_observations"),
         "actions": owned(arrays["actions"]),
         "rewards": owned(arrays["rewards"]),
         "terminated": owned(terminated),
@@ -368,9 +365,3 @@ def _fields(arrays: dict[str, np.ndarray], lengths: np.ndarray, facts: Mapping[s
         # Known of every episode or of none
         "episode_info": {name: np.array(values) for name, values in facts.items() if None not in values},
     }
-
-
-def _by_key(arrays: dict[str, np.ndarray], name: str) -> Observations:
-    if name in arrays:
-        return owned(arrays[name])
-    return {path.removeprefix(f"{name}/"): owned(array) for path, array in arrays.items() if path.startswith(f"{name}/")}
