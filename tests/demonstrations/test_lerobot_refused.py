@@ -20,7 +20,7 @@ def test_a_dataset_without_tables_is_refused(tmp_path: Path):
 
 def test_a_folder_of_other_tables_is_refused(tmp_path: Path):
     write_table(tmp_path / "data" / "a.parquet", {"price": pa.array([1.0])})
-    with pytest.raises(DemonstrationsError, match=r"found a folder with \['data'\], expected one of: .*LeRobot parquet"):
+    with pytest.raises(DemonstrationsError, match=r"found columns \['price'\], expected at least one 'observation"):
         Demonstrations.load(tmp_path)
 
 

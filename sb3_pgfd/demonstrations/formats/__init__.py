@@ -37,9 +37,10 @@ class Format:
 FILES: tuple[Format, ...] = (
     Format("sb3-pgfd .npz", npz.recognizes, npz.read_npz),
     Format("pickled list of (s, a, r, s', done) tuples or SB3 replay buffer", pickles.recognizes, pickles.read_pickle),
-    Format("LeRobot parquet", lerobot.recognizes, lerobot.read_lerobot),
     Format("unfinished recording", recording_folder.recognizes, recording_folder.read_recording),
     Format("Minari dataset", minari.recognizes, minari.read_minari),
+    # Any other folder of parquet files
+    Format("LeRobot parquet", lerobot.recognizes, lerobot.read_lerobot),
     Format("robomimic .hdf5", hdf5.recognizes_robomimic, hdf5.read_robomimic),
     # Any other HDF5 file
     Format("D4RL .hdf5", is_hdf5, hdf5.read_d4rl),

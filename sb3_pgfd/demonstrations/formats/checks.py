@@ -87,15 +87,20 @@ def inside(folder: Path, path: Path) -> Path:
     return path
 
 
-def check_size(name: str, declared: int, stored: int) -> None:
+def check_size(name: str, declared: int, stored: int | None = None) -> None:
     """
     :param name: What is to be read, for messages
-    :param declared: Bytes that it will take in memory
-    :param stored: Bytes that it takes on disk
+    :param declared: Bytes that it takes in memory
+    :param stored: Bytes that it takes on disk, None: unknown
     :raises DemonstrationsError: If so few bytes cannot hold so many, or this machine's memory cannot
     """
-    check_ratio(name, declared, stored)
-    check_memory(name, declared)
+    check_ratio(name, declared, declared if stored is None else stored)
+    memory = physical_memory()
+    if declared > memory:
+        raise DemonstrationsError(
+            f"{name}: found {declared / 2**30:.1f} GiB of data, expected at most the "
+            f"{memory / 2**30:.1f} GiB of this machine. Choose fewer observation keys, or cut the file into parts"
+        )
 
 
 def check_ratio(name: str, declared: int, stored: int) -> None:
@@ -104,16 +109,6 @@ def check_ratio(name: str, declared: int, stored: int) -> None:
         raise DemonstrationsError(
             f"{name}: found {stored} bytes that declare {declared}, expected at most {MAX_RATIO} times as many: "
             "the file is damaged or hostile"
-        )
-
-
-def check_memory(name: str, declared: int) -> None:
-    """:raises DemonstrationsError: If this machine's memory cannot hold so many bytes, see :func:`check_size`"""
-    memory = physical_memory()
-    if declared > memory:
-        raise DemonstrationsError(
-            f"{name}: found {declared / 2**30:.1f} GiB of data, expected at most the "
-            f"{memory / 2**30:.1f} GiB of this machine. Choose fewer observation keys, or cut the file into parts"
         )
 
 
@@ -263,7 +258,7 @@ class EpisodeRows:
         """
         if name not in self.arrays:
             self._size += self.n_rows * prod(rows.shape[1:]) * rows.dtype.itemsize
-            check_memory("arrays", self._size)
+            check_size("arrays", self._size)
             self.arrays[name] = np.empty((self.n_rows, *rows.shape[1:]), rows.dtype)
         array = self.arrays[name]
         if rows.shape[1:] != array.shape[1:] or rows.dtype != array.dtype:

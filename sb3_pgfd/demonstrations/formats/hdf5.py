@@ -22,7 +22,7 @@ from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats.checks import (
     EpisodeRows,
-    check_memory,
+    check_size,
     column,
     is_hdf5,
     leaves,
@@ -203,7 +203,7 @@ def read_d4rl(path: Path, episode_length: int | None = None, done_means: DoneMea
                 raise DemonstrationsError(f"{name}: found {len(array)} rows, expected {n_steps} as of rewards")
         if not n_steps:
             raise DemonstrationsError("found no transition, expected at least one")
-        check_memory("arrays", sum(array.nbytes for array in opened.values()))
+        check_size("arrays", sum(array.nbytes for array in opened.values()))
         is_row = ("observations", "actions", "next_observations")
         arrays = {name: owned(array[()]) if name in is_row else column(file, name) for name, array in opened.items()}
     terminated = arrays["terminals"].astype(bool)

@@ -24,7 +24,6 @@ from sb3_pgfd.demonstrations.formats.successors import Shifted, check_final_rewa
 from sb3_pgfd.demonstrations.validation import Observations
 
 _MAGIC = b"PAR1"
-_MAX_SCHEMA = 2**26
 _INDEX = ("episode_index", "frame_index")
 _ACTION, _REWARD, _DONE, _SUCCESS = "action", "next.reward", "next.done", "next.success"
 _INFO = Path("meta", "info.json")
@@ -33,13 +32,11 @@ _PROVENANCE = ("robot_type", "fps", "codebase_version")
 
 
 def recognizes(path: Path) -> bool:
-    """:param path: Whether this is a parquet file, or a folder with LeRobot's record or tables"""
+    """:param path: Whether this is a parquet file, or a folder with LeRobot's record or such files"""
     if path.is_file():
         return starts_with(path, _MAGIC)
-    if (path / _INFO).is_file() and b'"codebase_version"' in inside(path, path / _INFO).read_bytes():
-        return True
-    # One is enough: another library's folder may hold thousands
-    return any(_names_column(table, _INDEX[0]) for table in _tables(path)[:1])
+    has_record = (path / _INFO).is_file() and b'"codebase_version"' in inside(path, path / _INFO).read_bytes()
+    return has_record or any(starts_with(table, _MAGIC) for table in _tables(path))
 
 
 def read_lerobot(
@@ -185,23 +182,6 @@ def _rewards(
             stacklevel=2,
         )
     return rewards[steps.rows]
-
-
-def _names_column(path: Path, name: str) -> bool:
-    """
-    :param path: A file that exists
-    :param name: Of a column
-    :return: Whether this is a parquet file whose schema has that name in it; tells without the library
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if size < 12 or file.read(4) != _MAGIC:
-            return False
-        # The file ends with the schema, its length and the magic bytes
-        file.seek(size - 8)
-        length = int.from_bytes(file.read(4), "little")
-        file.seek(max(0, size - 8 - length))
-        return name.encode() in file.read(min(length, _MAX_SCHEMA))
 
 
 def _column_types(path: Path) -> dict[str, Any]:

@@ -233,9 +233,9 @@ def _nested(item: Any) -> Any:
     # Images are JPEG files: rows of bytes if all are of one length, values of variable length otherwise
     is_jpeg = item.dtype == np.uint8 and item.ndim == 2 and item[:1].tobytes().startswith(b"\xff\xd8\xff")
     if item.dtype.kind == "O" or is_jpeg:
-        found = "JPEG files" if is_jpeg else f"values of type {item.dtype}"
+        kind = "JPEG files" if is_jpeg else f"values of type {item.dtype}"
         raise DemonstrationsError(
-            f"{item.name[1:]}: found {found}, expected numbers: encoded images are read through minari "
+            f"{item.name[1:]}: found {kind}, expected numbers: encoded images are read through minari "
             "(pip install sb3-pgfd[minari]) from a dataset that describes its spaces"
         )
     return item[()]

@@ -214,55 +214,13 @@ for _core in ("numpy.core", "numpy._core"):
     _ADMITTED[f"{_core}.numeric", "_frombuffer"] = _frombuffer
 
 
-# The size of an operation's argument, by the operation's byte: a number of bytes; the width of a length that stands before
-# the bytes; a number of lines
-_FIXED: list[int | None] = [None] * 256
-_PRECEDED_BY_LENGTH: dict[int, int] = {}
-_LINES: dict[int, int] = {}
-for _operation in pickletools.opcodes:
-    _code, _argument = ord(_operation.code), _operation.arg
-    if _argument is None or _argument.n >= 0:
-        _FIXED[_code] = 0 if _argument is None else _argument.n
-    elif _argument.n == pickletools.UP_TO_NEWLINE:
-        _LINES[_code] = 2 if _argument.name.endswith("_pair") else 1
-    else:
-        _widths = {pickletools.TAKEN_FROM_ARGUMENT1: 1, pickletools.TAKEN_FROM_ARGUMENT8U: 8}
-        _PRECEDED_BY_LENGTH[_code] = _widths.get(_argument.n, 4)
-_PUT, _LONG_BINPUT, _STOP = b"pr."
-
-
 def _check_claims(content: bytes) -> None:
     """
-    Refuse a file that says it holds more objects or bytes than it can: the unpickler makes room for as many, so one flipped
-    bit can ask for all memory. This does what ``pickletools.genops`` does, in a fraction of the time.
+    Refuse a file that holds fewer bytes or objects than it says: the unpickler makes room for as many, so one flipped bit can
+    ask for all memory.
     """
-    position, end = 0, len(content)
-    while position < end:
-        code = content[position]
-        position += 1
-        width = _FIXED[code]
-        if width is not None:
-            if code == _LONG_BINPUT:
-                _check_number(int.from_bytes(content[position : position + 4], "little"), end)
-            elif code == _STOP:
-                return
-            position += width
-        elif code in _PRECEDED_BY_LENGTH:
-            width = _PRECEDED_BY_LENGTH[code]
-            position += width + int.from_bytes(content[position : position + width], "little")
-        elif code in _LINES:
-            start = position
-            for _ in range(_LINES[code]):
-                position = content.find(b"\n", position) + 1 or end
-            if code == _PUT:
-                _check_number(int(content[start:position]), end)
-        else:
-            raise DemonstrationsError(f"found a pickle with an operation {code}, expected those of protocol 0 to 5")
-    if position > end:
-        missing = f"its last value is {position - end} bytes short"
-        raise DemonstrationsError(f"found a pickle that cannot be read to its end ({missing}), expected a whole one")
-
-
-def _check_number(number: int, size: int) -> None:
-    if number > size:
-        raise DemonstrationsError(f"found a pickle of {size} bytes that numbers an object {number}, expected a whole one")
+    for operation, argument, _ in pickletools.genops(content):
+        if operation.name in ("PUT", "LONG_BINPUT") and argument is not None and int(argument) > len(content):
+            raise DemonstrationsError(
+                f"found a pickle of {len(content)} bytes that numbers an object {argument}, expected a whole one"
+            )
