@@ -21,6 +21,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_pgfd import A2CfD, Demonstrations
+from sb3_pgfd.demonstrations import record
 
 TARGET = 0.95
 
@@ -48,7 +49,7 @@ SETTINGS = [
 def find_demonstrations(env_id: str) -> Demonstrations:
     """:return: Packaged ones, or for CartPole-v1 those of a controller that pushes the pole back"""
     if env_id == "CartPole-v1":
-        return Demonstrations.record(lambda state: int(state[2] + state[3] > 0.0), gym.make(env_id), 3)
+        return record(lambda state: int(state[2] + state[3] > 0.0), gym.make(env_id), 3)
     return Demonstrations.load(env_id)
 
 

@@ -5,7 +5,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from sb3_pgfd import DDPGfD, Demonstrations
+from sb3_pgfd import DDPGfD
+from sb3_pgfd.demonstrations import record
 
 
 def full_throttle(observation: np.ndarray) -> np.ndarray:
@@ -15,7 +16,7 @@ def full_throttle(observation: np.ndarray) -> np.ndarray:
 
 if __name__ == "__main__":
     with TemporaryDirectory() as folder:
-        demonstrations = Demonstrations.record(full_throttle, "MountainCarContinuous-v0", n_episodes=2, action_noise=0.1)
+        demonstrations = record(full_throttle, "MountainCarContinuous-v0", n_episodes=2, action_noise=0.1)
         path = demonstrations.save(Path(folder) / "car.npz")
         print(demonstrations, "in", path.name)
         model = DDPGfD("MlpPolicy", "MountainCarContinuous-v0", demonstrations=path, bc_coef=1.0, q_filter=True, seed=0)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sb3_pgfd.demonstrations import Demonstrations
-from sb3_pgfd.demonstrations.formats.minari_paths import PREFIX, dataset_folder
+from sb3_pgfd.demonstrations.formats.minari import PREFIX, dataset_folder
 from sb3_pgfd.demonstrations.formats.npz import with_ending
 from sb3_pgfd.utils.files import refuse_existing
 

@@ -12,7 +12,7 @@ from sb3_pgfd.cli.output import check_output, describe, report, write
 from sb3_pgfd.cli.policies import make_source
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError, record
 from sb3_pgfd.demonstrations.environment import make_env
-from sb3_pgfd.demonstrations.formats.minari_paths import PREFIX
+from sb3_pgfd.demonstrations.formats.minari import PREFIX
 from sb3_pgfd.demonstrations.formats.npz import with_ending
 from sb3_pgfd.demonstrations.recording.session import session_folder
 from sb3_pgfd.zoo.environments import find_in_current_folder, register_environments, require_installed

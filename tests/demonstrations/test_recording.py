@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from toy_dataset import box
 from toy_walk import ReportsSuccessesAlone, Walk, half
 
-from sb3_pgfd import Demonstrations, DemonstrationsError
+from sb3_pgfd import DemonstrationsError
 from sb3_pgfd.demonstrations import record
 from sb3_pgfd.demonstrations.spaces import space_from_json
 
@@ -57,7 +57,7 @@ def test_a_function_is_recorded_step_by_step():
 
 @pytest.mark.parametrize("terminates", [True, False])
 def test_the_end_is_recorded_as_the_environment_reports_it(terminates: bool):
-    demonstrations = Demonstrations.record(half, Walk(terminates), 1)
+    demonstrations = record(half, Walk(terminates), 1)
     assert demonstrations.terminated.tolist() == [False, False, terminates]
     assert demonstrations.truncated.tolist() == [False, False, not terminates]
 
