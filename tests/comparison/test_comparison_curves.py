@@ -159,7 +159,7 @@ def test_more_confidence_is_wider_and_the_value_lies_inside():
     wide, narrow = (aggregate(runs, confidence=confidence)[0][0].at(1) for confidence in (0.95, 0.5))
     ordered = [wide["return_low"], narrow["return_low"], 3.75, narrow["return_high"], wide["return_high"]]
     assert wide["return"] == narrow["return"] == 3.75
-    assert ordered == sorted(set(ordered), key=float)
+    assert ordered == sorted(set(ordered), key=lambda value: value or 0.0)
 
 
 def test_the_table_holds_every_number(tmp_path: Path):
