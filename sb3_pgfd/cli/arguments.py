@@ -26,8 +26,10 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, help="seed of random choices")
     group.add_argument("--min-return", type=float, metavar="R", help="keep episodes with this return or more")
     group.add_argument("--successful-only", action="store_true", default=None, help="keep episodes that solved the task")
-    group.add_argument("--action-low", type=_numbers, metavar="LOW", help="lower bound (LOW,LOW,...) of actions in [-1, 1]")
-    group.add_argument("--action-high", type=_numbers, metavar="HIGH", help="the upper bound")
+    group.add_argument(
+        "--action-low", type=_numbers, metavar="LOW", help="the environment's lower bound, for actions in [-1, 1]"
+    )
+    group.add_argument("--action-high", type=_numbers, metavar="HIGH", help="the environment's upper bound")
     group.add_argument("--done-means", choices=("truncated", "terminated"), help="meaning of the end of an episode")
     keys = "keys of Dict observations: one alone, some (A,B), or with new names (NEW=A,OTHER=B)"
     group.add_argument("--observation-keys", type=_keys, metavar="KEYS", help=keys)

@@ -148,23 +148,16 @@ def _notes(runs: Sequence[Run], grid: np.ndarray, max_timesteps: int | None) -> 
     first, last = min(run.timesteps[0] for run in runs), max(run.timesteps[-1] for run in runs)
     if first < grid[0] or min(last, np.inf if max_timesteps is None else max_timesteps) > grid[-1]:
         shortest = min(runs, key=lambda run: np.ptp(run.timesteps)).folder
-        notes.append(
-            f"cut to steps {grid[0]:,.0f} to {grid[-1]:,.0f}, which all of its {len(runs)} runs have; {shortest} is the shortest"
-        )
+        notes.append(f"cut to steps {grid[0]:,.0f} to {grid[-1]:,.0f}, which all runs have; {shortest} is the shortest")
     known = [run.hyperparams for run in runs if run.hyperparams]
     names = dict.fromkeys(name for values in known for name in values if name != "n_timesteps")
     different = [name for name in names if any(values.get(name) != known[0].get(name) for values in known)]
     if different:
-        notes.append(
-            f"its runs are averaged although they differ in {', '.join(different)}: name their folders with --labels to draw "
-            "them apart"
-        )
+        notes.append(f"its runs are averaged although they differ in {', '.join(different)}: --labels draws them apart")
     seeds = [run.seed for run in runs if run.seed is not None]
     repeated = ", ".join(str(seed) for seed in sorted(set(seeds)) if seeds.count(seed) > 1)
     if repeated:
-        notes.append(
-            f"several of its runs have the seed {repeated}: they are not independent, so the intervals are too narrow"
-        )
+        notes.append(f"several runs have the seed {repeated}: they are not independent, so the intervals are too narrow")
     return notes
 
 

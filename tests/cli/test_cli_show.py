@@ -56,7 +56,6 @@ def test_show_prints_dicts_discrete_actions_and_warnings(capsys: pytest.CaptureF
     text = capsys.readouterr().out
     assert "taken 0: 1, 2: 2" in text
     assert "  * All rewards are 0" in text
-    assert "  * There is one episode only" in text
 
 
 def test_show_reads_with_options_and_warns(capsys: pytest.CaptureFixture[str], tutorial: Path):

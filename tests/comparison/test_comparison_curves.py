@@ -32,7 +32,7 @@ def test_other_steps_are_interpolated_within_the_common_range():
     # 5, 10, 20 and 1, 2, 3
     assert found[0].returns.values.tolist() == [3, 6, 11.5]
     assert len(notes) == 1
-    assert "sac in Pendulum-v1: cut to steps 5 to 15, which all of its 2 runs have; " in notes[0]
+    assert "sac in Pendulum-v1: cut to steps 5 to 15, which all runs have; " in notes[0]
 
 
 @given(st.lists(curves, min_size=1, max_size=4))
