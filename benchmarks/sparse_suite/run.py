@@ -1,30 +1,35 @@
-"""Runs a cell: learns, evaluates on the way, and leaves a checkpoint at each evaluation."""
+"""Running a cell: learn, evaluate on the way, and leave a checkpoint at each evaluation."""
 
+import json
+import pickle
+import random
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
-from suite_checkpoints import Progress, find_checkpoint, load_checkpoint, read_progress, save_checkpoint
-from suite_demonstrations import demonstrations_of
-from suite_evaluation import Evaluator
-from suite_methods import Method, Model, build, make_env
-from suite_paths import LOGS, RESULTS_FILE
-from suite_results import Cell, fingerprint, is_finished, locked, read_results, store
-from suite_tasks import Task
+from stable_baselines3.common.vec_env import VecNormalize
 
+from benchmarks.learning import read_results
+from benchmarks.sparse_suite.evaluation import Evaluator
+from benchmarks.sparse_suite.methods import Method, Model, build, make_env
+from benchmarks.sparse_suite.results import LOGS, RESULTS_FILE, Cell, fingerprint, is_finished, locked, store
+from benchmarks.sparse_suite.tasks import Task, demonstrations_of
 from sb3_pgfd import Demonstrations
+from sb3_pgfd.utils.files import write_whole
 
 
 @dataclass(frozen=True)
 class Run:
-    """A cell, and all that it takes to run it."""
+    """A cell with everything that is needed to run it."""
 
     cell: Cell
     task: Task
@@ -38,30 +43,47 @@ class Run:
 
     @property
     def config(self) -> str:
-        """Fingerprint of all that the results depend on besides the cell's own columns"""
+        """Fingerprint of the settings of the method, the task and the schedule"""
         task = (self.task.gamma, self.task.q_range, self.task.goal, self.task.hindsight, self.task.policy_kwargs)
         schedule = (self.steps if self.method.interacts else 0, self.last_step, self.eval_freq, self.n_episodes)
         return fingerprint({**self.settings, "task": task, "schedule": schedule})
 
     @property
     def last_step(self) -> int:
-        """At which the last evaluation is"""
+        """Step of the last evaluation"""
         if not self.method.interacts:
             return 0
         return self.steps if self.method.stops_at is None else min(self.steps, self.method.stops_at)
 
     @property
     def folder(self) -> Path:
-        """Of its checkpoints"""
+        """Folder of its checkpoints"""
         return self.cell.folder(self.logs)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of a cell at its last evaluation."""
+
+    config: str
+    """Fingerprint of the settings"""
+    rows: list[dict[str, Any]]
+    seconds: float
+    """Processor time of learning"""
+    evaluation_seconds: float
+
+    @property
+    def steps(self) -> int:
+        """Environment steps at the last evaluation"""
+        return int(self.rows[-1]["steps"])
 
 
 class Evaluations(BaseCallback):
     """
-    Evaluates and leaves a checkpoint, before the first step and then every ``eval_freq`` steps.
+    Evaluate and leave a checkpoint before the first step and then every ``eval_freq`` steps.
 
-    :param run: What is run
-    :param progress: Of an earlier process, None: there was none
+    :param run: Run to evaluate
+    :param progress: Progress of an earlier process, None if there was none
     """
 
     def __init__(self, run: Run, progress: Progress | None):
@@ -71,7 +93,7 @@ class Evaluations(BaseCallback):
         self.seconds = progress.seconds if progress else 0.0
         self.evaluation_seconds = progress.evaluation_seconds if progress else 0.0
         self.evaluator = Evaluator(run.task, run.n_episodes)
-        # Processor time: of one core, whatever else the machine does
+        # Processor time does not depend on the other processes of the machine
         self.clock = time.process_time()
 
     def _on_training_start(self) -> None:
@@ -81,17 +103,17 @@ class Evaluations(BaseCallback):
     def _on_step(self) -> bool:
         if self.num_timesteps >= self.rows[-1]["steps"] + self.run.eval_freq:
             self.evaluate(self.model)
-        # Where it is the last of all, learning ends of itself
+        # A run that stops early is stopped here; a whole run ends by itself
         return self.rows[-1]["steps"] < self.run.last_step or self.run.last_step == self.run.steps
 
     def evaluate(self, model: Model) -> None:
-        """:param model: After ``model.num_timesteps`` steps"""
+        """:param model: Model to evaluate, after ``model.num_timesteps`` steps"""
         before = time.process_time()
         self.seconds += before - self.clock
         episodes = self.evaluator.evaluate(model)
         self.clock = time.process_time()
         self.evaluation_seconds += self.clock - before
-        # Several environments step together, and may step past it
+        # With several environments the step counter can pass a multiple of eval_freq
         steps = model.num_timesteps // self.run.eval_freq * self.run.eval_freq
         self.rows.append(
             {
@@ -104,11 +126,10 @@ class Evaluations(BaseCallback):
             }
         )
         print(f"{self.run.cell}: {self.rows[-1]}", flush=True)
-        # What takes no steps is soon made again
+        # A model that takes no steps is quickly made again
         if isinstance(model, BaseAlgorithm) and self.run.method.interacts:
-            save_checkpoint(
-                self.run.folder, model, Progress(self.run.config, self.rows, self.seconds, self.evaluation_seconds)
-            )
+            progress = Progress(self.run.config, self.rows, self.seconds, self.evaluation_seconds)
+            save_checkpoint(self.run.folder, model, progress)
         self.clock = time.process_time()
 
 
@@ -116,8 +137,8 @@ def run_cell(run: Run) -> bool:
     """
     Run what is left of a cell, and store its rows.
 
-    :param run: What to run
-    :return: Whether anything was left
+    :param run: Run to finish
+    :return: False if it was finished before
     :raises ValueError: If there is a checkpoint of other settings
     :raises BlockingIOError: If another process runs it
     """
@@ -132,7 +153,7 @@ def run_cell(run: Run) -> bool:
 
 
 def _evaluations(run: Run) -> list[dict[str, Any]]:
-    """:return: All rows of the cell, those of earlier processes included"""
+    """:return: All rows of the cell, including those of earlier processes"""
     checkpoint = find_checkpoint(run.folder)
     progress = None if checkpoint is None else read_progress(checkpoint)
     if progress is not None and progress.config != run.config:
@@ -146,7 +167,7 @@ def _evaluations(run: Run) -> list[dict[str, Any]]:
     if checkpoint is None:
         model = build(run.method, run.task, env, run.cell.seed, demonstrations, run.settings)
     else:
-        model = reload(run, checkpoint, env, demonstrations)
+        model = load_checkpoint(run, checkpoint, env, demonstrations)
     if isinstance(model, BaseAlgorithm) and model.num_timesteps < run.last_step:
         model.learn(run.steps - model.num_timesteps, callback=evaluations, reset_num_timesteps=not evaluations.rows)
     elif not evaluations.rows:
@@ -156,14 +177,63 @@ def _evaluations(run: Run) -> list[dict[str, Any]]:
     return evaluations.rows
 
 
-def reload(run: Run, checkpoint: Path, env: GymEnv, demonstrations: Demonstrations | None) -> BaseAlgorithm:
+def save_checkpoint(folder: Path, model: BaseAlgorithm, progress: Progress) -> None:
     """
-    :param run: That was interrupted
-    :param checkpoint: To go on from
-    :param env: To go on in
-    :param demonstrations: If the method uses any
-    :return: The model, ready to learn on
+    Write the whole checkpoint, then remove the previous one.
+
+    :param folder: Folder of the cell
+    :param model: Model to save, with its replay buffer
+    :param progress: Progress of the cell
     """
-    arguments = {"demonstrations": demonstrations} if run.method.is_given_demonstrations else {}
+    path = folder / f"checkpoint_{progress.steps}"
+    with write_whole(path, overwrite=True, folder=True) as temporary:
+        model.save(temporary / "model.zip")
+        if isinstance(model, OffPolicyAlgorithm):
+            model.save_replay_buffer(temporary / "buffer.pkl")
+        normalize = model.get_vec_normalize_env()
+        if normalize is not None:
+            normalize.save(str(temporary / "normalize.pkl"))
+        (temporary / "random.pkl").write_bytes(pickle.dumps((random.getstate(), np.random.get_state(), th.get_rng_state())))
+        (temporary / "progress.json").write_text(json.dumps(asdict(progress)))
+    for older in folder.glob("checkpoint_*"):
+        if older != path:
+            shutil.rmtree(older)
+
+
+def find_checkpoint(folder: Path) -> Path | None:
+    """
+    :param folder: Folder of a cell
+    :return: The latest checkpoint, None if there is none
+    """
+    return max(folder.glob("checkpoint_*"), key=lambda path: int(path.name.rpartition("_")[2]), default=None)
+
+
+def read_progress(checkpoint: Path) -> Progress:
+    """:param checkpoint: Checkpoint of a cell"""
+    return Progress(**json.loads((checkpoint / "progress.json").read_text()))
+
+
+def load_checkpoint(run: Run, checkpoint: Path, env: GymEnv, demonstrations: Demonstrations | None) -> BaseAlgorithm:
+    """
+    :param run: The interrupted run
+    :param checkpoint: Its checkpoint
+    :param env: Environment to continue in
+    :param demonstrations: Demonstrations, None if the method uses none
+    :return: The model, ready to continue; the random generators of this process are restored
+    """
     assert run.method.algorithm is not None
-    return load_checkpoint(checkpoint, run.method.algorithm, env, run.cell.seed, arguments)
+    if isinstance(env, VecNormalize):
+        env = VecNormalize.load(str(checkpoint / "normalize.pkl"), env.venv)
+    arguments: dict[str, Any] = {"demonstrations": demonstrations} if run.method.takes_demonstrations else {}
+    model = run.method.algorithm.load(checkpoint / "model.zip", env=env, device="cpu", **arguments)
+    if isinstance(model, OffPolicyAlgorithm):
+        model.load_replay_buffer(checkpoint / "buffer.pkl")
+    environment = model.get_env()
+    assert environment is not None
+    # load() seeds the environment as at the beginning: the first starts would come again
+    environment.seed(run.cell.seed + 1000 * (1 + model.num_timesteps))
+    python, numpy, torch = pickle.loads((checkpoint / "random.pkl").read_bytes())
+    random.setstate(python)
+    np.random.set_state(numpy)
+    th.set_rng_state(torch)
+    return model

@@ -1,15 +1,18 @@
 """
 The settings of every method: constructor arguments, the same for all tasks.
 
-``noise_std`` is Gaussian action noise, ``n_envs`` and ``normalize`` (arguments of ``VecNormalize``) are of the environment,
-schedules are spelled as in the RL Zoo (``lin_1e-3``). gamma and the return range are the task's,
-and so is whether ``her_ratio`` counts.
+``noise_std`` is the standard deviation of Gaussian action noise. ``n_envs`` and ``normalize`` (arguments of ``VecNormalize``)
+belong to the environment. Schedules are spelled as in the RL Zoo (``lin_1e-3``). gamma and the return range come from the
+task, which also says whether ``her_ratio`` is used.
 """
 
 from typing import Any
 
 from stable_baselines3 import HerReplayBuffer
-from suite_policies import LayerNormSACPolicy
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.sac.policies import SACPolicy
+from torch import nn
 
 from sb3_pgfd.replay import DemoReplayBuffer
 
@@ -17,32 +20,28 @@ Settings = dict[str, Any]
 
 NET_ARCH = [128, 128]
 BATCH_SIZE = 128
-# More than a run has steps: nothing is overwritten
+# Larger than the number of steps of a run: nothing is overwritten
 BUFFER_SIZE = 100_000
-# As the demonstrations have
+# The demonstrations have the same
 NOISE_STD = 0.1
 
-DDPGFD: Settings = {
-    "noise_std": NOISE_STD,
-    "buffer_size": BUFFER_SIZE,
-    "learning_rate": "lin_1e-3",
-    "batch_size": BATCH_SIZE,
-    "tau": 0.01,
-    "gradient_steps": 2,
-    "policy_delay": 2,
-    "target_policy_noise": 0.2,
-    "pretrain_steps": 20_000,
-    "pretrain_clone_only": True,
-    "critic_warmup_steps": 2000,
-    "n_steps": 10,
-    "demo_fraction": 0.5,
-    "keep_successes": True,
-    "her_ratio": 0.6,
-    "bc_coef": 1.5,
-    "normalize_actor_loss": True,
-    "policy_kwargs": {"net_arch": NET_ARCH, "n_critics": 2, "layer_norm": True, "average_actor": 0.002},
-}
-"""The best that was found"""
+
+class LayerNormSACPolicy(SACPolicy):
+    """SB3's SAC policy with LayerNorm in the hidden layers of its critics (RLPD, arXiv 2302.02948, section 4.2)."""
+
+    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
+        """:param features_extractor: Features extractor that the critic shares"""
+        critic = super().make_critic(features_extractor)
+        for q_network in critic.q_networks:
+            layers: Any = q_network
+            hidden = [number for number, layer in enumerate(layers) if isinstance(layer, nn.Linear)][:-1]
+            for number in reversed(hidden):
+                layers.insert(number + 1, nn.LayerNorm(layers[number].out_features))
+        return critic
+
+
+TD3FD: Settings = {"buffer_size": BUFFER_SIZE, "replay_buffer_kwargs": {"her_ratio": 0.6}}
+"""The constructor's defaults, which are the best setting that was found"""
 
 DDPGFD_PAPER: Settings = {
     "noise_std": NOISE_STD,
@@ -51,30 +50,34 @@ DDPGFD_PAPER: Settings = {
     "gradient_steps": 2,
     "pretrain_steps": 4000,
     "n_steps": 10,
-    "relative_priorities": True,
-    "demo_bonus": 10.0,
+    "replay_buffer_kwargs": {"relative_priorities": True, "demo_bonus": 10.0},
     "policy_kwargs": {"net_arch": NET_ARCH},
 }
-"""Priorities, one critic and no cloning, as in the paper; otherwise the constructor's defaults"""
+"""As in the paper: priorities, one critic and no cloning; otherwise the constructor's defaults"""
 
-DDPGFD_CONSTANT: Settings = {**DDPGFD_PAPER, "relative_priorities": False, "demo_bonus": 1.0}
+DDPGFD_CONSTANT: Settings = {**DDPGFD_PAPER, "replay_buffer_kwargs": {"relative_priorities": False, "demo_bonus": 1.0}}
 """The paper's constant bonus"""
 
-# Differences are largest while it learns, and half of a run is half the time
+# Differences are largest while the agent learns, and half of a run takes half the time
 ABLATION_STEPS = 15_000
-# What is changed in DDPGFD, for the ablation
+# The changes to TD3FD in the ablation
 ABLATIONS: dict[str, Settings] = {
-    "uniform": {"demo_fraction": None, "priority_exponent": 0.0},
-    "priorities": {"demo_fraction": None, "relative_priorities": True, "demo_bonus": 10.0},
+    "uniform": {"replay_buffer_kwargs.demo_fraction": None, "replay_buffer_kwargs.priority_exponent": 0.0},
+    "priorities": {
+        "replay_buffer_kwargs.demo_fraction": None,
+        "replay_buffer_kwargs.relative_priorities": True,
+        "replay_buffer_kwargs.demo_bonus": 10.0,
+    },
     "no_n_step": {"n_steps": 1},
     "no_pretraining": {"pretrain_steps": 0},
     "no_warmup": {"critic_warmup_steps": 0},
     "no_l2": {"l2_coef": 0.0},
-    "no_bc": {"bc_coef": 0.0, "pretrain_clone_only": False, "critic_warmup_steps": 0},
+    # Without cloning, pretraining and warm-up follow Q
+    "no_bc": {"bc_coef": 0.0, "critic_warmup_steps": 0},
     "q_filter": {"q_filter": True},
     "no_layer_norm": {"policy_kwargs.layer_norm": False},
     "one_critic": {"policy_kwargs.n_critics": 1},
-    "no_successes": {"keep_successes": False},
+    "no_successes": {"replay_buffer_kwargs.keep_successes": False},
     "no_averaging": {"policy_kwargs.average_actor": None},
 }
 
@@ -100,7 +103,7 @@ SAC: Settings = {
 
 SAC_HER: Settings = {
     **SAC,
-    # It relabels episodes that are over; the longest are those of the maze
+    # HER relabels finished episodes only; the longest are those of the maze
     "learning_starts": 1_000,
     "replay_buffer_class": HerReplayBuffer,
     "replay_buffer_kwargs": {"n_sampled_goal": 4, "goal_selection_strategy": "future"},
@@ -113,9 +116,9 @@ SAC_DEMOS: Settings = {
     "tau": 0.01,
     "gradient_steps": 2,
     "replay_buffer_class": DemoReplayBuffer,
-    "replay_buffer_kwargs": {"demo_fraction": 0.5, "n_steps": DDPGFD["n_steps"]},
+    "replay_buffer_kwargs": {"demo_fraction": 0.5, "n_steps": 10},
 }
-"""RLPD's sampling (Ball et al. 2023, arXiv 2302.02948): half of each batch are demonstrations, critics with LayerNorm"""
+"""RLPD's sampling (arXiv 2302.02948): half of each batch comes from the demonstrations, critics have LayerNorm"""
 
 A2CFD: Settings = {
     "n_envs": 4,
