@@ -27,8 +27,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 
 from sb3_pgfd import DDPGfD, Demonstrations, TD3fD
 from sb3_pgfd.plotting import new_figure
-from sb3_pgfd.utils.files import write_whole
-from sb3_pgfd.utils.resources import hyperparams_file
+from sb3_pgfd.utils.files import hyperparams_file, write_whole
 from sb3_pgfd.zoo.hyperparameters import with_schedules
 
 RESULTS = Path(__file__).parent / "results"
@@ -251,7 +250,9 @@ def main(benchmark: Benchmark) -> None:
     """:param benchmark: Benchmark to run"""
     parser = argparse.ArgumentParser(description=f"Learning curves on {benchmark.env_id}")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to N - 1")
-    parser.add_argument("--algorithms", nargs="+", default=["DDPGfD", "SB3 DDPG"], help="also: TD3fD, default, 'relative priorities'")
+    parser.add_argument(
+        "--algorithms", nargs="+", default=["DDPGfD", "SB3 DDPG"], help="also: TD3fD, default, 'relative priorities'"
+    )
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--fresh", action="store_true", help="repeat runs that are finished")
     args = parser.parse_args()

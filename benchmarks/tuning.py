@@ -30,8 +30,7 @@ from optuna.trial import TrialState
 
 from benchmarks.learning import RESULTS, read_results, replace_results
 from sb3_pgfd.plotting import new_figure
-from sb3_pgfd.utils.files import write_whole
-from sb3_pgfd.utils.resources import hyperparams_file
+from sb3_pgfd.utils.files import hyperparams_file, write_whole
 
 ENV_ID = "MountainCarContinuous-v0"
 STEPS, N_TRIALS, SEEDS = 3_000, 20, (0, 1, 2)
@@ -109,7 +108,12 @@ class Runs:
         seconds = time.perf_counter() - start
         with np.load(sorted(logs.glob("*/*/evaluations.npz"))[-1]) as evaluations:
             returns = evaluations["results"][-1]
-        values = {"mean_return": returns.mean(), "std_return": returns.std(), "worst_return": returns.min(), "seconds": seconds}
+        values = {
+            "mean_return": returns.mean(),
+            "std_return": returns.std(),
+            "worst_return": returns.min(),
+            "seconds": seconds,
+        }
         return {
             "configuration": configuration,
             "seed": seed,
@@ -182,9 +186,7 @@ def draw(trials: Sequence[optuna.trial.FrozenTrial], rows: Sequence[dict[str, An
         returns = [row["mean_return"] for row in rows if row["configuration"] == configuration]
         right.scatter([place] * len(returns), returns, color="C0")
         right.hlines(np.mean(returns), place - 0.2, place + 0.2, color="C3")
-    right.set(
-        title=f"new seeds, {STEPS:,} steps", ylabel="mean return, 50 episodes", xlim=(-0.5, len(CONFIGURATIONS) - 0.5)
-    )
+    right.set(title=f"new seeds, {STEPS:,} steps", ylabel="mean return, 50 episodes", xlim=(-0.5, len(CONFIGURATIONS) - 0.5))
     right.set_xticks(range(len(CONFIGURATIONS)), CONFIGURATIONS)
     for axis in (left, right):
         axis.grid(alpha=0.3)
@@ -195,7 +197,9 @@ def draw(trials: Sequence[optuna.trial.FrozenTrial], rows: Sequence[dict[str, An
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "logs" / "tuning", help="folder of the journal and the logs")
+    parser.add_argument(
+        "--folder", type=Path, default=Path(__file__).parent / "logs" / "tuning", help="folder of the journal and the logs"
+    )
     parser.add_argument("--processes", type=int, default=1)
     args = parser.parse_args()
     runs = Runs(args.folder.resolve())

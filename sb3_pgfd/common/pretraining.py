@@ -16,7 +16,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
-from sb3_pgfd.utils.progress import progress
+from sb3_pgfd.utils.screen import progress
 
 # Points on the curves of a pretraining
 PRETRAIN_LOGS = 50

@@ -20,7 +20,7 @@ from sb3_pgfd.callbacks import (
     write_summary,
 )
 from sb3_pgfd.plotting import plot_run
-from sb3_pgfd.utils.resources import hyperparams_file
+from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.zoo.reading import ReadingManager
 from sb3_pgfd.zoo.registration import ALGORITHMS
 from sb3_pgfd.zoo.saved_models import saved_with
