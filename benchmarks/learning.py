@@ -127,9 +127,9 @@ def options_of(file: Path, entry: str, changes: Mapping[str, Any] | None = None)
 
 def make_model(algorithm: str, env_id: str, seed: int) -> BaseAlgorithm:
     """
-    :param algorithm: ``"DDPGfD"`` or ``"TD3fD"`` with the packaged hyperparameters, ``"default"`` for DDPGfD with those for any
-        environment, ``"relative priorities"`` for DDPGfD with the packaged ones and the scale-free bonus, or ``"SB3 DDPG"`` with
-        those of the packaged ones that it has
+    :param algorithm: ``"DDPGfD"`` or ``"TD3fD"`` with the packaged hyperparameters; ``"default"``: DDPGfD with those for any
+        environment; ``"relative priorities"``: DDPGfD with the packaged ones and the scale-free bonus; ``"SB3 DDPG"`` with
+        the packaged ones that it has
     :param env_id: Environment
     :param seed: Seed
     """
@@ -250,9 +250,8 @@ def main(benchmark: Benchmark) -> None:
     """:param benchmark: Benchmark to run"""
     parser = argparse.ArgumentParser(description=f"Learning curves on {benchmark.env_id}")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to N - 1")
-    parser.add_argument(
-        "--algorithms", nargs="+", default=["DDPGfD", "SB3 DDPG"], help="also: TD3fD, default, 'relative priorities'"
-    )
+    choices = ["DDPGfD", "TD3fD", "SB3 DDPG", "default", "relative priorities"]
+    parser.add_argument("--algorithms", nargs="+", default=["DDPGfD", "SB3 DDPG"], choices=choices, metavar="NAME")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--fresh", action="store_true", help="repeat runs that are finished")
     args = parser.parse_args()

@@ -3,11 +3,11 @@ Time and memory of reading demonstrations, next to reading the bare arrays of th
 
     python -m benchmarks.reading_speed
 
-It writes 1,000,000 transitions in 1,000 episodes, with 30-dimensional observations and 7-dimensional actions in float32, as our
-``.npz`` and as a Minari dataset. Each measurement is a process of its own with one thread. The bare arrays and
-``Demonstrations.load`` take turns, so that a change of the machine's speed changes both; the medians are compared. Memory is the
-peak of the process minus the peak of a process that imports the same and reads nothing, as a multiple of the size of the bare
-arrays. A Minari file holds T + 1 observations of an episode, which become T observations and T next observations.
+It writes 1,000,000 transitions in 1,000 episodes, with 30-dimensional observations and 7-dimensional actions in float32, as
+our ``.npz`` and as a Minari dataset. Each measurement is a process of its own with one thread. The bare arrays and
+``Demonstrations.load`` take turns, so that a change of the machine's speed changes both; the medians are compared. Memory is
+the peak of the process minus the peak of a process that imports the same and reads nothing, as a multiple of the size of the
+bare arrays. A Minari file holds T + 1 observations of an episode, which become T observations and T next observations.
 """
 
 import argparse

@@ -35,6 +35,7 @@ from sb3_pgfd.utils.files import hyperparams_file, write_whole
 ENV_ID = "MountainCarContinuous-v0"
 STEPS, N_TRIALS, SEEDS = 3_000, 20, (0, 1, 2)
 STUDY = "tuning"
+LOGS = Path(__file__).parent / "logs" / "tuning"
 CONFIGURATIONS = ("best trial", "default entry", "own entry")
 
 
@@ -105,20 +106,12 @@ class Runs:
             arguments += ["--storage", str(self.journal), "--study-name", STUDY, "--trial-id", str(number)]
         start = time.perf_counter()
         self.run(*arguments)
-        seconds = time.perf_counter() - start
+        seconds = round(time.perf_counter() - start, 2)
         with np.load(sorted(logs.glob("*/*/evaluations.npz"))[-1]) as evaluations:
             returns = evaluations["results"][-1]
-        values = {
-            "mean_return": returns.mean(),
-            "std_return": returns.std(),
-            "worst_return": returns.min(),
-            "seconds": seconds,
-        }
-        return {
-            "configuration": configuration,
-            "seed": seed,
-            **{name: round(float(value), 2) for name, value in values.items()},
-        }
+        values = {"mean_return": returns.mean(), "std_return": returns.std(), "worst_return": returns.min()}
+        rounded = {name: round(float(value), 2) for name, value in values.items()}
+        return {"configuration": configuration, "seed": seed, **rounded, "seconds": seconds}
 
 
 def write_trials(path: Path, trials: Sequence[optuna.trial.FrozenTrial]) -> None:
@@ -197,9 +190,7 @@ def draw(trials: Sequence[optuna.trial.FrozenTrial], rows: Sequence[dict[str, An
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--folder", type=Path, default=Path(__file__).parent / "logs" / "tuning", help="folder of the journal and the logs"
-    )
+    parser.add_argument("--folder", type=Path, default=LOGS, help="folder of the journal and the logs")
     parser.add_argument("--processes", type=int, default=1)
     args = parser.parse_args()
     runs = Runs(args.folder.resolve())
