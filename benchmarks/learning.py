@@ -1,5 +1,5 @@
 """
-Learning curves of DDPGfD with the packaged hyperparameters and demonstrations, next to SB3's DDPG without demonstrations.
+Learning curves of DDPGfD and TD3fD with the packaged hyperparameters and demonstrations, next to SB3's DDPG without them.
 
 benchmarks/pendulum.py and benchmarks/mountain_car.py run it; the other benchmarks use parts of it. A run is one algorithm with
 one seed. A finished run is in benchmarks/results/<env>.csv and does not run again, so an interrupted benchmark continues where
@@ -137,8 +137,10 @@ def make_model(algorithm: str, env_id: str, seed: int) -> BaseAlgorithm:
     options = options_of(hyperparams_file(name), "default" if algorithm == "default" else env_id)
     env = gym.make(env_id)
     assert env.action_space.shape is not None
-    sigma = options.pop("noise_std") * np.ones(env.action_space.shape)
-    options.update(action_noise=NormalActionNoise(np.zeros_like(sigma), sigma), seed=seed, device="cpu")
+    if "noise_std" in options:
+        sigma = options.pop("noise_std") * np.ones(env.action_space.shape)
+        options["action_noise"] = NormalActionNoise(np.zeros_like(sigma), sigma)
+    options.update(seed=seed, device="cpu")
     if algorithm == "relative priorities":
         options["replay_buffer_kwargs"] = {**options.get("replay_buffer_kwargs", {}), "relative_priorities": True}
     if algorithm != "SB3 DDPG":
@@ -209,9 +211,11 @@ def report(benchmark: Benchmark, rows: list[dict[str, Any]]) -> None:
         run = {row["steps"]: row for row in rows if (row["algorithm"], row["seed"]) == (algorithm, seed)}
         returns = "".join(f"{run[steps]['mean_return']:>10.1f}" for steps in benchmark.evaluate_at)
         print(f"{algorithm:<20}{seed:>5.0f}{returns}{run[last]['seconds']:>10.0f}")
-    final = [row["mean_return"] for row in rows if row["algorithm"] == "DDPGfD" and row["steps"] == last]
-    reached = sum(value >= benchmark.target for value in final)
-    print(f"\nDDPGfD at {last:,} steps: {reached} of {len(final)} seeds >= {benchmark.target:g}")
+    print()
+    for name in ("DDPGfD", "TD3fD"):
+        final = [row["mean_return"] for row in rows if row["algorithm"] == name and row["steps"] == last]
+        reached = sum(value >= benchmark.target for value in final)
+        print(f"{name} at {last:,} steps: {reached} of {len(final)} seeds >= {benchmark.target:g}")
     print(f"Figure: {draw(benchmark, rows)}")
 
 
@@ -251,7 +255,7 @@ def main(benchmark: Benchmark) -> None:
     parser = argparse.ArgumentParser(description=f"Learning curves on {benchmark.env_id}")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to N - 1")
     choices = ["DDPGfD", "TD3fD", "SB3 DDPG", "default", "relative priorities"]
-    parser.add_argument("--algorithms", nargs="+", default=["DDPGfD", "SB3 DDPG"], choices=choices, metavar="NAME")
+    parser.add_argument("--algorithms", nargs="+", default=choices[:3], choices=choices, metavar="NAME")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--fresh", action="store_true", help="repeat runs that are finished")
     args = parser.parse_args()
