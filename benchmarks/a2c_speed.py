@@ -5,8 +5,8 @@ Speed of A2CfD's ``learn()``, next to SB3's A2C with the same networks, optimise
 
 The algorithms take turns, a few hundred steps at a time, on one thread. Each round gives one ratio of environment steps per
 second; the median of the ratios is printed. The time is processor time of this process, so that other processes disturb it
-less. A2CfD has a standard deviation that depends on the state, clips the gradients of each network by itself, and has two
-optimisers. With demonstrations each update of the actor clones a batch of them too.
+less. A2CfD has a standard deviation that depends on the state, and clips the gradients of each network by itself. With
+demonstrations each update of the actor clones a batch of them too.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_pgfd import A2CfD, Demonstrations
+from sb3_pgfd.demonstrations import record
 
 TARGET = 0.95
 
@@ -48,7 +49,7 @@ SETTINGS = [
 def find_demonstrations(env_id: str) -> Demonstrations:
     """:return: The packaged ones; for CartPole-v1 those of a controller that pushes the pole back"""
     if env_id == "CartPole-v1":
-        return Demonstrations.record(lambda state: int(state[2] + state[3] > 0.0), gym.make(env_id), 3)
+        return record(lambda state: int(state[2] + state[3] > 0.0), gym.make(env_id), 3)
     return Demonstrations.load(env_id)
 
 

@@ -4,7 +4,7 @@ Time of one update of DDPGfD and TD3fD, next to one update of SB3's DDPG with th
     python -m benchmarks.update_speed
 
 The algorithms take turns on one thread, so that a change of the machine's speed changes all of them; the medians are compared.
-The time is that of two updates, halved, because TD3fD updates its actor every second time. DDPGfD does more than DDPG: it draws
+The time is that of two updates, halved: TD3fD updates its actor every second time. DDPGfD does more than DDPG: it draws
 by priority, regresses on 1-step and n-step returns, takes the gradient of Q with respect to the action for every row, and
 writes the priorities back. TD3fD has two critics with LayerNorm, and clones. The second table times ``learn()`` as a whole on
 Pendulum-v1, in environment steps per second, with one update per step.
