@@ -8,8 +8,8 @@ import pytest
 from gymnasium import spaces
 from moviepy import VideoFileClip
 from packaged_physics import start_tolerance
-from recipes import RECIPES
 
+from demos.recipes import RECIPES
 from sb3_pgfd import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations import Episode, record
 from sb3_pgfd.demonstrations.environment import recorded_env

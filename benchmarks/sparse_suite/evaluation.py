@@ -7,13 +7,14 @@ from typing import Any, Protocol
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecNormalize
-from suite_tasks import Task
 
-FIRST_SEED = 10_000
+from benchmarks.sparse_suite.tasks import Task
+
+FIRST_EVALUATION_SEED = 10_000
 
 
 class Acts(Protocol):
-    """A model of SB3, or what has as much of one."""
+    """The part of a model's interface that an evaluation needs."""
 
     def predict(self, observation: Any, *, deterministic: bool) -> tuple[np.ndarray, Any]: ...
 
@@ -39,11 +40,11 @@ class Episodes:
 
 class Evaluator:
     """
-    Runs a policy in several environments side by side, with one call of the policy for all of them. Each takes the next
-    start when its episode is over.
+    Run a policy in several environments side by side, with one call of the policy for all of them. An environment takes the
+    next start when its episode ends.
 
-    :param task: What to evaluate on
-    :param n_episodes: Starts, ``reset(seed=10_000 + k)``
+    :param task: Task to evaluate on
+    :param n_episodes: Number of starts, ``reset(seed=10_000 + k)``
     """
 
     def __init__(self, task: Task, n_episodes: int):
@@ -52,18 +53,18 @@ class Evaluator:
         self.envs = [task.make_env() for _ in range(min(task.eval_envs, n_episodes))]
 
     def evaluate(self, model: Acts) -> Episodes:
-        """:param model: Whose deterministic policy is run"""
+        """:param model: Model to evaluate"""
         normalize = model.get_vec_normalize_env()
         successes, returns, lengths = (np.zeros(self.n_episodes) for _ in range(3))
         starts, free = deque(range(self.n_episodes)), list(range(len(self.envs)))
-        # By number of the environment: the episode it is in, and what it shows
+        # For each environment in use: its episode and its last observation
         running: dict[int, int] = {}
         shown: dict[int, Any] = {}
         while starts or running:
             while starts and free:
                 number, episode = free.pop(), starts.popleft()
                 running[number] = episode
-                shown[number], _ = self.envs[number].reset(seed=FIRST_SEED + episode)
+                shown[number], _ = self.envs[number].reset(seed=FIRST_EVALUATION_SEED + episode)
             observations = stack([shown[number] for number in running])
             if normalize is not None:
                 observations = normalize.normalize_obs(observations)
@@ -86,8 +87,8 @@ class Evaluator:
 
 def stack(observations: list[Any]) -> Any:
     """
-    :param observations: Of several environments
-    :return: One array, or one for each key, shape ``(n_envs, *obs_shape)``
+    :param observations: One observation per environment
+    :return: One array, or one per key, shape ``(n_envs, *obs_shape)``
     """
     if isinstance(observations[0], Mapping):
         return {key: np.stack([observation[key] for observation in observations]) for key in observations[0]}

@@ -1,6 +1,5 @@
-"""The results: one CSV of evaluations and one of cells that failed, which several processes may write."""
+"""The files of results: one CSV of evaluations and one of failed cells. Several processes may write them."""
 
-import csv
 import fcntl
 import hashlib
 import json
@@ -11,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import suite_paths  # noqa: F401  # makes `learning` importable
-from learning import read_results as read_results
+from benchmarks.learning import replace_results
 
-from sb3_pgfd.utils.files import write_whole
+BENCHMARKS = Path(__file__).resolve().parents[1]
+LOGS = BENCHMARKS / "logs" / "sparse_suite"
+RESULTS_FILE = BENCHMARKS / "results" / "sparse_suite.csv"
 
 
 @dataclass(frozen=True, order=True)
@@ -28,15 +28,15 @@ class Cell:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """What tells its rows from others'"""
+        """The columns that identify its rows"""
         return {"task": self.task, "method": self.method, "demos": self.demos, "seed": self.seed}
 
     def owns(self, row: Mapping[str, Any]) -> bool:
-        """:param row: Of the results"""
+        """:param row: Row of the results"""
         return all(row[name] == value for name, value in self.columns.items())
 
     def folder(self, logs: Path) -> Path:
-        """:param logs: Where cells keep their checkpoints"""
+        """:param logs: Folder for the checkpoints of all cells"""
         return logs / self.task / self.method / f"demos_{self.demos}" / f"seed_{self.seed}"
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class Cell:
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
-    """:return: Eight letters that change when the settings do"""
+    """:return: Eight letters that change when the settings change"""
     return hashlib.sha1(json.dumps(settings, sort_keys=True, default=repr).encode()).hexdigest()[:8]
 
 
@@ -58,69 +58,50 @@ def is_finished(results: Sequence[Mapping[str, Any]], cell: Cell, config: str, l
     :param results: Rows of the CSV
     :param cell: A run
     :param config: Fingerprint of its settings
-    :param last_step: At which it ends
-    :return: Whether its results are there, with these settings
+    :param last_step: Last step of the run
+    :return: Whether the results of the whole run are there, with these settings
     """
     return any(row["config"] == config and row["steps"] >= last_step for row in results if cell.owns(row))
 
 
 def store(results: Path, cell: Cell, rows: Sequence[Mapping[str, Any]]) -> None:
     """
-    Replace what the CSV has of a cell, and forget that it failed.
+    Replace the rows of a cell in the CSV, and remove its failure.
 
-    :param results: The CSV
-    :param cell: Whose rows these are
-    :param rows: Evaluations
+    :param results: The CSV of evaluations
+    :param cell: The run
+    :param rows: Its evaluations
     """
-    _replace(results, cell, [{**cell.columns, **row} for row in rows])
+    _replace(results, cell, rows)
     if failures_file(results).is_file():
         _replace(failures_file(results), cell, [])
 
 
 def store_failure(results: Path, cell: Cell, steps: int, error: str) -> None:
     """
-    :param results: The CSV of evaluations, beside which failures are kept
-    :param cell: That failed
-    :param steps: Of its last checkpoint
-    :param error: What happened
+    :param results: The CSV of evaluations; failures are stored beside it
+    :param cell: The run that failed
+    :param steps: Steps at its last checkpoint
+    :param error: Error message
     """
-    _replace(failures_file(results), cell, [{**cell.columns, "steps": steps, "error": " ".join(error.split())}])
+    _replace(failures_file(results), cell, [{"steps": steps, "error": " ".join(error.split())}])
 
 
 def _replace(path: Path, cell: Cell, rows: Sequence[Mapping[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent):
-        kept: list[Mapping[str, Any]] = [row for row in read_text(path) if not cell.owns(_numbers(row))]
-        rows = [*kept, *rows]
-        if not rows:
-            path.unlink(missing_ok=True)
-            return
-        with write_whole(path, overwrite=True) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[-1]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-
-
-def read_text(path: Path) -> list[dict[str, Any]]:
-    """:return: Rows as they are written, so that the others' stay to the last digit"""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _numbers(row: Mapping[str, str]) -> dict[str, Any]:
-    return {name: float(value) if name in ("demos", "seed") else value for name, value in row.items()}
+        replace_results(path, cell.columns, rows)
 
 
 @contextmanager
 def locked(folder: Path, wait: bool = True) -> Iterator[None]:
     """
-    One process at a time. The folder is what is locked, so that no file is left, and a process that is killed holds nothing.
+    Let one process at a time into a folder. The lock is on the folder itself: no file is left behind, and a killed process
+    holds no lock.
 
-    :param folder: Which is there
-    :param wait: Until the others are done
-    :raises BlockingIOError: If another process has it, and this one does not wait
+    :param folder: Existing folder
+    :param wait: Whether to wait for the other process
+    :raises BlockingIOError: If another process has the lock and ``wait`` is False
     """
     handle = os.open(folder, os.O_RDONLY)
     try:

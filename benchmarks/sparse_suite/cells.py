@@ -1,22 +1,22 @@
-"""The cells of the benchmark: what belongs to it, and what of it is done."""
+"""The cells of the benchmark, and which of them are finished."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from suite_methods import METHODS
-from suite_results import Cell, is_finished
-from suite_run import Run
-from suite_settings import ABLATIONS
-from suite_tasks import TASKS, Task
+from benchmarks.sparse_suite.methods import METHODS
+from benchmarks.sparse_suite.results import Cell, is_finished
+from benchmarks.sparse_suite.run import Run
+from benchmarks.sparse_suite.settings import ABLATIONS
+from benchmarks.sparse_suite.tasks import TASKS, Task
 
-MAIN = ("ddpgfd", "bc", "ddpgfd_paper", "sac_demos", "sac_her", "sac", "td3", "a2cfd", "expert")
+MAIN = ("td3fd", "bc", "ddpgfd_paper", "sac_demos", "sac_her", "sac", "td3", "a2cfd", "expert")
 
 CURVE_TASK = "peg-insert-side"
 CURVE_DEMOS = (0, 1, 3, 10, 50)
 CURVES = {
-    "ddpgfd": CURVE_DEMOS,
-    "ddpgfd_plain": (3, 10),
+    "td3fd": CURVE_DEMOS,
+    "td3fd_plain": (3, 10),
     "bc": CURVE_DEMOS[1:],
     "bc_plain": CURVE_DEMOS[1:],
     "ddpgfd_paper": CURVE_DEMOS[1:],
@@ -24,24 +24,24 @@ CURVES = {
     "ddpgfd_paper_plain": (50,),
     "ddpgfd_constant_plain": (50,),
 }
-"""Numbers of demonstrations of each method"""
+"""The numbers of demonstrations of each method"""
 
 ABLATION_TASKS = ("peg-insert-side", "fetch-pick-and-place")
-ABLATION_METHODS = tuple(f"ddpgfd_{name}" for name in ABLATIONS)
+ABLATION_METHODS = tuple(f"td3fd_{name}" for name in ABLATIONS)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Some of the grid; None: all"""
+    """A part of the grid; None: no restriction."""
 
     tasks: Sequence[str] | None = None
     methods: Sequence[str] | None = None
     n_seeds: int | None = None
-    """At most so many of each method"""
+    """Largest number of seeds of each method"""
     parts: Sequence[str] | None = None
 
     def has(self, task: str, method: str, seed: int) -> bool:
-        """Whether it is wanted, and there is such a seed"""
+        """:return: Whether this run is selected and the method has such a seed"""
         wanted_task = self.tasks is None or task in self.tasks
         wanted_method = self.methods is None or method in self.methods
         wanted_seed = self.n_seeds is None or seed < self.n_seeds
@@ -49,7 +49,7 @@ class Selection:
 
 
 def usual_demos(task: Task, method: str) -> int:
-    """:return: Demonstrated episodes of the main comparison: as many as the task has, 0 for a method that uses none"""
+    """:return: Number of demonstrated episodes in the main comparison: the task's, 0 for a method that uses none"""
     return task.n_demos if METHODS[method].uses_demonstrations else 0
 
 
@@ -57,10 +57,10 @@ def make_run(task: str, method: str, seed: int, demos: int | None = None, **chan
     """
     :param task: Name of the task
     :param method: Name of the method
-    :param seed: Of the run
-    :param demos: Demonstrated episodes, None: as many as the task has
-    :param changes: In the other fields of the run
-    :return: The run with the method's own settings
+    :param seed: Seed of the run
+    :param demos: Number of demonstrated episodes, None: the task's
+    :param changes: Other fields of the run
+    :return: The run with the settings of the method
     """
     chosen = METHODS[method]
     cell = Cell(task, method, usual_demos(TASKS[task], method) if demos is None else demos, seed)
@@ -69,9 +69,9 @@ def make_run(task: str, method: str, seed: int, demos: int | None = None, **chan
 
 def runs_of_grid(selection: Selection, **changes: Any) -> list[Run]:
     """
-    :param selection: What of the grid
-    :param changes: In the fields of all runs
-    :return: Runs in an order in which a grid that is stopped is useful: the first seed of everything comes first
+    :param selection: Part of the grid
+    :param changes: Fields of all runs
+    :return: The runs. The first seed of everything comes first, so that a stopped grid is useful
     """
     runs: dict[Cell, Run] = {}
     for seed in range(max(method.n_seeds for method in METHODS.values())):
@@ -111,10 +111,11 @@ def status_of(
     runs: Sequence[Run], results: Sequence[Mapping[str, Any]], failures: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[str]]:
     """
-    :param runs: Of the grid
-    :param results: Rows of the CSV
-    :param failures: Rows of the other one
-    :return: Cells that are ``finished``, ``failed`` (with their error), have ``other settings``, or are ``missing``
+    :param runs: Runs of the grid
+    :param results: Rows of the CSV of evaluations
+    :param failures: Rows of the CSV of failures
+    :return: The names of the cells that are ``finished``, ``failed`` (with the error), ran with ``other settings``, or are
+        ``missing``
     """
     status: dict[str, list[str]] = {"finished": [], "failed": [], "other settings": [], "missing": []}
     for run in runs:

@@ -1,23 +1,23 @@
-"""What the results say: the score of a run, statistics over seeds, and how steady a run is."""
+"""The score of a run, statistics over seeds, and how steady a run is."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from suite_results import Cell
 
+from benchmarks.sparse_suite.results import Cell
 from sb3_pgfd.comparison.curves import bootstrap_interval, interquartile_mean
 
 CONFIDENCE, RESAMPLES = 0.95, 2000
 N_LAST = 3
-"""Evaluations that make the score"""
+"""The score is the mean of so many evaluations"""
 GOOD = 0.9
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Interquartile mean over seeds, with its bootstrap interval."""
+    """Interquartile mean over seeds with its bootstrap interval."""
 
     value: float
     low: float
@@ -32,28 +32,28 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The evaluations of a cell, in the order of steps."""
+    """The evaluations of a cell in the order of steps."""
 
     cell: Cell
     steps: np.ndarray
     successes: np.ndarray
     seconds: float
-    """Of one core, learning and evaluating"""
+    """Processor time of learning and evaluating"""
 
     def score(self, last_step: float = np.inf) -> float:
         """
-        :param last_step: Later evaluations do not count
-        :return: Mean success of the last three evaluations; what does not learn is evaluated once
+        :param last_step: Later evaluations are left out
+        :return: Mean success of the last three evaluations (a method that takes no steps has one)
         """
         return float(self.successes[self.steps <= last_step][-N_LAST:].mean())
 
     def first_good(self) -> float | None:
-        """:return: Steps at the first evaluation of 0.9 or more, None: there is none"""
+        """:return: Steps at the first evaluation of 0.9 or more, None if there is none"""
         good = np.flatnonzero(self.successes >= GOOD)
         return float(self.steps[good[0]]) if len(good) else None
 
     def lowest_after_good(self) -> float | None:
-        """:return: The lowest evaluation after the first of 0.9 or more; None: there is none, or nothing after it"""
+        """:return: The lowest evaluation after the first of 0.9 or more, None if there is none"""
         good = np.flatnonzero(self.successes >= GOOD)
         later = self.successes[good[0] + 1 :] if len(good) else good
         return float(later.min()) if len(later) else None
@@ -61,8 +61,8 @@ class Outcome:
 
 def outcomes_of(rows: Sequence[Mapping[str, Any]]) -> list[Outcome]:
     """
-    :param rows: Of the results, in the order in which cells ended
-    :return: In the order of the seeds
+    :param rows: Rows of the results in any order
+    :return: One outcome per cell, in the order of tasks, methods, numbers of demonstrations and seeds
     """
     by_cell: dict[Cell, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -77,12 +77,15 @@ def outcomes_of(rows: Sequence[Mapping[str, Any]]) -> list[Outcome]:
 
 
 def select(outcomes: Sequence[Outcome], task: str, method: str, demos: int) -> list[Outcome]:
-    """:return: The seeds of a method on a task, with this number of demonstrations"""
+    """:return: The outcomes of a method on a task with this number of demonstrations, one per seed"""
     return [item for item in outcomes if (item.cell.task, item.cell.method, item.cell.demos) == (task, method, demos)]
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:
-    """:param values: One per seed; None is returned if there is none"""
+    """
+    :param values: One score per seed
+    :return: None without any seed
+    """
     if not values:
         return None
     (curve,) = estimate_curve(np.array(values)[:, None])
@@ -102,8 +105,8 @@ def estimate_curve(scores: np.ndarray) -> list[Estimate]:
 
 def curve_of(outcomes: Sequence[Outcome]) -> tuple[np.ndarray, list[Estimate]]:
     """
-    :param outcomes: Seeds of a method on a task, at least one
-    :return: Steps at which all were evaluated, shape ``(k,)``, and k estimates of the success rate
+    :param outcomes: One per seed, at least one
+    :return: Steps at which all seeds were evaluated, shape ``(k,)``, and k estimates of the success rate
     """
     steps = outcomes[0].steps
     for outcome in outcomes[1:]:
