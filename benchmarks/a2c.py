@@ -30,7 +30,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_pgfd import A2CfD, Demonstrations
-from sb3_pgfd.utils.resources import hyperparams_file
+from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
 ZOO_A2C = Path(rl_zoo3.__file__).parent / "hyperparams" / "a2c.yml"

@@ -25,7 +25,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
 
 from sb3_pgfd import DDPGfD, Demonstrations
-from sb3_pgfd.utils.resources import hyperparams_file
+from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
 RESULTS = Path(__file__).parent / "results"

@@ -27,7 +27,7 @@ from learning import RESULTS, append_results, read_results
 
 from sb3_pgfd import Demonstrations
 from sb3_pgfd.plotting import new_figure
-from sb3_pgfd.utils.resources import hyperparams_file
+from sb3_pgfd.utils.files import hyperparams_file
 
 LOGS = Path(__file__).parent / "logs"
 RESULTS_FILE = RESULTS / "tasks_ddpgfd.csv"

@@ -31,7 +31,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from sb3_pgfd.plotting import new_figure
-from sb3_pgfd.utils.resources import hyperparams_file
+from sb3_pgfd.utils.files import hyperparams_file
 
 ENV_ID = "MountainCarContinuous-v0"
 STEPS, N_TRIALS, SEEDS = 3_000, 20, (0, 1, 2)

@@ -1,4 +1,4 @@
-"""Policy gradients from demonstrations for Stable-Baselines3."""
+"""Learning control from demonstrations with Stable-Baselines3."""
 
 from importlib.metadata import version
 
@@ -6,7 +6,8 @@ from sb3_pgfd.a2cfd import A2CfD
 from sb3_pgfd.ddpgfd import DDPGfD
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.replay import DemoReplayBuffer
+from sb3_pgfd.td3fd import TD3fD
 
 __version__ = version("sb3-pgfd")
 
-__all__ = ["A2CfD", "DDPGfD", "DemoReplayBuffer", "Demonstrations", "DemonstrationsError", "__version__"]
+__all__ = ["A2CfD", "DDPGfD", "DemoReplayBuffer", "Demonstrations", "DemonstrationsError", "TD3fD", "__version__"]

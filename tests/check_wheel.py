@@ -5,7 +5,7 @@ import pathlib
 import sb3_pgfd
 from sb3_pgfd import A2CfD, DDPGfD, Demonstrations
 from sb3_pgfd.cli import main
-from sb3_pgfd.utils.resources import hyperparams_file, packaged_demonstrations
+from sb3_pgfd.utils.files import hyperparams_file, packaged_demonstrations
 
 if __name__ == "__main__":
     package = pathlib.Path(sb3_pgfd.__file__).parent

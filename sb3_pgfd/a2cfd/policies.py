@@ -18,7 +18,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 from torch.distributions import Normal
 
-from sb3_pgfd.common.networks import fused_if_adam, init_last_layer
+from sb3_pgfd.common.policies import fused_if_adam, init_last_layer
 from sb3_pgfd.utils.checks import is_number
 
 _LOG_SQRT_TWO_PI = 0.5 * math.log(2.0 * math.pi)

@@ -1,4 +1,4 @@
-"""What any off-policy algorithm needs to learn from a replay buffer that keeps demonstrations."""
+"""The base of the off-policy algorithms that learn from demonstrations."""
 
 import io
 import pathlib
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.noise import ActionNoise, NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule
@@ -18,10 +18,22 @@ from torch import nn
 from sb3_pgfd.common.metrics import MeanMetrics
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations, check_normalization
 from sb3_pgfd.demonstrations import Demonstrations
-from sb3_pgfd.replay import DemoReplayBuffer
+from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
+from sb3_pgfd.utils.checks import check_learning_rate, check_save_format, is_number, is_whole
+from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
 
-# Arguments of the buffer that the algorithm has under the same name
-_SHARED_OPTIONS = ("demo_fraction", "her_ratio", "keep_successes", "n_steps", "gamma", "priority_exponent")
+# Arguments of the buffer that the algorithm passes itself
+_PASSED_TO_BUFFER = {
+    "buffer_size",
+    "observation_space",
+    "action_space",
+    "device",
+    "n_envs",
+    "demonstrations",
+    "n_steps",
+    "gamma",
+    "env",
+}
 
 
 class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
@@ -29,13 +41,9 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     SB3's ``OffPolicyAlgorithm`` on a :class:`~sb3_pgfd.replay.DemoReplayBuffer`: builds it, saves and loads it, sets the
     learning rates of actor and critic, and collects the metrics of the updates until they are logged.
 
-    The algorithm sets the attributes below in its constructor and implements :meth:`_update`.
+    The algorithm sets the attributes below in its constructor and implements :meth:`train`.
     """
 
-    demo_fraction: float | None
-    her_ratio: float
-    keep_successes: bool
-    priority_exponent: float
     actor_learning_rate: float | Schedule | None
     l2_coef: float
     actor: nn.Module
@@ -44,14 +52,24 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **{"sde_support": False, "support_multi_env": True, **kwargs})
+        self.policy_kwargs = dict(self.policy_kwargs)
+        self.replay_buffer_kwargs = dict(self.replay_buffer_kwargs)
         self.demonstrations_source = None
         self._pretrained = False
         self._metrics = MeanMetrics()
 
+    @classmethod
+    def _keyword_places(cls) -> Mapping[str, set[str]]:
+        buffer_options = accepted_keywords(DemoReplayBuffer) - _PASSED_TO_BUFFER
+        return {"replay_buffer_kwargs": buffer_options, **super()._keyword_places()}
+
     def _setup_model(self) -> None:
-        # Not OffPolicyAlgorithm's: it would take `n_steps` as a request for SB3's own n-step buffer
-        check_replay_buffer(self.replay_buffer_class, self.replay_buffer_kwargs)
+        # OffPolicyAlgorithm's would take `n_steps` as a request for SB3's own n-step buffer
         check_normalization(self._vec_normalize_env, self.observation_space)
+        self._check_options()
+        self._check_policy()
+        self._check_buffer_options()
+        self.action_noise = self._make_noise(self.action_noise)
         self._resolve_demonstrations()
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
@@ -62,17 +80,62 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         self.policy = policy.to(self.device)
         self._convert_train_freq()
 
+    def _check_options(self) -> None:
+        """:raises ValueError: If an option is out of range"""
+        check_whole(vars(self), {"n_steps": 1, "pretrain_steps": 0, "batch_size": 1, "buffer_size": 1})
+        for name in ("tau", "gamma"):
+            if not is_number(getattr(self, name), 0.0, 1.0):
+                raise ValueError(f"{name}: found {getattr(self, name)!r}, expected 0 to 1")
+        check_not_negative(vars(self), {"l2_coef": "lambda_2"})
+        check_learning_rate("actor_learning_rate", self.actor_learning_rate)
+
+    def _check_policy(self) -> None:
+        """:raises ValueError: If it is a policy of another algorithm"""
+        base = self.policy_aliases["MlpPolicy"]
+        if not issubclass(self.policy_class, base):
+            raise ValueError(
+                f"policy: found {self.policy_class.__module__}.{self.policy_class.__name__}, expected one of "
+                f"{', '.join(self.policy_aliases)}, or a subclass of {base.__module__}.{base.__name__}"
+            )
+        check_keywords("policy_kwargs", self.policy_kwargs, accepted_keywords(self.policy_class))
+
+    def _make_noise(self, noise: ActionNoise | float | None) -> ActionNoise | None:
+        if noise is None or isinstance(noise, ActionNoise):
+            return noise
+        if not is_number(noise, 0.0):
+            raise ValueError(f"action_noise: found {noise!r}, expected an ActionNoise, a standard deviation >= 0, or None")
+        shape = self.action_space.shape
+        assert shape is not None
+        return NormalActionNoise(np.zeros(shape), np.full(shape, float(noise))) if noise > 0.0 else None
+
+    def _check_buffer_options(self) -> None:
+        """:raises ValueError: If the replay buffer cannot keep demonstrations, or an option belongs to the algorithm"""
+        cls = self._buffer_class
+        if not (isinstance(cls, type) and issubclass(cls, DemoReplayBuffer)):
+            why = ": it keeps no demonstrations; her_ratio of the former replaces goals too" if cls is HerReplayBuffer else ""
+            found = getattr(cls, "__name__", cls)
+            raise ValueError(f"replay_buffer_class: found {found}, expected DemoReplayBuffer or a subclass{why}")
+        own = sorted(set(self.replay_buffer_kwargs) & _PASSED_TO_BUFFER)
+        if own:
+            raise ValueError(f"replay_buffer_kwargs: found {own}, expected them as arguments of the algorithm itself")
+        check_keywords("replay_buffer_kwargs", self.replay_buffer_kwargs, accepted_keywords(cls) - _PASSED_TO_BUFFER)
+
+    @property
+    def _buffer_class(self) -> type[DemoReplayBuffer]:
+        # What is not one is refused in _check_buffer_options()
+        return self.replay_buffer_class or DemoReplayBuffer  # type: ignore[return-value]
+
     def _make_replay_buffer(self) -> DemoReplayBuffer:
-        buffer_class = check_replay_buffer(self.replay_buffer_class, self.replay_buffer_kwargs)
-        return buffer_class(
+        return self._buffer_class(
             self.buffer_size,
             self.observation_space,
             self.action_space,
             device=self.device,
             n_envs=self.n_envs,
             demonstrations=self.demonstrations,
+            n_steps=self.n_steps,
+            gamma=self.gamma,
             env=self.env,
-            **{name: getattr(self, name) for name in _SHARED_OPTIONS},
             **self.replay_buffer_kwargs,
         )
 
@@ -113,15 +176,6 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             buffer.add_demonstrations(dataset)
         self._join_demonstrations(dataset, merged)
 
-    @abstractmethod
-    def _update(self, batch_size: int, demos_only: bool = False) -> None:
-        """
-        One gradient update of everything.
-
-        :param batch_size: Transitions
-        :param demos_only: Whether to draw demonstrations only
-        """
-
     def _setup_lr_schedule(self) -> None:
         super()._setup_lr_schedule()
         rate = self.actor_learning_rate
@@ -135,6 +189,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
                 # Here and not in the policy, so that it holds too when a model is loaded with another value
                 group["weight_decay"] = self.l2_coef
 
+    @abstractmethod
     def train(self, gradient_steps: int, batch_size: int = 256, demos_only: bool = False) -> None:
         """
         Sample the replay buffer and do the updates.
@@ -143,12 +198,26 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         :param batch_size: Transitions for each
         :param demos_only: Whether to draw demonstrations only
         """
-        # This affects batch normalisation and dropout
-        if not self.policy.training:
-            self.policy.set_training_mode(True)
-        self._update_learning_rates()
-        for _ in range(gradient_steps):
-            self._update(batch_size, demos_only)
+
+    def _log_batch(
+        self, batch: DemoBatch, errors: th.Tensor, td_errors: th.Tensor, q_values: th.Tensor, others: dict[str, th.Tensor]
+    ) -> None:
+        """
+        :param batch: B transitions
+        :param errors: (Q - y_1)^2 and (Q - y_n)^2, shape ``(B, K)``
+        :param td_errors: delta_i^2, a column
+        :param q_values: Q(s, a), a column
+        :param others: What else to log the means of, by name
+        """
+        metrics = {
+            "critic_loss": batch.weights * td_errors.detach(),
+            "q_mean": q_values.detach(),
+            "demo_fraction": batch.is_demo,
+            "is_weight_mean": batch.weights,
+        }
+        if errors.shape[1] > 1:
+            metrics["critic_loss_n_step"] = batch.weights * errors[:, 1:].detach()
+        self._metrics.add({**metrics, **others})
 
     def _pretrain_update(self) -> None:
         self.train(gradient_steps=1, batch_size=self.batch_size, demos_only=True)
@@ -189,16 +258,19 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             keeps the buffer that it has
         """
         present = self.replay_buffer
-        super().load_replay_buffer(path, truncate_last_traj)
+        try:
+            super().load_replay_buffer(path, truncate_last_traj)
+        except (AttributeError, ModuleNotFoundError) as error:
+            # Its classes are where another version had them
+            raise ValueError(f"load_replay_buffer: cannot read it ({error}): it was saved by another version") from error
         loaded, self.replay_buffer = self.replay_buffer, present
         if not isinstance(loaded, DemoReplayBuffer):
             raise ValueError(f"load_replay_buffer: found a {type(loaded).__name__}, expected a DemoReplayBuffer")
-        for name in ("observation_space", "action_space", "n_envs", "priority_exponent"):
+        for name in ("observation_space", "action_space", "n_envs"):
             found, expected = getattr(loaded, name), getattr(self, name)
             if found != expected:
                 raise ValueError(f"load_replay_buffer: found {name}={found} in the file, expected {expected} of the model")
-        loaded.n_steps, loaded.gamma, loaded.demo_fraction = self.n_steps, self.gamma, self.demo_fraction
-        loaded.her_ratio, loaded.keep_successes = self.her_ratio, self.keep_successes
+        loaded.configure(n_steps=self.n_steps, gamma=self.gamma, **self.replay_buffer_kwargs)
         if self.env is not None:
             loaded.set_env(self.env)
         self.replay_buffer = loaded
@@ -207,22 +279,23 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         return [*super()._excluded_save_params(), "_metrics"]
 
 
-def check_replay_buffer(buffer_class: type | None, buffer_kwargs: Mapping[str, Any]) -> type[DemoReplayBuffer]:
+def check_not_negative(options: Mapping[str, Any], names: Mapping[str, str]) -> None:
     """
-    :param buffer_class: As given to the algorithm
-    :param buffer_kwargs: Likewise
-    :return: The class to use
-    :raises ValueError: If the class cannot keep demonstrations, or an argument belongs to the algorithm
+    :param options: By name
+    :param names: Which to check, and the symbol or meaning of each
+    :raises ValueError: If one is not a number >= 0
     """
-    if buffer_class is None:
-        buffer_class = DemoReplayBuffer
-    if not (isinstance(buffer_class, type) and issubclass(buffer_class, DemoReplayBuffer)):
-        why = "it relabels goals, as her_ratio does, but keeps no demonstrations" if buffer_class is HerReplayBuffer else ""
-        raise ValueError(
-            f"replay_buffer_class: found {getattr(buffer_class, '__name__', buffer_class)}, "
-            f"expected DemoReplayBuffer or a subclass{': ' + why if why else ''}"
-        )
-    own = sorted(set(buffer_kwargs) & {"demonstrations", "env", *_SHARED_OPTIONS})
-    if own:
-        raise ValueError(f"replay_buffer_kwargs: found {own}, expected them as arguments of the algorithm itself")
-    return buffer_class
+    for name, meaning in names.items():
+        if not is_number(options[name], 0.0):
+            raise ValueError(f"{name} ({meaning}): found {options[name]!r}, expected a number >= 0")
+
+
+def check_whole(options: Mapping[str, Any], smallest: Mapping[str, int]) -> None:
+    """
+    :param options: By name
+    :param smallest: Which to check, and the smallest number allowed
+    :raises ValueError: If one is not a whole number of at least that
+    """
+    for name, least in smallest.items():
+        if not is_whole(options[name], least):
+            raise ValueError(f"{name}: found {options[name]!r}, expected a whole number >= {least}")

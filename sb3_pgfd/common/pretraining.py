@@ -1,7 +1,10 @@
 """What every algorithm that learns from demonstrations does with them outside its updates."""
 
+import io
+import json
 import time
 import warnings
+import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +15,14 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
 from stable_baselines3.common.preprocessing import get_obs_shape
+from stable_baselines3.common.save_util import open_path
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
-from sb3_pgfd.utils.progress import progress
+from sb3_pgfd.utils.checks import SAVE_FORMAT, check_save_format
+from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
+from sb3_pgfd.utils.screen import progress
 
 # Points on the curves of a pretraining
 PRETRAIN_LOGS = 50
@@ -41,6 +47,30 @@ class LearnsFromDemonstrations(BaseAlgorithm):
     _pretrained: bool
     _other_ways_back: ClassVar[str] = ""
     """How a loaded model gets its demonstrations back besides by argument, for the message that it lacks them"""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "LearnsFromDemonstrations":
+        check_keywords(cls.__name__, kwargs, accepted_keywords(cls), cls._keyword_places())
+        return super().__new__(cls)
+
+    @classmethod
+    def _keyword_places(cls) -> Mapping[str, set[str]]:
+        """:return: Options that go into an argument of the constructor, by the name of that argument"""
+        return {"policy_kwargs": accepted_keywords(cls.policy_aliases["MlpPolicy"])}
+
+    def save(self, path: str | Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> None:
+        """cf ``BaseAlgorithm``. The file carries the number of its format."""
+        self.save_format = SAVE_FORMAT
+        super().save(path, *args, **kwargs)
+
+    @classmethod
+    def load(cls, path: str | Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> Any:
+        """
+        cf ``BaseAlgorithm``.
+
+        :raises ValueError: If the file was saved by a version with another format
+        """
+        check_save_format("model", saved_format(path))
+        return super().load(path, *args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "demonstrations"]
@@ -188,6 +218,19 @@ class LearnsFromDemonstrations(BaseAlgorithm):
                     self.logger.record(f"pretrain/{name}", value)
                 self.logger.record("pretrain/n_updates", step, exclude="tensorboard")
                 self.logger.dump(step=step)
+
+
+def saved_format(path: str | Path | io.BufferedIOBase) -> int:
+    """
+    :param path: Of a saved model
+    :return: Number of its format. Nothing is unpickled
+    """
+    file = open_path(path, "r", suffix="zip")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return json.loads(archive.read("data")).get("save_format", 1)
+    finally:
+        file.seek(0) if file is path else file.close()
 
 
 def check_normalization(env: VecNormalize | None, observation_space: spaces.Space) -> None:

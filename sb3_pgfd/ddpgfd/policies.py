@@ -1,71 +1,19 @@
 """
-Policies of DDPGfD: SB3's ``TD3Policy`` with the last layers of DDPG, optional LayerNorm in the critics, and an optimiser
-that makes one fused step over all parameters.
+Policies of DDPGfD: SB3's ``TD3Policy`` with the last layers of DDPG, optional LayerNorm in the critics, a running mean of
+the actors, and an optimiser that updates all parameters in one step.
 """
 
 from typing import Any
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.policies import ContinuousCritic
-from stable_baselines3.common.preprocessing import get_action_dim
-from stable_baselines3.common.torch_layers import (
-    BaseFeaturesExtractor,
-    CombinedExtractor,
-    FlattenExtractor,
-    NatureCNN,
-    create_mlp,
-)
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.td3.policies import Actor, TD3Policy
 from torch import nn
 
-from sb3_pgfd.common.networks import TargetNetworks, fused_if_adam, init_last_layer, with_dropout
+from sb3_pgfd.common.policies import Critic, TargetNetworks, fused_if_adam, init_last_layer, with_dropout
 from sb3_pgfd.utils.checks import is_number
-
-
-class Critic(ContinuousCritic):
-    """
-    Q(s, a), one network per critic.
-
-    :param layer_norm: Whether to normalise the hidden layers, which bounds how far Q can rise outside the data
-        (RLPD, Ball et al. 2023, arXiv 2302.02948, section 4.2)
-    :param kwargs: See SB3's ``ContinuousCritic``
-    """
-
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Box,
-        net_arch: list[int],
-        features_extractor: BaseFeaturesExtractor,
-        features_dim: int,
-        activation_fn: type[nn.Module] = nn.ReLU,
-        n_critics: int = 1,
-        layer_norm: bool = False,
-        **kwargs: Any,
-    ):
-        # The parent builds no networks of its own
-        super().__init__(
-            observation_space,
-            action_space,
-            net_arch,
-            features_extractor,
-            features_dim,
-            activation_fn,
-            n_critics=0,
-            **kwargs,
-        )
-        self.n_critics = n_critics
-        post_linear: list[type[nn.Module]] = [nn.LayerNorm] if layer_norm else []
-        for idx in range(n_critics):
-            layers = create_mlp(
-                features_dim + get_action_dim(action_space), 1, net_arch, activation_fn, post_linear_modules=post_linear
-            )
-            init_last_layer(layers)
-            q_net = nn.Sequential(*layers)
-            self.add_module(f"qf{idx}", q_net)
-            self.q_networks.append(q_net)
 
 
 class DDPGfDPolicy(TD3Policy):
@@ -77,8 +25,8 @@ class DDPGfDPolicy(TD3Policy):
     :param lr_schedule: Learning rate schedule
     :param n_critics: Number of critics; the smallest of their targets counts (TD3, arXiv 1802.09477, equation 10)
     :param layer_norm: Whether the critics normalise their hidden layers
-    :param average_actor: Rate of a running mean of the actors, which acts where nothing is explored: evaluations call
-        ``predict(..., deterministic=True)`` (Polyak averaging, slower than that of the targets); None: the last one acts
+    :param average_actor: Rate of a running mean of the actors (Polyak averaging, slower than that of the targets). The
+        mean acts in ``predict(..., deterministic=True)``, the last actor explores; None: the last actor does both
     :param actor_dropout: Probability with which a hidden unit of the actor is left out in an update (IBRL, Hu et al.
         2023, arXiv 2311.02198)
     :param optimizer_class: Adam by default, in its fused implementation
@@ -143,14 +91,19 @@ class DDPGfDPolicy(TD3Policy):
             self.mean_actor.set_training_mode(False)
         self._mean: TargetNetworks | None = None
 
-    def update_mean_actor(self) -> None:
-        """Let the mean of the actors take in the present one, if there is a mean."""
+    def update_mean_actor(self, n_updates: int) -> None:
+        """
+        Let the running mean of the actors, if there is one, take in the present one.
+
+        :param n_updates: k, how many actors there were, this one included. The rate is at least 1 / k: the mean of the
+            first actors is a plain one, and the random initial actor has no weight
+        """
         if self.average_actor is None:
             return
         if self._mean is None:
-            # Not before: on another device, batch normalisation has other tensors
+            # Not earlier: on another device, batch normalisation has other tensors
             self._mean = TargetNetworks((self.actor,), (self.mean_actor,))
-        self._mean.update(self.average_actor)
+        self._mean.update(max(self.average_actor, 1.0 / n_updates))
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
         actor = super().make_actor(features_extractor)

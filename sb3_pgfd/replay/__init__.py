@@ -1,7 +1,7 @@
-"""Replay: the buffer, its priorities and its n-step returns."""
+"""Replay: the buffer, its two stores, its priorities and its n-step returns."""
 
-from sb3_pgfd.replay.batch import DemoBatch
 from sb3_pgfd.replay.demo_replay_buffer import DemoReplayBuffer
+from sb3_pgfd.replay.samples import DemoBatch
 from sb3_pgfd.replay.sum_tree import SumTree
 
 __all__ = ["DemoBatch", "DemoReplayBuffer", "SumTree"]

@@ -1,4 +1,4 @@
-"""From demonstrations, in environment units, to the rows of the buffer and back."""
+"""Demonstrations, in environment units, as columns of the buffer, and back."""
 
 from collections.abc import Mapping
 
@@ -8,63 +8,81 @@ from gymnasium import spaces
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.demonstrations.arrays import owned, unscaled
 from sb3_pgfd.demonstrations.validation import Observations
-from sb3_pgfd.replay.storage import BOX_KEY, TransitionStorage
+from sb3_pgfd.replay.storage import BOX_KEY, Columns, Schema, next_obs_column, obs_column
 
 
-def to_storage(
-    demonstrations: Demonstrations, observation_space: spaces.Space, action_space: spaces.Space
-) -> TransitionStorage:
+def check_action_range(action_space: spaces.Space) -> None:
+    """
+    :param action_space: The environment's
+    :raises ValueError: If a component of a Box cannot be scaled to [-1, 1], as SB3 does it: its bounds are infinite or
+        equal, and NaN would be stored
+    """
+    if not isinstance(action_space, spaces.Box):
+        return
+    low, high = action_space.low.astype(np.float64), action_space.high.astype(np.float64)
+    bad = np.argwhere(~np.isfinite(high - low) | (high <= low))
+    if len(bad) > 0:
+        place = tuple(int(index) for index in bad[0])
+        raise ValueError(
+            f"action_space: found component {list(place)} with low={low[place]:g} and high={high[place]:g}, expected "
+            "finite bounds with low < high: actions are scaled to [-1, 1]. Leave a component that cannot move out of the "
+            "action by a wrapper, and rescale infinite ones (gymnasium.wrappers.RescaleAction)"
+        )
+
+
+def scaled(actions: np.ndarray, space: spaces.Space) -> np.ndarray:
+    """
+    :param actions: In environment units
+    :param space: The environment's
+    :return: In [-1, 1] if continuous, like SB3 scales them
+    """
+    if not isinstance(space, spaces.Box):
+        return actions
+    return np.clip(2.0 * (actions - space.low) / (space.high - space.low) - 1.0, -1.0, 1.0)
+
+
+def to_columns(demonstrations: Demonstrations, schema: Schema) -> Columns:
     """
     :param demonstrations: They fit the buffer's spaces
-    :param observation_space: Observation space
-    :param action_space: Action space
-    :return: A copy, continuous actions are scaled to [-1, 1] like SB3 does it
+    :param schema: Of the buffer
     """
-    actions = demonstrations.actions
-    if isinstance(action_space, spaces.Box):
-        low, high = action_space.low, action_space.high
-        actions = np.clip(2.0 * (actions - low) / (high - low) - 1.0, -1.0, 1.0)
-    storage = TransitionStorage(len(demonstrations), observation_space, action_space)
-    storage.write(
-        slice(0, len(demonstrations)),
-        demonstrations.observations,
-        demonstrations.next_observations,
-        actions,
-        demonstrations.rewards,
-        demonstrations.terminated,
-        demonstrations.terminated | demonstrations.truncated,
-    )
-    return storage
+    return {
+        **schema.observation_columns(demonstrations.observations, demonstrations.next_observations),
+        "actions": scaled(demonstrations.actions, schema.action_space).reshape(len(demonstrations), schema.action_dim),
+        "rewards": demonstrations.rewards,
+        "terminated": demonstrations.terminated,
+        "ended": demonstrations.terminated | demonstrations.truncated,
+    }
 
 
-def from_rows(storage: TransitionStorage, rows: np.ndarray, ended: np.ndarray) -> Demonstrations:
+def from_columns(columns: Columns, schema: Schema) -> Demonstrations:
     """
-    :param storage: Where to read
-    :param rows: Which transitions, episode after episode, shape ``(n,)``
-    :param ended: Whether each of them is the last of its episode, shape ``(n,)``, bool
-    :return: A copy in environment units
+    :param columns: Transitions, episode after episode; ``ended`` of the last of each is True
+    :param schema: Of the buffer
+    :return: The same in environment units
     """
-    terminated = storage.terminated[rows]
+    terminated = columns["terminated"]
+    by_key = {key: (columns[obs_column(key)], columns[next_obs_column(key)]) for key in schema.obs_shapes}
     return Demonstrations.from_transitions(
-        _observations(storage.observations, rows, storage.observation_space),
-        _environment_actions(storage.actions[rows], storage.action_space),
-        storage.rewards[rows],
-        _observations(storage.next_observations, rows, storage.observation_space),
+        _observations({key: pair[0] for key, pair in by_key.items()}, schema.observation_space),
+        _environment_actions(columns["actions"], schema.action_space),
+        columns["rewards"],
+        _observations({key: pair[1] for key, pair in by_key.items()}, schema.observation_space),
         terminated,
-        ended & ~terminated,
+        columns["ended"] & ~terminated,
     )
 
 
-def _observations(stored: Mapping[str, np.ndarray], rows: np.ndarray, space: spaces.Space) -> Observations:
+def _observations(stored: Mapping[str, np.ndarray], space: spaces.Space) -> Observations:
     if isinstance(space, spaces.Dict):
-        return {key: _take(stored[key], rows, subspace) for key, subspace in space.spaces.items()}
-    return _take(stored[BOX_KEY], rows, space)
+        return {key: _without_added_axis(stored[key], subspace) for key, subspace in space.spaces.items()}
+    return _without_added_axis(stored[BOX_KEY], space)
 
 
-def _take(stored: np.ndarray, rows: np.ndarray, space: spaces.Space) -> np.ndarray:
+def _without_added_axis(stored: np.ndarray, space: spaces.Space) -> np.ndarray:
     # Discrete observations are stored with an axis that the environment does not have
     assert space.shape is not None
-    return owned(stored.reshape(-1, *space.shape)[rows])
+    return owned(stored.reshape(-1, *space.shape))
 
 
 def _environment_actions(stored: np.ndarray, space: spaces.Space) -> np.ndarray:

@@ -11,50 +11,63 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, Repla
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
-from sb3_pgfd.replay.batch import DemoBatch, Samples, TorchObs
-from sb3_pgfd.replay.conversion import from_rows, to_storage
-from sb3_pgfd.replay.drawn import Drawn, NewGoals, draw_by_priority, draw_by_share, importance_weights, read_drawn
-from sb3_pgfd.replay.episode_ends import EpisodeEnds
-from sb3_pgfd.replay.hindsight import DESIRED, goal_rewards, relabel
-from sb3_pgfd.replay.n_step import RowLayout, discount_powers, n_step_return
-from sb3_pgfd.replay.options import check_buffer_options, check_priorities
-from sb3_pgfd.replay.storage import BOX_KEY, TransitionStorage
-from sb3_pgfd.replay.successes import Successes
-from sb3_pgfd.replay.sum_tree import SumTree
+from sb3_pgfd.replay.conversion import check_action_range, from_columns, scaled, to_columns
+from sb3_pgfd.replay.hindsight import DESIRED, RingEpisodeEnds, goal_rewards, relabel
+from sb3_pgfd.replay.n_step import Stores, discount_powers, n_step_return, stores
+from sb3_pgfd.replay.own_episodes import INTERVENE_ACTION, OwnEpisodes
+from sb3_pgfd.replay.priorities import RunningMean, agent_mean, check_priorities, importance_weights, priorities
+from sb3_pgfd.replay.samples import DemoBatch, Drawn, Samples, TorchObs, draw_by_priority, draw_by_share, read_drawn
+from sb3_pgfd.replay.storage import (
+    BOX_KEY,
+    Columns,
+    DemonstrationStore,
+    Origin,
+    Schema,
+    TransitionStore,
+    next_obs_column,
+    obs_column,
+)
+from sb3_pgfd.utils.checks import SAVE_FORMAT, check_save_format, is_number, is_switch, is_whole
 
 
 class DemoReplayBuffer(ReplayBuffer):
     """
     Replay buffer of DDPGfD (Vecerik et al. 2017, arXiv 1707.08817, section 3) and of any off-policy algorithm of SB3.
 
-    Row = one transition of one environment. Rows ``[0, n_demonstrations)`` are demonstrations and are never
-    overwritten; the rows behind them are a ring of the agent's own transitions. Observations, actions (scaled to
-    [-1, 1] like SB3 does it) and rewards are stored raw: ``VecNormalize`` is applied when sampling, to each reward of
-    an n-step return.
+    It has two stores with the same columns. ``demonstrations`` are kept for ever; ``ring`` holds the agent's own
+    transitions, the newest ``buffer_size`` of them. Observations, actions (scaled to [-1, 1] like SB3 does it) and
+    rewards are stored raw: ``VecNormalize`` is applied when sampling, to each reward of an n-step return.
 
     Either priorities decide what is drawn, P(i) = p_i^alpha / sum_k p_k^alpha, or, with ``demo_fraction``, each batch
     has a fixed share of demonstrations and is uniform otherwise (RLPD, Ball et al. 2023, arXiv 2302.02948, section
-    4.1). Who does not call :meth:`update_priorities` samples uniformly, as all priorities stay equal.
+    4.1). If you never call :meth:`update_priorities`, all priorities stay equal and sampling is uniform.
+
+    Where a person or a controller took over, ``info["intervene_action"]`` is the action that was executed, in environment
+    units. It is stored in place of the policy's, and the rows of an intervention join the demonstrations when it ends.
 
     :param buffer_size: Transitions of the agent kept at most, over all environments
     :param observation_space: Observation space
-    :param action_space: Action space
+    :param action_space: Action space; the bounds of a Box are finite
     :param device: PyTorch device of the samples
     :param n_envs: Number of parallel environments
-    :param optimize_memory_usage: Not supported, for it overwrites the observations that n-step returns need
+    :param optimize_memory_usage: Not supported, because it overwrites the observations that n-step returns need
     :param handle_timeout_termination: Whether to bootstrap after a time limit
-    :param demonstrations: What to keep for ever: a dataset, a path, or the name of packaged demonstrations
+    :param demonstrations: Kept for ever: a dataset, a path, or the name of packaged demonstrations
     :param demo_fraction: Share of demonstrations in each batch, 0 to 1; None: priorities decide
     :param n_steps: n of the n-step return
     :param gamma: Discount factor of the n-step return
-    :param priority_exponent: alpha
+    :param priority_exponent: alpha, 0: uniform
+    :param priority_epsilon: eps, added to every priority
+    :param demo_bonus: eps_D, added to the priority of demonstrations
+    :param relative_priorities: Whether errors count in units of their running mean over the agent's own transitions, so
+        that eps, eps_D and the priority of new transitions mean the same at any reward scale
     :param her_ratio: Share of each batch whose goal is replaced by one achieved later in the same episode, 0 to 1
         (hindsight experience replay, see :mod:`sb3_pgfd.replay.hindsight`)
-    :param keep_successes: Whether successful episodes of the agent, by ``is_success`` or ``success`` in their last info and
-        not in their first, are kept for ever like demonstrations, for which the buffer grows (self-imitation, Oh et al.
-        2018, arXiv 1806.05635)
-    :param env: With ``her_ratio``, what computes the rewards of new goals; not pickled with the buffer, see :meth:`set_env`
-    :raises ValueError: If an option is out of range, or goals cannot be replaced
+    :param keep_successes: Whether successful episodes of the agent, by ``is_success`` or ``success`` in their last info
+        and not in their first, join the demonstrations (self-imitation, Oh et al. 2018, arXiv 1806.05635)
+    :param max_success_transitions: Transitions of own successes kept at most; the oldest episodes go first
+    :param env: Computes the rewards of replaced goals (``her_ratio``); not pickled with the buffer, see :meth:`set_env`
+    :raises ValueError: If an option is out of range, actions cannot be scaled, or goals cannot be replaced
     :raises DemonstrationsError: If the demonstrations do not fit the spaces
     """
 
@@ -72,72 +85,124 @@ class DemoReplayBuffer(ReplayBuffer):
         n_steps: int = 1,
         gamma: float = 0.99,
         priority_exponent: float = 0.3,
+        priority_epsilon: float = 1e-6,
+        demo_bonus: float = 1.0,
+        relative_priorities: bool = False,
         her_ratio: float = 0.0,
         keep_successes: bool = False,
+        max_success_transitions: int = 100_000,
         env: VecEnv | None = None,
     ):
-        # Not ReplayBuffer's constructor: it allocates arrays of its own layout
+        # ReplayBuffer's own constructor would allocate arrays of another layout
         super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
-        check_buffer_options(
-            n_steps, gamma, priority_exponent, demo_fraction, her_ratio, keep_successes, optimize_memory_usage
-        )
-        self.optimize_memory_usage = False
+        self.optimize_memory_usage = optimize_memory_usage
         self.handle_timeout_termination = handle_timeout_termination
         self.demo_fraction = demo_fraction
         self.n_steps = n_steps
         self.gamma = gamma
         self.priority_exponent = priority_exponent
+        self.priority_epsilon = priority_epsilon
+        self.demo_bonus = demo_bonus
+        self.relative_priorities = relative_priorities
         self.her_ratio = her_ratio
         self.keep_successes = keep_successes
-        self._successes = Successes()
+        self.max_success_transitions = max_success_transitions
+        self._check_options()
+        check_action_range(action_space)
         self._goal_rewards = goal_rewards(her_ratio, observation_space, env)
-        # Made when goals are first replaced, and again after rows have moved
-        self._episode_ends: EpisodeEnds | None = None
+        # Made when goals are first replaced
+        self._ring_ends: RingEpisodeEnds | None = None
+        self._own_episodes = OwnEpisodes(n_envs)
+        self._mean_error = RunningMean()
         # Steps kept per environment, like SB3's
         self.buffer_size = max(buffer_size // n_envs, 1)
         self.max_priority = 1.0
         """The largest priority seen so far, given to new transitions"""
-        self.n_demonstrations = 0
-        self.storage = TransitionStorage(self.n_rows, observation_space, action_space)
-        self.tree = SumTree(self.n_rows)
+        self.schema = Schema(observation_space, action_space)
+        self.ring = TransitionStore(self.schema, self.buffer_size * n_envs)
+        self.demonstrations = DemonstrationStore(self.schema)
         if demonstrations is not None:
             self.add_demonstrations(demonstrations)
 
-    @property
-    def n_rows(self) -> int:
-        """Rows in all, filled or not."""
-        return self.n_demonstrations + self.buffer_size * self.n_envs
+    def _check_options(self) -> None:
+        shares = {"gamma": "discount factor", "her_ratio": "share of each batch whose goal is replaced"}
+        if self.demo_fraction is not None:
+            shares["demo_fraction"] = "share of demonstrations; None: priorities decide"
+        for name, meaning in shares.items():
+            if not is_number(getattr(self, name), 0.0, 1.0):
+                raise ValueError(f"{name} ({meaning}): found {getattr(self, name)!r}, expected 0 to 1")
+        for name, symbol in (("priority_exponent", "alpha"), ("demo_bonus", "eps_D")):
+            if not is_number(getattr(self, name), 0.0):
+                raise ValueError(f"{name} ({symbol}): found {getattr(self, name)!r}, expected a number >= 0")
+        if not is_number(self.priority_epsilon, 0.0) or self.priority_epsilon == 0.0:
+            raise ValueError(f"priority_epsilon (eps): found {self.priority_epsilon!r}, expected a number > 0")
+        for name in ("n_steps", "max_success_transitions"):
+            if not is_whole(getattr(self, name), 1):
+                raise ValueError(f"{name}: found {getattr(self, name)!r}, expected a whole number >= 1")
+        for name in ("keep_successes", "relative_priorities"):
+            if not is_switch(getattr(self, name)):
+                raise ValueError(f"{name}: found {getattr(self, name)!r}, expected True or False")
+        if self.optimize_memory_usage:
+            raise ValueError(
+                "optimize_memory_usage: found True, expected False: it keeps no next observations, "
+                "which demonstrations and n-step returns need"
+            )
 
     @property
-    def n_filled(self) -> int:
-        """N, the rows that hold a transition; they are the first ones."""
-        return self.n_demonstrations + self.size() * self.n_envs
+    def n_demonstrations(self) -> int:
+        """Transitions in the demonstration store: given ones, interventions and kept successes."""
+        return self.demonstrations.n_live
 
     @property
-    def priorities(self) -> np.ndarray:
-        """p_i of every row, shape ``(n_rows,)``, float64; 0 where nothing is stored. With alpha = 0 all are 1."""
-        leaves = self.tree.weights
-        return leaves ** (1.0 / self.priority_exponent) if self.priority_exponent > 0 else leaves.copy()
+    def n_given(self) -> int:
+        """Transitions that were given as demonstrations."""
+        return self.demonstrations.n_given
+
+    @property
+    def n_own(self) -> int:
+        """Transitions in the ring."""
+        return self.size() * self.n_envs
 
     @property
     def kept_successes(self) -> np.ndarray:
         """Which demonstrations are the agent's own successes, shape ``(n_demonstrations,)``, bool."""
-        return self._successes.mask(self.n_demonstrations)
+        return self.demonstrations.origins == Origin.SUCCESS
+
+    @property
+    def priorities(self) -> np.ndarray:
+        """
+        p_i of every row of the ring, then of every row of the demonstration store, as ``DemoBatch.indices`` counts them,
+        float64; 0 where nothing is stored. With alpha = 0 all are 1.
+        """
+        leaves = np.concatenate((self.ring.tree.weights, self.demonstrations.tree.weights[: self.demonstrations.size]))
+        return leaves ** (1.0 / self.priority_exponent) if self.priority_exponent > 0 else leaves
 
     @property
     def nbytes(self) -> int:
         """Memory of everything that grows with the number of rows, in bytes."""
-        return self.storage.nbytes + self.tree.nbytes + (0 if self._episode_ends is None else self._episode_ends.nbytes)
+        ends = 0 if self._ring_ends is None else self._ring_ends.nbytes
+        return self.ring.nbytes + self.demonstrations.nbytes + ends
 
     @property
-    def _layout(self) -> RowLayout:
+    def _stores(self) -> Stores:
         # Nothing is written as long as `pos` is 0 and the ring is not full
         head = (self.pos - 1) % self.buffer_size * self.n_envs if self.full or self.pos > 0 else -1
-        return RowLayout(self.n_demonstrations, self.n_envs, self.buffer_size * self.n_envs, head)
+        return stores(self.demonstrations, self.ring, self.n_envs, head)
+
+    def configure(self, **options: Any) -> None:
+        """
+        :param options: New values of constructor arguments; others stay. alpha stays too: the stored weights are p^alpha
+        :raises ValueError: If an option is out of range, or ``priority_exponent`` is another one
+        """
+        alpha = options.get("priority_exponent", self.priority_exponent)
+        if alpha != self.priority_exponent:
+            raise ValueError(f"priority_exponent: found {self.priority_exponent} in the buffer, expected {alpha}")
+        vars(self).update(options)
+        self._check_options()
 
     def set_env(self, env: VecEnv) -> None:
         """
-        :param env: What the rewards of replaced goals are computed with from now on; needed after unpickling
+        :param env: Computes the rewards of replaced goals from now on; needed after unpickling
         :raises ValueError: If ``her_ratio`` is positive and it cannot compute them
         """
         self._goal_rewards = goal_rewards(self.her_ratio, self.observation_space, env)
@@ -156,63 +221,83 @@ class DemoReplayBuffer(ReplayBuffer):
 
         :param obs: s, shape ``(n_envs, *obs_shape)``, raw
         :param next_obs: s', likewise; the terminal observation where an episode ended
-        :param action: a, shape ``(n_envs, action_dim)``, scaled to [-1, 1] if continuous
+        :param action: a of the policy, shape ``(n_envs, action_dim)``, scaled to [-1, 1] if continuous
         :param reward: r, shape ``(n_envs,)``, raw
         :param done: Terminated or truncated, shape ``(n_envs,)``
-        :param infos: ``infos[i]["TimeLimit.truncated"]`` tells the two apart
+        :param infos: ``infos[i]["TimeLimit.truncated"]`` tells the two apart, ``infos[i]["intervene_action"]`` is the
+            action that was executed, if it was not the policy's
         """
-        start = self.n_demonstrations + self.pos * self.n_envs
         done = np.asarray(done, dtype=bool)
         timeout = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
-        terminated = done & ~(timeout & self.handle_timeout_termination)
-        rows = slice(start, start + self.n_envs)
-        self.storage.write(rows, obs, next_obs, action, reward, terminated, done | timeout)
+        actions, intervened = self._executed(action, infos)
+        rows = slice(self.pos * self.n_envs, (self.pos + 1) * self.n_envs)
+        columns = {
+            **self.schema.observation_columns(obs, next_obs),
+            "actions": actions,
+            "rewards": reward,
+            "terminated": done & ~(timeout & self.handle_timeout_termination),
+            "ended": done | timeout,
+        }
+        self.ring.write(rows, columns, self._new_weight)
         if self.buffer_size > 1 and (self.full or self.pos > 0):
-            previous = self.n_demonstrations + (self.pos - 1) % self.buffer_size * self.n_envs
-            self.storage.end_interrupted(slice(previous, previous + self.n_envs), rows)
-        self.tree.update(np.arange(rows.start, rows.stop), self.max_priority**self.priority_exponent, check=False)
+            previous = (self.pos - 1) % self.buffer_size * self.n_envs
+            self.ring.end_interrupted(slice(previous, previous + self.n_envs), rows)
 
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full = True
             self.pos = 0
-        if self._episode_ends is not None:
-            self._episode_ends.add_step(self.storage.ended, self._layout)
-        if self.keep_successes:
-            self._keep_successes(infos)
+        both = self._stores
+        if self._ring_ends is not None:
+            self._ring_ends.add_step(both)
+        for kept, origin in self._own_episodes.add_step(both, intervened, infos, self.keep_successes):
+            self._keep(self.ring.take(kept), origin)
 
-    def _keep_successes(self, infos: list[dict[str, Any]]) -> None:
-        due = self._successes.collect(self.storage, self._layout, self.size(), infos)
-        if due is not None:
-            self._insert(due)
-            self._successes.keep(self.n_demonstrations - due.n_rows, due.n_rows)
+    @property
+    def _new_weight(self) -> float:
+        return self.max_priority**self.priority_exponent
+
+    def _executed(self, action: np.ndarray, infos: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+        """:return: The actions that were executed, as they are stored, and whether they were interventions"""
+        actions = np.asarray(action).reshape(self.n_envs, self.action_dim)
+        given = [info.get(INTERVENE_ACTION) for info in infos]
+        intervened = np.array([taken is not None for taken in given])
+        if intervened.any():
+            actions = actions.copy()
+            for env in np.flatnonzero(intervened):
+                taken = np.asarray(given[env])
+                if taken.shape != self.action_space.shape:
+                    raise ValueError(
+                        f"info[{INTERVENE_ACTION!r}]: found shape {taken.shape} in environment {env}, expected "
+                        f"{self.action_space.shape} like the environment's actions"
+                    )
+                actions[env] = scaled(taken, self.action_space).reshape(-1)
+        return actions, intervened
 
     def add_demonstrations(self, demonstrations: Demonstrations | str | Path) -> None:
         """
-        Keep more demonstrations for ever. They lie behind the present ones and get the largest priority seen so far,
-        like new transitions. The ring keeps its contents, its order and its priorities.
-
-        The rows of the ring move back by the number of transitions added, so the ``indices`` of batches drawn before
-        mean other rows now. The buffer's arrays are copied once: add many episodes at a time rather than one by one.
+        Keep more demonstrations for ever, with the largest priority seen so far, like new transitions. It costs what
+        they cost, not what the buffer holds.
 
         :param demonstrations: A dataset, a path, or the name of packaged demonstrations
         :raises DemonstrationsError: If they cannot be read or do not fit the spaces; the buffer stays as it was
         """
         dataset = Demonstrations.load(demonstrations).fit_to_spaces(self.observation_space, self.action_space)
-        self._insert(to_storage(dataset, self.observation_space, self.action_space))
+        self._keep(to_columns(dataset, self.schema), Origin.GIVEN)
 
-    def _insert(self, added: TransitionStorage) -> None:
-        at, n_filled = self.n_demonstrations, self.n_filled
-        weights = np.full(added.n_rows, self.max_priority**self.priority_exponent)
-        tree = SumTree.from_weights(self.n_rows + added.n_rows, np.insert(self.tree.weights[:n_filled], at, weights))
-        self.storage.insert(at, added, n_filled)
-        self.tree = tree
-        self.n_demonstrations += added.n_rows
-        self._episode_ends = None
+    def _keep(self, columns: Columns, origin: Origin) -> None:
+        if origin is Origin.SUCCESS:
+            n_left = self.max_success_transitions - len(columns["ended"])
+            if n_left < 0:
+                return
+            self.demonstrations.drop_oldest_successes(n_left)
+        # A window must not go on behind an intervention that was given back
+        columns["ended"] = np.append(columns["ended"][:-1], True)
+        self.demonstrations.add(columns, origin, self._new_weight)
 
     def to_demonstrations(self, agent_only: bool = False) -> Demonstrations:
         """
-        What the buffer holds as demonstrations in environment units; images as the model sees them, channels first.
+        The buffer's transitions as demonstrations in environment units; images as the model sees them, channels first.
 
         The demonstrations come first, then the agent's own episodes, environment by environment, the oldest first. The
         oldest may lack its beginning, which was overwritten. An episode that was interrupted, or is not over yet, is
@@ -221,19 +306,22 @@ class DemoReplayBuffer(ReplayBuffer):
         :param agent_only: Leave out the demonstrations
         :raises DemonstrationsError: If there is no transition
         """
-        ring = self._layout.ring_rows(self.size())
-        ended = self.storage.ended.copy()
-        ended[ring[:, -1:]] = True
-        rows = ring.ravel() if agent_only else np.concatenate((np.arange(self.n_demonstrations), ring.ravel()))
-        if len(rows) == 0:
+        parts = [] if agent_only or self.n_demonstrations == 0 else [self.demonstrations.take(self.demonstrations.live_rows)]
+        if self.size() > 0:
+            rows = self._stores.ring_rows(self.size())
+            own = self.ring.take(rows.ravel())
+            own["ended"].reshape(rows.shape)[:, -1] = True
+            parts.append(own)
+        if not parts:
             raise DemonstrationsError("to_demonstrations: found no transition in the replay buffer, expected at least one")
-        return from_rows(self.storage, rows, ended[rows])
+        return from_columns({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, self.schema)
 
     def reset(self) -> None:
         """Forget the agent's own transitions. Demonstrations stay, with their priorities."""
         super().reset()
-        self._episode_ends = None
-        self.tree.update(np.arange(self.n_demonstrations, self.n_rows), 0.0)
+        self._ring_ends = None
+        self._own_episodes = OwnEpisodes(self.n_envs)
+        self.ring.clear()
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> Samples:  # type: ignore[override]  # Dict too
         """
@@ -243,109 +331,146 @@ class DemoReplayBuffer(ReplayBuffer):
         :param env: Wrapper to normalise observations and rewards with
         :return: ``rewards`` is R_n, ``next_observations`` the state after k steps, ``discounts`` gamma^k
         """
-        drawn = self._read(self._draw(batch_size, demos_only=False))
-        rows, window, goals = drawn.rows, drawn.window, drawn.new_goals
-        observations: Any = self._to_policy(self.storage.observations, rows, env, goals)
-        next_observations: Any = self._to_policy(self.storage.next_observations, window.last_rows, env, goals)
+        both = self._stores
+        drawn = self._read(*self._draw(batch_size, demos_only=False), both)
+        window = drawn.window
+        observations: Any = self._to_policy(obs_column, drawn.rows, both, drawn, env)
+        next_observations: Any = self._to_policy(next_obs_column, window.last_rows, both, drawn, env)
         samples = DictReplayBufferSamples if isinstance(observations, dict) else ReplayBufferSamples
+        rewards = n_step_return(self._normalize_reward(drawn.rewards, env), window.included, self.gamma)
         return samples(
             observations=observations,
-            actions=self.to_torch(self.storage.actions.take(rows, axis=0)),
+            actions=self.to_torch(both.take("actions", drawn.rows, drawn.n_demos)),
             next_observations=next_observations,
-            dones=self._column(drawn.terminated[batch_size:]),
-            rewards=self._column(n_step_return(self._normalize_reward(drawn.rewards, env), window.included, self.gamma)),
-            discounts=self._column(discount_powers(self.gamma, self.n_steps).take(window.lengths)),
+            dones=self._float(drawn.terminated[:, 1:]),
+            rewards=self._float(rewards[:, None]),
+            discounts=self._float(discount_powers(self.gamma, self.n_steps).take(window.lengths)[:, None]),
         )
 
     def sample_batch(
         self, batch_size: int, beta: float = 1.0, env: VecNormalize | None = None, demos_only: bool = False
     ) -> DemoBatch:
         """
-        What DDPGfD asks for: 1-step and n-step returns of the same rows, with importance weights.
+        What the algorithms of this package ask for: 1-step and n-step returns of the same rows, with importance weights.
 
         :param batch_size: Number of transitions, B
-        :param beta: Exponent of the importance weights
+        :param beta: Exponent of the importance weights; with a fixed ``demo_fraction`` all weights are 1
         :param env: Wrapper to normalise observations and rewards with
         :param demos_only: Draw demonstrations only (pretraining)
         """
-        drawn = self._read(self._draw(batch_size, demos_only))
-        rows, window, goals = drawn.rows, drawn.window, drawn.new_goals
+        both = self._stores
+        drawn = self._read(*self._draw(batch_size, demos_only), both)
+        rows, n_demos = drawn.rows, drawn.n_demos
+        n_returns = 1 if self.n_steps == 1 else 2
         rewards = self._normalize_reward(drawn.rewards, env)
-        both_rewards = np.concatenate((rewards[:, 0], n_step_return(rewards, window.included, self.gamma)))
-        discounts = discount_powers(self.gamma, self.n_steps).take(drawn.both_lengths)
-        # A fixed share is wanted as it is
-        weights = importance_weights(self.tree.weights.take(rows), beta if self.demo_fraction is None else 0.0)
+        returns = rewards[:, :1]
+        if n_returns == 2:
+            returns = np.stack((rewards[:, 0], n_step_return(rewards, drawn.window.included, self.gamma)), axis=1)
+        discounts = discount_powers(self.gamma, self.n_steps).take(drawn.lengths[:, :n_returns])
+        indices = rows.copy()
+        indices[:n_demos] += self.ring.n_rows
+        leaves = self._leaves(rows, n_demos)
         return DemoBatch(
-            observations=self._to_policy(self.storage.observations, rows, env, goals),
-            actions=self.to_torch(self.storage.actions.take(rows, axis=0)),
-            next_observations=self._to_policy(self.storage.next_observations, drawn.both_rows, env, goals),
-            rewards=self._column(both_rewards),
-            bootstrap=self._column(discounts * ~drawn.terminated),
-            weights=self._column(weights),
-            is_demo=self.to_torch((rows < self.n_demonstrations).reshape(-1, 1)),
-            indices=rows,
-            terminated=drawn.terminated,
-            discounts=discounts,
+            observations=self._to_policy(obs_column, rows, both, drawn, env),
+            actions=self.to_torch(both.take("actions", rows, n_demos)),
+            next_observations=self._to_policy(next_obs_column, drawn.next_rows[:, :n_returns], both, drawn, env),
+            rewards=self._float(returns),
+            bootstrap=self._float(discounts * ~drawn.terminated[:, :n_returns]),
+            weights=self._float(importance_weights(leaves, beta if self.demo_fraction is None else 0.0)[:, None]),
+            is_demo=self.to_torch((np.arange(batch_size) < n_demos)[:, None]),
+            indices=indices,
         )
 
-    def update_priorities(self, indices: np.ndarray, priorities: np.ndarray) -> None:
+    def update_priorities(self, indices: np.ndarray, errors: np.ndarray) -> np.ndarray:
         """
-        :param indices: Rows that hold a transition, shape ``(B,)``; where one is repeated, its last priority counts
-        :param priorities: p_i, positive, shape ``(B,)``
-        :raises IndexError: If a row holds nothing
-        :raises ValueError: If a priority is not a positive number, or so large that p^alpha is none
-        """
-        indices, priorities = np.asarray(indices), np.asarray(priorities, dtype=np.float64)
-        check_priorities(indices, priorities, self.n_filled, self.priority_exponent)
-        self.max_priority = max(self.max_priority, float(priorities.max()))
-        self.tree.update(indices, priorities**self.priority_exponent, check=False)
+        p_i = e_i + eps + eps_D [i is a demonstration], with ``relative_priorities`` e_i in units of its running mean over
+        the agent's own transitions.
 
-    def _draw(self, batch_size: int, demos_only: bool) -> np.ndarray:
-        n_demonstrations, n_filled = self.n_demonstrations, self.n_filled
-        if (n_demonstrations if demos_only else n_filled) == 0:
+        :param indices: ``DemoBatch.indices``, shape ``(B,)``; where one is repeated, its last error counts
+        :param errors: e_i = delta_i^2 + lambda_3 |grad_a Q|^2, not negative, shape ``(B,)``
+        :return: p_i, shape ``(B,)``
+        :raises IndexError: If a row holds nothing
+        :raises ValueError: If a priority is not a positive number, or so large that p^alpha is infinite
+        """
+        indices, errors = np.asarray(indices), np.asarray(errors, dtype=np.float64)
+        is_demo = indices >= self.ring.n_rows
+        demo_rows, own_rows = indices[is_demo] - self.ring.n_rows, indices[~is_demo]
+        self._check_rows(own_rows, self.n_own, "the ring")
+        self._check_rows(demo_rows, self.demonstrations.size, "the demonstrations")
+        if self.relative_priorities:
+            leaves = np.concatenate((self.demonstrations.tree.weights[demo_rows], self.ring.tree.weights[own_rows]))
+            order = np.concatenate((np.flatnonzero(is_demo), np.flatnonzero(~is_demo)))
+            mean = agent_mean(errors[order], importance_weights(leaves, 1.0), is_demo[order])
+            errors = errors / self._mean_error.update(mean)
+        values = priorities(errors, is_demo, self.priority_epsilon, self.demo_bonus)
+        check_priorities(values, self.priority_exponent)
+        self.max_priority = max(self.max_priority, float(values.max()))
+        weights = values**self.priority_exponent
+        self.ring.tree.update(own_rows, weights[~is_demo], check=False)
+        # A success may have been dropped since it was drawn
+        present = self.demonstrations.tree.weights[demo_rows] > 0.0
+        self.demonstrations.tree.update(demo_rows[present], weights[is_demo][present], check=False)
+        return values
+
+    @staticmethod
+    def _check_rows(rows: np.ndarray, n_filled: int, where: str) -> None:
+        if len(rows) and (rows.min() < 0 or rows.max() >= n_filled):
+            raise IndexError(
+                f"indices: found rows {rows.min()} to {rows.max()} of {where}, expected 0 to {n_filled - 1}: the others hold "
+                "no transition"
+            )
+
+    def _draw(self, batch_size: int, demos_only: bool) -> tuple[np.ndarray, int]:
+        n_own = 0 if demos_only else self.n_own
+        if self.n_demonstrations + n_own == 0:
             raise ValueError("sample: found an empty buffer, expected at least one transition")
         if self.demo_fraction is None:
-            return draw_by_priority(batch_size, self.tree, n_demonstrations if demos_only else None)
-        return draw_by_share(batch_size, 1.0 if demos_only else self.demo_fraction, n_demonstrations, n_filled)
+            return draw_by_priority(batch_size, self.demonstrations.tree, None if n_own == 0 else self.ring.tree)
+        return draw_by_share(batch_size, self.demo_fraction, self.demonstrations, n_own)
 
-    def _read(self, rows: np.ndarray) -> Drawn:
-        layout = self._layout
-        drawn = read_drawn(self.storage, rows, self.n_steps, layout)
+    def _read(self, rows: np.ndarray, n_demos: int, both: Stores) -> Drawn:
+        drawn = read_drawn(rows, n_demos, self.n_steps, both)
         if self.her_ratio == 0.0:
             return drawn
-        if self._episode_ends is None:
-            self._episode_ends = EpisodeEnds(self.storage.ended, layout, self.size())
-        return relabel(drawn, self.her_ratio, self.storage, self._episode_ends, layout, self._goal_rewards)
+        if self._ring_ends is None:
+            self._ring_ends = RingEpisodeEnds(both, self.size())
+        return relabel(drawn, self.her_ratio, both, self._ring_ends, self._goal_rewards)
 
-    def _to_policy(
-        self, stored: dict[str, np.ndarray], rows: np.ndarray, env: VecNormalize | None, new_goals: NewGoals | None
-    ) -> TorchObs:
-        """Some rows of stored observations, normalised, as the policy takes them."""
-        taken = {key: array.take(rows, axis=0) for key, array in stored.items()}
-        if new_goals is not None:
-            new_goals.put_into(taken[DESIRED])
+    def _leaves(self, rows: np.ndarray, n_demos: int) -> np.ndarray:
+        """:return: p^alpha of each row, shape ``(B,)``"""
+        demonstrations, ring = self.demonstrations.tree.weights, self.ring.tree.weights
+        return np.concatenate((demonstrations.take(rows[:n_demos]), ring.take(rows[n_demos:])))
+
+    def _to_policy(self, column: Any, rows: np.ndarray, both: Stores, drawn: Drawn, env: VecNormalize | None) -> TorchObs:
+        """
+        :param column: Name of a column by the key of the observation
+        :param rows: Shape ``(B,)`` or ``(B, K)``
+        :return: Observations, B or K B rows, with new goals, normalised, as the policy takes them
+        """
+        taken = {}
+        for key, shape in self.schema.obs_shapes.items():
+            array = both.take(column(key), rows, drawn.n_demos)
+            if drawn.new_goals is not None and key == DESIRED:
+                places, goals = drawn.new_goals
+                array[places] = goals if rows.ndim == 1 else goals[:, None]
+            taken[key] = array.reshape(-1, *shape)
         normalized = self._normalize_obs(taken if isinstance(self.observation_space, spaces.Dict) else taken[BOX_KEY], env)
         if isinstance(normalized, dict):
             return {key: self.to_torch(array) for key, array in normalized.items()}
         return self.to_torch(normalized)
 
-    def _column(self, array: np.ndarray) -> th.Tensor:
-        return self.to_torch(array.astype(np.float32).reshape(-1, 1))
+    def _float(self, array: np.ndarray) -> th.Tensor:
+        return self.to_torch(array.astype(np.float32))
 
     def to_torch(self, array: np.ndarray, copy: bool = False) -> th.Tensor:
-        # Whatever is sampled was gathered into an array of its own, so nothing is gained by another copy
+        # What is sampled was gathered into an array of its own, so another copy gains nothing
         tensor = th.tensor(array) if copy else th.from_numpy(array)
         return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
     def __getstate__(self) -> dict[str, Any]:
-        n = self.n_filled
         # Environments in general cannot be pickled
-        left_out = {"_goal_rewards": None, "_episode_ends": None}
-        return {**vars(self), **left_out, "storage": self.storage.state(n), "tree": self.tree.weights[:n].copy()}
+        return {**vars(self), "_goal_rewards": None, "_ring_ends": None, "save_format": SAVE_FORMAT}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Those of version 0.1 lack what came later
-        later = {"her_ratio": 0.0, "keep_successes": False, "_goal_rewards": None, "_episode_ends": None}
-        self.__dict__.update({**later, "_successes": Successes(), **state})
-        self.storage = TransitionStorage.from_state(state["storage"])
-        self.tree = SumTree.from_weights(self.n_rows, state["tree"])
+        check_save_format("replay buffer", state.get("save_format", 1))
+        self.__dict__.update(state)

@@ -2,8 +2,9 @@
 Hindsight experience replay (Andrychowicz et al. 2017, arXiv 1707.01495): transitions are replayed as if the goal had been
 one that was achieved later in the same episode (section 4.5, strategy "future").
 
-It needs what gymnasium-robotics' GoalEnv has: observations with ``achieved_goal`` and ``desired_goal``, ``compute_reward``
-for many goals at once and, if an episode is over when its goal is reached, ``compute_terminated`` to say so.
+The environment needs what gymnasium-robotics' GoalEnv has: observations with ``achieved_goal`` and ``desired_goal``, a
+``compute_reward`` that takes many goals at once and, if an episode is over when its goal is reached,
+``compute_terminated``.
 """
 
 from typing import Any
@@ -12,13 +13,14 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_pgfd.replay.drawn import Drawn, NewGoals
-from sb3_pgfd.replay.episode_ends import EpisodeEnds
-from sb3_pgfd.replay.n_step import NStepWindow, RowLayout
-from sb3_pgfd.replay.storage import TransitionStorage
+from sb3_pgfd.replay.n_step import NStepWindow, Stores
+from sb3_pgfd.replay.samples import Drawn, NewGoals
+from sb3_pgfd.replay.storage import next_obs_column
 
 ACHIEVED, DESIRED = "achieved_goal", "desired_goal"
 _KEYS = ("observation", ACHIEVED, DESIRED)
+# Of a row whose episode goes on at the write head
+_RUNNING = np.iinfo(np.int32).max
 
 
 def check_goal_environment(observation_space: spaces.Space, env: Any) -> None:
@@ -45,9 +47,9 @@ def check_goal_environment(observation_space: spaces.Space, env: Any) -> None:
 
 class GoalRewards:
     """
-    What a goal environment says about goals it was not asked for.
+    Rewards and terminations of a goal environment for goals that it was not given.
 
-    :param env: All its environments are alike, the first one is asked
+    :param env: Its first environment is asked; all of them are alike
     """
 
     def __init__(self, env: VecEnv):
@@ -80,8 +82,8 @@ class GoalRewards:
 
     def terminal_reward(self, goal: np.ndarray) -> float | None:
         """
-        Environments cannot be asked for many terminations at once (gymnasium-robotics' mazes compute one), so a goal
-        counts as reached where the reward is that of a goal reached exactly, which is right for sparse rewards.
+        A goal counts as reached where the reward is that of a goal reached exactly, which is right for sparse rewards.
+        The environment cannot be asked: gymnasium-robotics' mazes compute one termination at a time.
 
         :param goal: Any goal, shape ``(*goal_shape,)``
         :return: The reward from which on a goal is reached and the episode is over; None if it goes on
@@ -120,22 +122,62 @@ def goal_rewards(her_ratio: float, observation_space: spaces.Space, env: VecEnv 
     return None if env is None else GoalRewards(env)
 
 
-def relabel(
-    drawn: Drawn,
-    her_ratio: float,
-    storage: TransitionStorage,
-    ends: EpisodeEnds,
-    layout: RowLayout,
-    rewards: GoalRewards | None,
-) -> Drawn:
+class RingEpisodeEnds:
+    """
+    How many transitions of its own episode follow each row of the ring. Reading takes O(1) per row. A step of the
+    environments takes O(1) too on average: the rows of an episode are written once, when the first step after it is
+    stored, because only then is it known whether the episode was interrupted.
+
+    :param both: With the ring
+    :param n_steps: Steps of all environments that the ring holds
+    """
+
+    def __init__(self, both: Stores, n_steps: int):
+        self._following = np.full(both.n_ring_rows, _RUNNING, dtype=np.int32)
+        ring = both.ring_rows(n_steps)
+        ended = both.ring["ended"][ring]
+        places = np.arange(n_steps, dtype=np.int32)
+        ends = np.where(ended, places, _RUNNING)[:, ::-1]
+        next_end = np.minimum.accumulate(ends, axis=1)[:, ::-1]
+        self._following[ring] = np.where(next_end == _RUNNING, _RUNNING, next_end - places)
+        # Rows of each environment's running episode, shape (n_envs,)
+        self._n_running = (self._following[ring] == _RUNNING).sum(axis=1)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory in bytes."""
+        return self._following.nbytes
+
+    def add_step(self, both: Stores) -> None:
+        """:param both: With a new step of all environments at the head; ``ended`` of the step before it is final"""
+        environments = np.arange(both.n_envs)
+        previous = (both.head - both.n_envs) % both.n_ring_rows + environments
+        for env in np.flatnonzero(both.ring["ended"][previous]):
+            back = np.arange(self._n_running[env])
+            self._following[(previous[env] - back * both.n_envs) % both.n_ring_rows] = back
+            self._n_running[env] = 0
+        self._following[both.head + environments] = _RUNNING
+        self._n_running = np.minimum(self._n_running + 1, both.n_ring_rows // both.n_envs)
+
+    def steps_left(self, rows: np.ndarray, n_demos: int, both: Stores) -> np.ndarray:
+        """
+        :param rows: Rows that hold a transition, shape ``(m,)``
+        :param n_demos: The first so many are rows of the demonstration store
+        :param both: Where they lie
+        :return: How many stored transitions of the same episode follow each, shape ``(m,)``
+        """
+        left = np.concatenate((both.demonstrations["steps_left"].take(rows[:n_demos]), self._following.take(rows[n_demos:])))
+        return both.up_to_head(rows, n_demos, left)
+
+
+def relabel(drawn: Drawn, her_ratio: float, both: Stores, ends: RingEpisodeEnds, rewards: GoalRewards | None) -> Drawn:
     """
     Replace the goals of some transitions, the agent's and the demonstrations' alike.
 
     :param drawn: As stored
     :param her_ratio: Share of them
-    :param storage: Where they lie
-    :param ends: Where their episodes end
-    :param layout: Where successors lie
+    :param both: Where they lie
+    :param ends: Where the episodes of the ring end
     :param rewards: The environment's
     :return: The same rows under the new goals
     :raises ValueError: If there is no environment
@@ -146,55 +188,58 @@ def relabel(
             "and is not saved with the buffer. Give it back with set_env(env)"
         )
     n_drawn = len(drawn.rows)
-    places = np.random.permutation(n_drawn)[: round(her_ratio * n_drawn)]
-    rows = drawn.rows[places]
+    # In rising order the demonstrations come first here, too
+    places = np.sort(np.random.permutation(n_drawn)[: round(her_ratio * n_drawn)])
+    if len(places) == 0:
+        return drawn
+    rows, n_demos = drawn.rows[places], int(places.searchsorted(drawn.n_demos))
     # Inclusive, like SB3's: the goal may be what the transition itself achieved
-    steps_ahead = np.random.randint(0, ends.steps_left(rows, layout) + 1)
-    goals = storage.next_observations[ACHIEVED].take(layout.following(rows, steps_ahead), axis=0)
-    return with_goals(drawn, NewGoals(places, goals, n_drawn), storage, rewards)
+    steps_ahead = np.random.randint(0, ends.steps_left(rows, n_demos, both) + 1)
+    goals = both.take(next_obs_column(ACHIEVED), both.following(rows, n_demos, steps_ahead), n_demos)
+    return with_goals(drawn, NewGoals(places, goals), both, rewards)
 
 
-def with_goals(drawn: Drawn, new_goals: NewGoals, storage: TransitionStorage, rewards: GoalRewards) -> Drawn:
+def with_goals(drawn: Drawn, new_goals: NewGoals, both: Stores, rewards: GoalRewards) -> Drawn:
     """
     :param drawn: As stored
-    :param new_goals: Goals for some of them
-    :param storage: Where they lie
+    :param new_goals: Goals for some of them, at least one
+    :param both: Where they lie
     :param rewards: The environment's
     :return: The same rows with the rewards, the ends and the terminations that the new goals give
     """
-    places, goals = new_goals.places, new_goals.goals
-    if len(places) == 0:
-        return drawn
-    window = drawn.window
+    places, goals = new_goals
+    window, n_demos = drawn.window, int(places.searchsorted(drawn.n_demos))
     included = window.included[places]  # (m, n_steps)
-    achieved = storage.next_observations[ACHIEVED].take(window.rows[places][included], axis=0)
+    achieved = both.take(next_obs_column(ACHIEVED), window.rows[places], n_demos)[included]
     new_rewards = np.zeros(included.shape, dtype=np.float32)
     new_rewards[included] = rewards.rewards(achieved, goals.repeat(window.lengths[places], axis=0))
     relabelled = drawn._replace(rewards=_replaced(drawn.rewards, places, new_rewards), new_goals=new_goals)
     terminal_reward = rewards.terminal_reward(goals[0])
     if terminal_reward is None:
         return relabelled
-    return _end_at_goals(relabelled, included & (new_rewards >= terminal_reward), terminal_reward, storage)
+    return _end_at_goals(relabelled, included & (new_rewards >= terminal_reward), terminal_reward, both)
 
 
-def _end_at_goals(relabelled: Drawn, reached: np.ndarray, terminal_reward: float, storage: TransitionStorage) -> Drawn:
+def _end_at_goals(relabelled: Drawn, reached: np.ndarray, terminal_reward: float, both: Stores) -> Drawn:
     """
     :param relabelled: With new goals and their rewards
     :param reached: Whether a relabelled window's transitions reach the new goal, shape ``(m, n_steps)``, bool
     :param terminal_reward: Reward from which on a goal is reached
-    :param storage: Where the rows lie
+    :param both: Where the rows lie
     """
     assert relabelled.new_goals is not None
-    places, window, n_drawn = relabelled.new_goals.places, relabelled.window, len(relabelled.rows)
+    places, window = relabelled.new_goals.places, relabelled.window
+    n_demos = int(places.searchsorted(relabelled.n_demos))
     ends_at = np.where(reached.any(axis=1), reached.argmax(axis=1), window.lengths[places] - 1)  # (m,)
     lengths = _replaced(window.lengths, places, ends_at + 1)
     last_rows = _replaced(window.last_rows, places, window.rows[places, ends_at])
     included = np.arange(window.rows.shape[1]) < lengths[:, None]
-    # What ended an episode by reaching the old goal does not end it under the new one; what did otherwise still does
-    rows = np.concatenate((relabelled.rows[places], last_rows[places]))
-    failed = storage.terminated.take(rows) & (storage.rewards.take(rows) < terminal_reward)
-    arrived = np.concatenate((reached[:, 0], reached[np.arange(len(places)), ends_at]))
-    terminated = _replaced(relabelled.terminated, np.concatenate((places, n_drawn + places)), failed | arrived)
+    # An episode that ended by reaching the old goal does not end under the new one; one that ended otherwise does
+    rows = np.stack((relabelled.rows[places], last_rows[places]), axis=1)
+    stored_rewards = both.take("rewards", rows, n_demos)
+    failed = both.take("terminated", rows, n_demos) & (stored_rewards < terminal_reward)
+    arrived = np.stack((reached[:, 0], reached[np.arange(len(places)), ends_at]), axis=1)
+    terminated = _replaced(relabelled.terminated, places, failed | arrived)
     return relabelled._replace(window=NStepWindow(window.rows, included, lengths, last_rows), terminated=terminated)
 
 

@@ -1,165 +1,278 @@
-"""The arrays behind the replay buffer: one row per transition, and nothing else."""
+"""The arrays behind the replay buffer: columns of transitions, each row with its weight in a sum tree."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from typing import Any
+from enum import IntEnum
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_action_dim, get_obs_shape
 
+from sb3_pgfd.replay.sum_tree import SumTree
+
 # A Box observation is stored like a Dict observation with this one key
 BOX_KEY = ""
-_COLUMNS = ("actions", "rewards", "terminated", "ended")
+Columns = dict[str, np.ndarray]
 
 
-class TransitionStorage:
+def obs_column(key: str) -> str:
+    """:return: Name of the column of s, of one key of a Dict"""
+    return f"observations/{key}"
+
+
+def next_obs_column(key: str) -> str:
+    """:return: Name of the column of s'"""
+    return f"next_observations/{key}"
+
+
+class Schema:
     """
-    Flat arrays of transitions. A row takes the bytes of two observations, an action, a reward and two flags.
+    The columns of a transition: ``observations/<key>``, ``next_observations/<key>``, ``actions``, ``rewards``,
+    ``terminated`` and ``ended`` (terminated or truncated, which is what n-step returns ask for).
 
-    :param n_rows: Number of rows
     :param observation_space: Observation space
     :param action_space: Action space
     """
 
-    def __init__(self, n_rows: int, observation_space: spaces.Space, action_space: spaces.Space):
-        self.n_rows = n_rows
+    def __init__(self, observation_space: spaces.Space, action_space: spaces.Space):
         self.observation_space = observation_space
         self.action_space = action_space
         shape = get_obs_shape(observation_space)
-        self.shapes: dict[str, tuple[int, ...]] = dict(shape) if isinstance(shape, dict) else {BOX_KEY: shape}
-        self._allocate()
+        self.obs_shapes: dict[str, tuple[int, ...]] = dict(shape) if isinstance(shape, dict) else {BOX_KEY: shape}
+        self.action_dim = get_action_dim(action_space)
 
-    def _allocate(self) -> None:
-        n_rows, space = self.n_rows, self.observation_space
-        dtypes = {key: space[key].dtype if isinstance(space, spaces.Dict) else space.dtype for key in self.shapes}
-        self.observations = {key: np.zeros((n_rows, *shape), dtype=dtypes[key]) for key, shape in self.shapes.items()}
-        self.next_observations = {key: np.zeros((n_rows, *shape), dtype=dtypes[key]) for key, shape in self.shapes.items()}
+    @property
+    def names(self) -> list[str]:
+        """Of all columns."""
+        observations = [name for key in self.obs_shapes for name in (obs_column(key), next_obs_column(key))]
+        return [*observations, "actions", "rewards", "terminated", "ended"]
+
+    def allocate(self, n_rows: int) -> Columns:
+        """:return: Columns of ``n_rows`` rows of zeros; the system reserves memory when a row is written"""
+        columns = {}
+        space = self.observation_space
+        for key, shape in self.obs_shapes.items():
+            dtype = space[key].dtype if isinstance(space, spaces.Dict) else space.dtype
+            for name in (obs_column(key), next_obs_column(key)):
+                columns[name] = np.zeros((n_rows, *shape), dtype=dtype)
         # SB3 stores float64 actions as float32 (its issue 1572)
         action_dtype = np.float32 if self.action_space.dtype == np.float64 else self.action_space.dtype
-        self.actions = np.zeros((n_rows, get_action_dim(self.action_space)), dtype=action_dtype)
-        self.rewards = np.zeros(n_rows, dtype=np.float32)
-        self.terminated = np.zeros(n_rows, dtype=bool)
-        # Terminated or truncated: what n-step returns look at most
-        self.ended = np.zeros(n_rows, dtype=bool)
+        columns["actions"] = np.zeros((n_rows, self.action_dim), dtype=action_dtype)
+        columns["rewards"] = np.zeros(n_rows, dtype=np.float32)
+        columns["terminated"] = np.zeros(n_rows, dtype=bool)
+        columns["ended"] = np.zeros(n_rows, dtype=bool)
+        return columns
+
+    def observation_columns(self, observations: Any, next_observations: Any) -> Columns:
+        """
+        :param observations: s: one array, or one per key; the first axis runs over the rows
+        :param next_observations: s', likewise
+        :return: Columns of the stored shapes: Discrete observations get the axis that SB3 gives them (its issue 970)
+        """
+        columns = {}
+        for key, shape in self.obs_shapes.items():
+            for name, given in ((obs_column(key), observations), (next_obs_column(key), next_observations)):
+                array = np.asarray(given[key] if isinstance(given, Mapping) else given)
+                columns[name] = array.reshape(-1, *shape)
+        return columns
+
+
+class TransitionStore:
+    """
+    Columns of transitions with a sum tree of their weights p^alpha. A row whose weight is 0 is never drawn.
+
+    :param schema: Which columns
+    :param n_rows: Number of rows
+    """
+
+    def __init__(self, schema: Schema, n_rows: int):
+        self.schema = schema
+        self.size = 0
+        """Rows that have been written; they are the first ones"""
+        self.columns = self._allocate(n_rows)
+        self.tree = SumTree(n_rows)
+
+    def _allocate(self, n_rows: int) -> Columns:
+        return self.schema.allocate(n_rows)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that are allocated."""
+        return self.tree.capacity
 
     @property
     def nbytes(self) -> int:
-        """Memory of the arrays in bytes."""
-        return sum(holder[name].nbytes for holder, name in self._places())
+        """Memory of the columns and the tree, in bytes."""
+        return sum(column.nbytes for column in self.columns.values()) + self.tree.nbytes
 
-    def _places(self) -> list[tuple[dict[str, Any], str]]:
-        """Where each array is kept, ``holder[name]``, the largest first."""
-        by_key = (self.observations, self.next_observations)
-        places = [*((vars(self), name) for name in _COLUMNS), *((arrays, key) for arrays in by_key for key in arrays)]
-        return sorted(places, key=lambda place: -place[0][place[1]].nbytes)
-
-    def write(
-        self,
-        rows: slice,
-        observations: Any,
-        next_observations: Any,
-        actions: np.ndarray,
-        rewards: np.ndarray,
-        terminated: np.ndarray,
-        ended: np.ndarray,
-    ) -> None:
+    def write(self, rows: slice, values: Mapping[str, np.ndarray], weight: float) -> None:
         """
         :param rows: Where
-        :param observations: One array, or one per key; the first axis runs over the rows
-        :param next_observations: Likewise
-        :param actions: As they are to be read back
-        :param rewards: Shape ``(n,)``
-        :param terminated: Shape ``(n,)``, bool
-        :param ended: Terminated or truncated, shape ``(n,)``, bool
+        :param values: By column
+        :param weight: p^alpha of each row
         """
-        for stored, given in ((self.observations, observations), (self.next_observations, next_observations)):
-            for key, array in stored.items():
-                value = np.asarray(given[key] if isinstance(given, Mapping) else given)
-                # Discrete observations come without the axis they are stored with (SB3's issues 970 and 1392)
-                array[rows] = value.reshape(-1, *self.shapes[key])
-        self.actions[rows] = np.asarray(actions).reshape(-1, self.actions.shape[1])
-        self.rewards[rows] = rewards
-        self.terminated[rows] = terminated
-        self.ended[rows] = ended
+        for name, value in values.items():
+            self.columns[name][rows] = value
+        self.tree.update(np.arange(rows.start, rows.stop), weight, check=False)
+        self.size = max(self.size, rows.stop)
 
-    def insert(self, at: int, added: "TransitionStorage", n_filled: int) -> None:
-        """
-        Put rows in between. Each array is replaced by a longer one, one after another, so that for the time being there
-        is one array more, not a second storage. If that fails half-way, everything is as it was.
-
-        :param at: Row that the first of them becomes; the rows from there on move behind the last
-        :param added: Transitions of the same spaces
-        :param n_filled: Rows in use, the first ones
-        """
-        n_added = added.n_rows
-        moved = slice(at + n_added, n_filled + n_added)
-        with ExitStack() as undo:
-            # If memory does not suffice, that shows at the first array
-            for (holder, name), (other, _) in zip(self._places(), added._places(), strict=True):
-                old = holder[name]
-                grown = np.zeros((self.n_rows + n_added, *old.shape[1:]), dtype=old.dtype)
-                grown[:at], grown[at : at + n_added], grown[moved] = old[:at], other[name], old[at:n_filled]
-                undo.callback(_cut, holder, name, slice(at, at + n_added), self.n_rows)
-                holder[name] = grown
-            undo.pop_all()
-        self.n_rows += n_added
-
-    def take(self, rows: np.ndarray) -> "TransitionStorage":
-        """
-        :param rows: Which transitions, shape ``(n,)``
-        :return: A copy of them
-        """
-        taken = TransitionStorage(len(rows), self.observation_space, self.action_space)
-        for (holder, name), (source, _) in zip(taken._places(), self._places(), strict=True):
-            holder[name] = source[name][rows]
-        return taken
-
-    @classmethod
-    def joined(cls, parts: "Sequence[TransitionStorage]") -> "TransitionStorage":
-        """
-        :param parts: Transitions of the same spaces, at least one storage of them
-        :return: A copy of all, one behind the other
-        """
-        whole = cls(sum(part.n_rows for part in parts), parts[0].observation_space, parts[0].action_space)
-        for places in zip(whole._places(), *(part._places() for part in parts), strict=True):
-            (holder, name), *others = places
-            holder[name] = np.concatenate([other[name] for other, _ in others])
-        return whole
+    def take(self, rows: np.ndarray) -> Columns:
+        """:return: A copy of some rows"""
+        return {name: self.columns[name][rows] for name in self.schema.names}
 
     def end_interrupted(self, rows: slice, successors: slice) -> None:
         """
-        End the episodes that do not go on: no flag tells that an environment was reset before its episode was over, as
-        when ``learn()`` is called again, or a loaded buffer is filled on.
+        End the episodes that do not go on. No flag tells when an environment was reset before its episode was over, as
+        it happens when ``learn()`` is called again or a loaded buffer is filled further.
 
         :param rows: Transitions
-        :param successors: The ones stored after them
+        :param successors: Those that were stored after them
         """
-        for key, array in self.next_observations.items():
-            moved = array[rows] != self.observations[key][successors]
-            self.ended[rows] |= moved.reshape(len(moved), -1).any(axis=1)
+        for key in self.schema.obs_shapes:
+            moved = self.columns[next_obs_column(key)][rows] != self.columns[obs_column(key)][successors]
+            self.columns["ended"][rows] |= moved.reshape(len(moved), -1).any(axis=1)
 
-    def state(self, n_filled: int) -> dict[str, Any]:
+    def clear(self) -> None:
+        """Forget all rows."""
+        self.tree = SumTree(self.n_rows)
+        self.size = 0
+
+    def _resize(self, n_rows: int, columns: Mapping[str, np.ndarray], weights: np.ndarray) -> None:
         """
-        :param n_filled: Rows in use, the first ones
-        :return: These rows alone: a million empty ones would make a file of a hundred megabytes
+        :param n_rows: Rows to allocate
+        :param columns: Contents of the first ones
+        :param weights: p^alpha of these
         """
-        state = self.__dict__.copy()
-        for name in ("observations", "next_observations"):
-            state[name] = {key: array[:n_filled] for key, array in state[name].items()}
-        state.update({name: state[name][:n_filled] for name in _COLUMNS})
-        return state
+        self.columns = self._allocate(n_rows)
+        for name, column in columns.items():
+            self.columns[name][: len(column)] = column
+        self.tree = SumTree.from_weights(n_rows, weights)
 
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "TransitionStorage":
-        """:param state: As :meth:`state` returns it"""
-        storage = cls(state["n_rows"], state["observation_space"], state["action_space"])
-        arrays = {name: state[name] for name in _COLUMNS}
-        storage.write(slice(0, len(state["rewards"])), state["observations"], state["next_observations"], **arrays)
-        return storage
+    # Pickles hold written rows only: empty ones would make a file of hundreds of megabytes
+    def __getstate__(self) -> dict[str, Any]:
+        columns = {name: column[: self.size] for name, column in self.columns.items()}
+        return {**vars(self), "n_rows": self.n_rows, "columns": columns, "tree": self.tree.weights[: self.size].copy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({name: state[name] for name in state.keys() - {"n_rows", "columns", "tree"}})
+        self._resize(state["n_rows"], state["columns"], state["tree"])
 
 
-def _cut(holder: dict[str, Any], name: str, rows: slice, n_rows: int) -> None:
-    """Undo what :meth:`TransitionStorage.insert` did to one array, if it did."""
-    if len(holder[name]) > n_rows:
-        holder[name] = np.delete(holder[name], rows, axis=0)
+class Origin(IntEnum):
+    """Where a row of the demonstration store came from."""
+
+    GIVEN = 0
+    INTERVENTION = 1
+    SUCCESS = 2
+
+
+class Segment(NamedTuple):
+    """Consecutive rows of one episode, or of a part of it."""
+
+    start: int
+    n_rows: int
+
+
+class DemonstrationStore(TransitionStore):
+    """
+    Transitions that are kept for ever, one episode behind the other. The store grows by doubling, so that adding an
+    episode costs what the episode costs. Rows of a kept episode never move.
+
+    The agent's own successes are the exception to "for ever": the oldest can be dropped, and their rows are used again.
+
+    :param schema: Which columns; the store adds ``origin`` and ``steps_left``, the rows of the same episode that follow
+    """
+
+    def __init__(self, schema: Schema):
+        super().__init__(schema, 1)
+        self.n_given = 0
+        """Rows that were given as demonstrations: neither own successes nor interventions"""
+        self._successes: list[Segment] = []
+        self._free: list[Segment] = []
+        self._live: np.ndarray | None = None
+
+    def _allocate(self, n_rows: int) -> Columns:
+        own = {"origin": np.zeros(n_rows, dtype=np.int8), "steps_left": np.zeros(n_rows, dtype=np.int32)}
+        return {**super()._allocate(n_rows), **own}
+
+    @property
+    def n_live(self) -> int:
+        """Rows that hold a transition."""
+        return self.size - sum(segment.n_rows for segment in self._free)
+
+    @property
+    def live_rows(self) -> np.ndarray:
+        """The rows that hold a transition, in rising order."""
+        if self._live is None:
+            mask = np.ones(self.size, dtype=bool)
+            for segment in self._free:
+                mask[segment.start : segment.start + segment.n_rows] = False
+            self._live = np.flatnonzero(mask)
+        return self._live
+
+    @property
+    def origins(self) -> np.ndarray:
+        """:class:`Origin` of each live row."""
+        return self.columns["origin"][self.live_rows] if self._free else self.columns["origin"][: self.size]
+
+    def draw_uniformly(self, n_draws: int) -> np.ndarray:
+        """:return: Rows, shape ``(n_draws,)``"""
+        drawn = np.random.randint(0, max(self.n_live, 1), size=n_draws)
+        return self.live_rows[drawn] if self._free else drawn
+
+    def add(self, columns: Mapping[str, np.ndarray], origin: Origin, weight: float) -> None:
+        """
+        :param columns: Rows of whole episodes, or of parts of them that end with ``ended``
+        :param origin: Where they came from
+        :param weight: p^alpha of each
+        """
+        n_added = len(columns["rewards"])
+        start = self._place(n_added)
+        marks = {"origin": np.full(n_added, int(origin)), "steps_left": steps_to_end(columns["ended"])}
+        self.write(slice(start, start + n_added), {**columns, **marks}, weight)
+        self._live = None
+        if origin is Origin.SUCCESS:
+            self._successes.append(Segment(start, n_added))
+        self.n_given += n_added if origin is Origin.GIVEN else 0
+
+    def drop_oldest_successes(self, n_left: int) -> None:
+        """:param n_left: Rows of own successes that may stay at most"""
+        n_kept = sum(segment.n_rows for segment in self._successes)
+        while n_kept > n_left:
+            oldest = self._successes.pop(0)
+            self.tree.update(np.arange(oldest.start, oldest.start + oldest.n_rows), 0.0, check=False)
+            self._free = joined([*self._free, oldest])
+            self._live = None
+            n_kept -= oldest.n_rows
+
+    def _place(self, n_added: int) -> int:
+        """:return: First of ``n_added`` rows in a row that are free"""
+        for index, segment in enumerate(self._free):
+            if segment.n_rows >= n_added:
+                rest = Segment(segment.start + n_added, segment.n_rows - n_added)
+                self._free[index : index + 1] = [rest] if rest.n_rows else []
+                return segment.start
+        if self.size + n_added > self.n_rows:
+            columns = {name: column[: self.size] for name, column in self.columns.items()}
+            self._resize(2 * (self.size + n_added), columns, self.tree.weights[: self.size])
+        return self.size
+
+
+def steps_to_end(ended: np.ndarray) -> np.ndarray:
+    """
+    :param ended: Shape ``(n,)``, bool, in the order of time; the last one is True
+    :return: Steps from each row to the next that ended, shape ``(n,)``
+    """
+    ends = np.flatnonzero(ended)
+    lengths = np.diff(ends, prepend=-1)
+    return np.repeat(ends, lengths) - np.arange(len(ended))
+
+
+def joined(segments: Sequence[Segment]) -> list[Segment]:
+    """:return: The same rows in rising order, with neighbours in one segment"""
+    found: list[Segment] = []
+    for segment in sorted(segments):
+        if found and found[-1].start + found[-1].n_rows == segment.start:
+            segment = Segment(found[-1].start, found.pop().n_rows + segment.n_rows)
+        found.append(segment)
+    return found

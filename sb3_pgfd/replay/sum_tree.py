@@ -141,18 +141,6 @@ class SumTree:
             indices = indices * FAN_OUT + child
         return indices
 
-    def sample(self, n_draws: int, below: float | None = None) -> np.ndarray:
-        """
-        Draw indices in proportion to their weights, stratified: one from each of ``n_draws`` equal shares of the
-        total, which lowers the variance against independent draws and leaves the expectation as it is.
-
-        :param n_draws: How many
-        :param below: Draw from the first indices only, whose weights sum to ``below``; by default from all
-        :return: Indices, shape ``(n_draws,)``, int64, in rising order
-        """
-        share = (self.total if below is None else below) / n_draws
-        return self.find((np.arange(n_draws) + np.random.random(n_draws)) * share)
-
     def _top_exclusive_sums(self) -> np.ndarray:
         if self._top_changed:
             np.cumsum(self.levels[-1], out=self._top_sums[1:])

@@ -4,6 +4,9 @@ from typing import Any
 
 import numpy as np
 
+SAVE_FORMAT = 2
+"""Number of the format of saved models and replay buffers"""
+
 
 def is_number(value: Any, low: float = -np.inf, high: float = np.inf) -> bool:
     """:return: Whether it is a finite number within [low, high]"""
@@ -28,3 +31,22 @@ def is_switch(value: Any) -> bool:
 def is_whole(value: Any, low: int) -> bool:
     """:return: Whether it is a whole number of at least ``low``"""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= low)
+
+
+def is_range(value: Any) -> bool:
+    """:return: Whether it is (smallest, largest); one side may be infinite"""
+    numbers = isinstance(value, (tuple, list)) and all(is_number(bound) or bound in (-np.inf, np.inf) for bound in value)
+    return numbers and len(value) == 2 and value[0] < value[1]
+
+
+def check_save_format(kind: str, found: Any) -> None:
+    """
+    :param kind: What was saved
+    :param found: Number of its format
+    :raises ValueError: If this version cannot read it
+    """
+    if found != SAVE_FORMAT:
+        raise ValueError(
+            f"found a {kind} of save format {found!r}, expected {SAVE_FORMAT}: it was saved by another version of sb3-pgfd. "
+            "Load it with that version, or train again with this one; demonstration files can be read by both"
+        )

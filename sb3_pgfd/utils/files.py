@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Writing files whole or not at all, and the files that ship with the package."""
 
 import os
 import shutil
@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -74,3 +76,24 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _data_dir(name: str) -> Path:
+    """A wheel carries the folder inside the package; in a checkout (editable install) it lies beside the package."""
+    inside = _PACKAGE / name
+    return inside if inside.is_dir() else _PACKAGE.parent / name
+
+
+def hyperparams_file(algo: str) -> Path:
+    """
+    :param algo: Name of the algorithm in the RL Zoo, e.g. ``"ddpgfd"``
+    :return: Path of its tuned hyperparameters
+    """
+    return _data_dir("hyperparams") / f"{algo}.yml"
+
+
+def packaged_demonstrations() -> dict[str, Path]:
+    """
+    :return: Path of each packaged demonstration file by its name, e.g. ``"Pendulum-v1"``
+    """
+    return {path.stem: path for path in sorted(_data_dir("demos").glob("*.npz"))}

@@ -1,8 +1,12 @@
-"""Drawing where there is no screen."""
+"""Drawing without a screen, and progress bars on it."""
 
 import os
 import sys
+from collections.abc import Callable, Iterable
 from ctypes.util import find_library
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 
 def has_screen() -> bool:
@@ -28,3 +32,26 @@ def draw_without_screen() -> None:
     for backend, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
         if "MUJOCO_GL" not in os.environ and find_library(library):
             os.environ["MUJOCO_GL"] = backend
+
+
+def progress(
+    items: Iterable[Item], visible: bool, description: str, unit: str, total: int | None = None, initial: int = 0
+) -> Iterable[Item]:
+    """
+    :param items: What is gone through
+    :param visible: Whether to show a bar
+    :param description: In front of the bar
+    :param unit: Name of an item
+    :param total: How many there are, if they do not know it themselves
+    :param initial: How many of these are done already
+    :return: The same items
+    :raises ImportError: If the bar's libraries are not installed
+    """
+    if not visible:
+        return items
+    try:
+        from tqdm.rich import tqdm
+    except ImportError as error:
+        raise ImportError("The progress bar needs tqdm and rich: pip install sb3-pgfd[progress]") from error
+    bar: Callable[..., Iterable[Item]] = tqdm
+    return bar(items, desc=description, unit=unit, total=total, initial=initial)

@@ -31,7 +31,7 @@ from sb3_pgfd.callbacks import (
     write_summary,
 )
 from sb3_pgfd.plotting import plot_run
-from sb3_pgfd.utils.resources import hyperparams_file
+from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.wrappers import monitor_successes
 from sb3_pgfd.zoo import ALGORITHMS
 from sb3_pgfd.zoo.agents import saved_with

@@ -11,7 +11,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 
 from sb3_pgfd import DDPGfD
 from sb3_pgfd.replay import DemoReplayBuffer
-from sb3_pgfd.utils.resources import hyperparams_file
+from sb3_pgfd.utils.files import hyperparams_file
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from npz_files import BOX, FIELDS, valid_bytes, with_members
 
 from sb3_pgfd import Demonstrations, DemonstrationsError
-from sb3_pgfd.utils.resources import packaged_demonstrations
+from sb3_pgfd.utils.files import packaged_demonstrations
 
 
 def test_a_truncated_file_is_refused_wherever_it_is_cut(tmp_path: Path):

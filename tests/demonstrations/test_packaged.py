@@ -12,7 +12,7 @@ from sb3_pgfd import Demonstrations
 from sb3_pgfd.demonstrations.inspection.replaying import recorded_seed
 from sb3_pgfd.demonstrations.validation import as_dict
 from sb3_pgfd.environments import register
-from sb3_pgfd.utils.resources import hyperparams_file, packaged_demonstrations
+from sb3_pgfd.utils.files import hyperparams_file, packaged_demonstrations
 
 gym.register_envs(gymnasium_robotics)
 register()

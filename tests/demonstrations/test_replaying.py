@@ -15,7 +15,7 @@ from sb3_pgfd.demonstrations import Episode, record
 from sb3_pgfd.demonstrations.environment import recorded_env
 from sb3_pgfd.demonstrations.inspection.replaying import recorded_seed, replay
 from sb3_pgfd.demonstrations.inspection.video import write_video
-from sb3_pgfd.utils.resources import packaged_demonstrations
+from sb3_pgfd.utils.files import packaged_demonstrations
 
 
 class Drive(gym.Env):

@@ -14,7 +14,7 @@ from sb3_pgfd.demonstrations.environment import make_env, recorded_action_space,
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.inspection.summary import EpisodeSummary, ObservationSummary, Spread, summarize
 from sb3_pgfd.demonstrations.spaces import space_to_json
-from sb3_pgfd.utils.resources import packaged_demonstrations
+from sb3_pgfd.utils.files import packaged_demonstrations
 
 WIDE = spaces.Box(-np.array([2.0, 1.0], dtype=np.float32), np.array([2.0, np.inf], dtype=np.float32))
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from sb3_pgfd.utils.resources import hyperparams_file
+from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.zoo.environments import register_environments
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 

@@ -10,7 +10,7 @@ from rl_zoo3.utils import ALGOS
 from stable_baselines3 import PPO
 
 from sb3_pgfd import DDPGfD
-from sb3_pgfd.utils.resources import hyperparams_file
+from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.zoo import register
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 

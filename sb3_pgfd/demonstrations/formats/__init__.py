@@ -38,7 +38,7 @@ from sb3_pgfd.demonstrations.formats import (
     robomimic,
     sb3_buffer,
 )
-from sb3_pgfd.utils.resources import packaged_demonstrations
+from sb3_pgfd.utils.files import packaged_demonstrations
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.recording.provenance import describe_env, describe_episodes
 from sb3_pgfd.demonstrations.recording.rollout import Rollout
 from sb3_pgfd.demonstrations.recording.session import Session
-from sb3_pgfd.utils.progress import progress
+from sb3_pgfd.utils.screen import progress
 
 
 class Policy(Protocol):

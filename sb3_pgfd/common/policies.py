@@ -1,9 +1,13 @@
-"""What the networks of all algorithms have in common."""
+"""What the networks of several algorithms have in common."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 from torch import nn
 
@@ -33,16 +37,60 @@ def with_dropout(layers: nn.Sequential, probability: float) -> nn.Sequential:
 
 def fused_if_adam(optimizer_class: type[th.optim.Optimizer], optimizer_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     """
-    One kernel for all parameters: for small networks the loop over them costs as much as the gradients.
+    Let Adam update all parameters in one kernel: for small networks the loop over them costs as much as the gradients.
 
     :param optimizer_class: Any optimiser
     :param optimizer_kwargs: Its arguments
-    :return: The arguments, with Adam's fused implementation unless another one is chosen: torch refuses two
+    :return: The same with Adam's fused implementation, unless another implementation is chosen: torch refuses two
     """
     kwargs = dict(optimizer_kwargs or {})
     if optimizer_class in (th.optim.Adam, th.optim.AdamW) and {"fused", "foreach", "differentiable"}.isdisjoint(kwargs):
         kwargs["fused"] = True
     return kwargs
+
+
+class Critic(ContinuousCritic):
+    """
+    Q(s, a), one network per critic, with optional LayerNorm.
+
+    :param layer_norm: Whether to normalise the hidden layers, which bounds how far Q can rise outside the data
+        (RLPD, Ball et al. 2023, arXiv 2302.02948, section 4.2)
+    :param kwargs: See SB3's ``ContinuousCritic``
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        net_arch: list[int],
+        features_extractor: BaseFeaturesExtractor,
+        features_dim: int,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        n_critics: int = 1,
+        layer_norm: bool = False,
+        **kwargs: Any,
+    ):
+        # The parent builds no networks of its own
+        super().__init__(
+            observation_space,
+            action_space,
+            net_arch,
+            features_extractor,
+            features_dim,
+            activation_fn,
+            n_critics=0,
+            **kwargs,
+        )
+        self.n_critics = n_critics
+        post_linear: list[type[nn.Module]] = [nn.LayerNorm] if layer_norm else []
+        for idx in range(n_critics):
+            layers = create_mlp(
+                features_dim + get_action_dim(action_space), 1, net_arch, activation_fn, post_linear_modules=post_linear
+            )
+            init_last_layer(layers)
+            q_net = nn.Sequential(*layers)
+            self.add_module(f"qf{idx}", q_net)
+            self.q_networks.append(q_net)
 
 
 class TargetNetworks:
@@ -63,6 +111,6 @@ class TargetNetworks:
     @th.no_grad()
     def update(self, tau: float) -> None:
         """:param tau: Share of the way, 1: copy"""
-        # All parameters in one call
+        # One call for all parameters
         th._foreach_lerp_(self._targets, self._parameters, tau)
         polyak_update(self._statistics, self._target_statistics, 1.0)

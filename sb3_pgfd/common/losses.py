@@ -1,0 +1,119 @@
+"""Losses of the off-policy algorithms, as functions of tensors. B is the batch size; columns have shape ``(B, 1)``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.policies import ContinuousCritic
+
+
+def smallest(q_values: Sequence[th.Tensor]) -> th.Tensor:
+    """:return: The smallest of the critics' values, a column (TD3, Fujimoto et al. 2018, arXiv 1802.09477, equation 10)"""
+    return q_values[0] if len(q_values) == 1 else th.cat(tuple(q_values), dim=1).min(dim=1, keepdim=True).values
+
+
+def td_targets(
+    rewards: th.Tensor, bootstrap: th.Tensor, next_q: th.Tensor, q_range: tuple[float, float] | None = None
+) -> th.Tensor:
+    """
+    y_k = R_k + gamma^k (1 - terminated) Q'(s_k, pi'(s_k)), for 1-step and n-step returns alike.
+
+    :param rewards: R_k, one column per kind of return, shape ``(B, K)``
+    :param bootstrap: gamma^k (1 - terminated), shape ``(B, K)``
+    :param next_q: Q'(s_k, pi'(s_k)) of the K B next states, shape ``(K B, 1)``
+    :param q_range: Smallest and largest possible return: targets are clipped to it (Andrychowicz et al. 2017, arXiv
+        1707.01495, appendix A)
+    :return: Shape ``(B, K)``
+    """
+    targets = th.addcmul(rewards, bootstrap, next_q.view_as(rewards))
+    return targets if q_range is None else targets.clamp(*q_range)
+
+
+def smoothed(actions: th.Tensor, noise: float, clip: float) -> th.Tensor:
+    """
+    Target policy smoothing (TD3, section 5.3).
+
+    :param actions: Of the target policy, scaled to [-1, 1]
+    :param noise: Standard deviation of the noise that is added
+    :param clip: Its largest absolute value
+    :return: Actions in [-1, 1]
+    """
+    return (actions + th.randn_like(actions).mul_(noise).clamp_(-clip, clip)).clamp_(-1.0, 1.0)
+
+
+def squared_errors(q_values: Sequence[th.Tensor], targets: th.Tensor) -> th.Tensor:
+    """
+    :param q_values: Q(s, a) of each critic, columns
+    :param targets: y_1 and y_n, shape ``(B, K)``
+    :return: (Q - y)^2 summed over the critics, shape ``(B, K)``
+    """
+    if len(q_values) == 1:
+        return (q_values[0] - targets).square()
+    return (th.stack(tuple(q_values)) - targets).square().sum(dim=0)
+
+
+def action_gradient(critic: ContinuousCritic, observations: Any, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    """
+    grad_a Q(s, a) per row, of the first critic. No gradient of the critic's weights is made.
+
+    :param critic: Q
+    :param observations: s
+    :param actions: Where to take it, pi(s), shape ``(B, action_dim)``; not differentiated further
+    :return: Q(s, a), a column, and g = grad_a Q(s, a), shape ``(B, action_dim)``
+    """
+    actions = actions.detach().requires_grad_()
+    q_values = critic.q1_forward(observations, actions)
+    (gradient,) = th.autograd.grad(q_values, actions, th.ones_like(q_values))
+    return q_values.detach(), gradient
+
+
+def policy_gradient_loss(actions: th.Tensor, gradient: th.Tensor, weights: th.Tensor) -> th.Tensor:
+    """
+    A loss with the gradient of -mean(w_i Q(s_i, pi(s_i))) with respect to the actor's weights: by the chain rule that is
+    -mean(w_i g_i d pi(s_i)), the deterministic policy gradient (Silver et al. 2014, equation 9).
+
+    :param actions: pi(s), with its graph, shape ``(B, action_dim)``
+    :param gradient: g_i = grad_a Q(s_i, a) at a = pi(s_i), shape ``(B, action_dim)``, a constant
+    :param weights: w_i, a column
+    """
+    return (actions * (weights * gradient)).sum() * (-1.0 / len(actions))
+
+
+@th.no_grad()
+def prefers(critic: ContinuousCritic, observations: Any, actions: th.Tensor, others: th.Tensor) -> th.Tensor:
+    """
+    The Q-filter (Nair et al. 2018, arXiv 1709.10089, equation 3).
+
+    :param critic: Q
+    :param observations: s
+    :param actions: a, shape ``(B, action_dim)``
+    :param others: b, likewise
+    :return: Whether Q(s, a) > Q(s, b), of the first critic, a column, bool
+    """
+    return critic.q1_forward(observations, actions) > critic.q1_forward(observations, others)
+
+
+def behavior_cloning_loss(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tensor, is_demo: th.Tensor) -> th.Tensor:
+    """
+    Sum over kept demonstrations of |pi(s) - a|^2, over the number of demonstrations in the batch (Nair et al. 2018,
+    arXiv 1709.10089, equations 1 and 3).
+
+    :param actions: pi(s), with its graph, shape ``(B, action_dim)``
+    :param demo_actions: a, shape ``(B, action_dim)``
+    :param mask: Which rows are cloned, a column, bool
+    :param is_demo: Which rows are demonstrations, before the Q-filter, a column, bool
+    """
+    distances = (actions - demo_actions).square().sum(dim=1, keepdim=True)
+    return (distances * mask).sum() / is_demo.sum().clamp(min=1)
+
+
+def transition_errors(td_errors: th.Tensor, gradient: th.Tensor, action_gradient_coef: float) -> th.Tensor:
+    """
+    delta_i^2 + lambda_3 |grad_a Q(s_i, a_i)|^2, what the networks add to a priority (Vecerik et al. 2017, section 3).
+
+    :param td_errors: delta_i^2, a column
+    :param gradient: grad_a Q(s_i, pi(s_i)), shape ``(B, action_dim)``
+    :param action_gradient_coef: lambda_3
+    :return: A column
+    """
+    return td_errors.add(th.linalg.vecdot(gradient, gradient)[:, None], alpha=action_gradient_coef)

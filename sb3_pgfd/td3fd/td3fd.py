@@ -1,0 +1,255 @@
+"""Twin delayed deterministic policy gradient from demonstrations."""
+
+import pathlib
+from typing import Any, ClassVar
+
+import torch as th
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import LinearSchedule
+
+from sb3_pgfd.common.losses import (
+    action_gradient,
+    behavior_cloning_loss,
+    policy_gradient_loss,
+    prefers,
+    smallest,
+    smoothed,
+    squared_errors,
+    td_targets,
+)
+from sb3_pgfd.common.off_policy_algorithm import check_not_negative, check_whole
+from sb3_pgfd.ddpgfd import DDPGfD
+from sb3_pgfd.demonstrations import Demonstrations
+from sb3_pgfd.td3fd.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, TD3fDPolicy
+from sb3_pgfd.utils.checks import is_switch
+
+# Falls to 0: with a constant rate single evaluations still jump at the end of a run
+LEARNING_RATE = LinearSchedule(1e-3, 0.0, 1.0)
+BUFFER_DEFAULTS = {"demo_fraction": 0.5, "keep_successes": True}
+
+
+class TD3fD(DDPGfD):
+    """
+    Twin Delayed DDPG from Demonstrations: the choice for sparse rewards and few demonstrations. Its defaults are the best
+    setting of the sparse suite (benchmarks/sparse_suite); ``gamma``, ``q_range`` and features belong to the task.
+
+    It is DDPGfD with what later work found:
+
+    * TD3 (Fujimoto et al. 2018, https://arxiv.org/abs/1802.09477): the smallest of two or more critics, smoothed targets,
+      a delayed actor.
+    * RLPD (Ball et al. 2023, https://arxiv.org/abs/2302.02948): critics with LayerNorm, half of each batch demonstrations.
+    * Cloning (Nair et al. 2018, https://arxiv.org/abs/1709.10089) in units of Q, and the actor does nothing but clone as
+      long as the critic knows no actions but the demonstrations': in pretraining and in the first
+      ``critic_warmup_steps``.
+    * The agent's own successes are kept like demonstrations (Oh et al. 2018, https://arxiv.org/abs/1806.05635).
+    * A running mean of the actors acts in evaluations.
+
+    With ``replay_buffer_kwargs=dict(demo_fraction=None)`` priorities decide what is drawn; they are TD errors.
+
+    :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
+    :param env: The environment to learn from (if registered in Gymnasium, can be str)
+    :param demonstrations: A dataset, a path, or the name of packaged ones
+    :param learning_rate: Learning rate of the critic, and of the actor unless it has its own; a number or a schedule. By
+        default it falls from 1e-3 to 0
+    :param actor_learning_rate: Learning rate of the actor, None: the same
+    :param buffer_size: The agent's own transitions kept at most; demonstrations are not counted
+    :param learning_starts: Environment steps before the first update, without pretraining
+    :param batch_size: Transitions per update
+    :param tau: Soft update coefficient of the target networks
+    :param gamma: Discount factor
+    :param train_freq: Update every ``train_freq`` steps, or ``(n, "step")``, ``(n, "episode")``
+    :param gradient_steps: Updates each time, -1: as many as there were steps
+    :param action_noise: Exploration noise on the actions scaled to [-1, 1]; a number is the standard deviation of
+        Gaussian noise
+    :param pretrain_steps: Updates on demonstrations alone, inside the first ``learn()``, before its first step
+    :param n_steps: n, the length of the n-step return; with 1 there is no n-step loss
+    :param n_step_coef: lambda_1, weight of the n-step loss
+    :param l2_coef: lambda_2, L2 regularisation of actor and critic
+    :param bc_coef: Weight of the cloning loss; with 0 the actor follows Q from the first update on
+    :param q_filter: Whether to clone only demonstrations that Q prefers to the policy, once the actor follows Q
+    :param normalize_actor_loss: Whether to divide the policy gradient by the batch's mean |Q|, so that ``bc_coef``
+        means the same at any reward scale (TD3+BC, Fujimoto and Gu 2021, arXiv 2106.06860, equation 5)
+    :param q_range: Smallest and largest possible return; targets are clipped to it
+    :param policy_delay: Update the policy and the targets every so many updates (TD3, section 5.2)
+    :param target_policy_noise: Standard deviation of the noise that smooths the target policy (same, section 5.3)
+    :param target_noise_clip: Its largest absolute value
+    :param critic_warmup_steps: Environment steps after pretraining in which the actor goes on to clone alone, while the
+        critic meets the agent's own actions
+    :param replay_buffer_class: ``DemoReplayBuffer`` or a subclass, None: the former
+    :param replay_buffer_kwargs: Options of the replay buffer, on top of ``demo_fraction=0.5`` and ``keep_successes=True``
+    :param stats_window_size: Episodes to average rollout statistics over
+    :param tensorboard_log: TensorBoard log location
+    :param policy_kwargs: Options of the networks, see :class:`~sb3_pgfd.td3fd.policies.TD3fDPolicy`
+    :param verbose: 0: no output, 1: info, 2: debug
+    :param seed: Seed for the pseudo random generators
+    :param device: Device (cpu, cuda, auto)
+    :param _init_setup_model: Whether to build the networks at once
+    :raises TypeError: If an option is unknown
+    :raises ValueError: If an option is out of range
+    :raises DemonstrationsError: If demonstrations cannot be read or do not belong to this environment
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+
+    def __init__(
+        self,
+        policy: str | type[TD3fDPolicy],
+        env: GymEnv | str,
+        demonstrations: Demonstrations | str | pathlib.Path | None = None,
+        learning_rate: float | Schedule = LEARNING_RATE,
+        actor_learning_rate: float | Schedule | None = None,
+        buffer_size: int = 1_000_000,  # 1e6
+        learning_starts: int = 100,
+        batch_size: int = 128,
+        tau: float = 0.01,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 2,
+        action_noise: ActionNoise | float | None = 0.1,
+        pretrain_steps: int = 20_000,
+        n_steps: int = 10,
+        n_step_coef: float = 1.0,
+        l2_coef: float = 1e-5,
+        bc_coef: float = 1.5,
+        q_filter: bool = False,
+        normalize_actor_loss: bool = True,
+        q_range: tuple[float, float] | None = None,
+        policy_delay: int = 2,
+        target_policy_noise: float = 0.2,
+        target_noise_clip: float = 0.5,
+        critic_warmup_steps: int = 2000,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+    ):
+        super().__init__(
+            policy,
+            env,
+            demonstrations,
+            learning_rate,
+            actor_learning_rate,
+            buffer_size,
+            learning_starts,
+            batch_size,
+            tau,
+            gamma,
+            train_freq,
+            gradient_steps,
+            action_noise,
+            pretrain_steps,
+            n_steps,
+            n_step_coef,
+            l2_coef,
+            bc_coef=bc_coef,
+            q_filter=q_filter,
+            q_range=q_range,
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs={**BUFFER_DEFAULTS, **(replay_buffer_kwargs or {})},
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=False,
+        )
+        self.normalize_actor_loss = normalize_actor_loss
+        self.policy_delay = policy_delay
+        self.target_policy_noise = target_policy_noise
+        self.target_noise_clip = target_noise_clip
+        self.critic_warmup_steps = critic_warmup_steps
+        if _init_setup_model:
+            self._setup_model()
+
+    def _check_options(self) -> None:
+        super()._check_options()
+        check_not_negative(vars(self), {"target_policy_noise": "standard deviation", "target_noise_clip": "largest noise"})
+        check_whole(vars(self), {"policy_delay": 1, "critic_warmup_steps": 0})
+        if not is_switch(self.normalize_actor_loss):
+            raise ValueError(f"normalize_actor_loss: found {self.normalize_actor_loss!r}, expected True or False")
+
+    def _clones_only(self, demos_only: bool) -> bool:
+        """
+        :param demos_only: Whether this is pretraining
+        :return: Whether the critic knows hardly any actions but the demonstrations', so that its gradient leads away from
+            them. Own successes are no demonstrations here: they come when the warm-up should be over
+        """
+        if self.bc_coef == 0.0 or self.buffer.n_given == 0:
+            return False
+        return demos_only or (not self.buffer.full and self.buffer.n_own < self.critic_warmup_steps)
+
+    def train(self, gradient_steps: int, batch_size: int = 256, demos_only: bool = False) -> None:
+        """
+        Sample the replay buffer and do the updates (TD3, algorithm 1, with demonstrations).
+
+        :param gradient_steps: How many
+        :param batch_size: Transitions for each, B
+        :param demos_only: Whether to draw demonstrations only (pretraining)
+        """
+        self.policy.set_training_mode(True)
+        self._update_learning_rates()
+        beta = self.importance_schedule(self._current_progress_remaining)
+        clones_only = self._clones_only(demos_only)
+        for _ in range(gradient_steps):
+            self._n_updates += 1
+            batch = self.buffer.sample_batch(batch_size, beta, self._vec_normalize_env, demos_only)
+            observations, weights = batch.observations, batch.weights
+            metrics: dict[str, th.Tensor] = {}
+
+            # y_k = R_k + gamma^k (1 - terminated) min_j Q_j'(s_k, pi'(s_k) + noise) for one step and for n steps
+            with th.no_grad():
+                next_actions = self.actor_target(batch.next_observations)
+                next_actions = smoothed(next_actions, self.target_policy_noise, self.target_noise_clip)
+                next_q = smallest(self.critic_target(batch.next_observations, next_actions))
+                targets = td_targets(batch.rewards, batch.bootstrap, next_q, self.q_range)
+
+            # Critics: mean of w_i sum_j [(Q_j - y_1)^2 + lambda_1 (Q_j - y_n)^2]
+            q_values = self.critic(observations, batch.actions)
+            errors = squared_errors(q_values, targets)
+            td_errors = errors @ self._return_coefs
+            self.critic.optimizer.zero_grad()
+            (weights * td_errors).mean().backward()
+            self.critic.optimizer.step()
+
+            # p_i = delta_i^2 + eps + eps_D [i is a demonstration]
+            if self.buffer.demo_fraction is None:
+                own = td_errors.detach() / len(q_values)
+                priorities = self.buffer.update_priorities(batch.indices, own.flatten().cpu().numpy())
+                metrics["priority_mean"] = th.from_numpy(priorities)
+
+            # Actor: -mean of w_i Q(s_i, pi(s_i)) / mean |Q|, and cloning
+            if self._n_updates % self.policy_delay == 0:
+                actions = self.actor(observations)
+                q_pi, gradient = action_gradient(self.critic, observations, actions)
+                if self.normalize_actor_loss:
+                    scale = q_pi.abs().mean().clamp(min=1e-8)
+                    q_pi, gradient = q_pi / scale, gradient / scale
+                actor_loss = policy_gradient_loss(actions, gradient, weights) * (not clones_only)
+                metrics["actor_loss"] = -weights * q_pi
+                if self.bc_coef > 0.0:
+                    mask = batch.is_demo
+                    if self.q_filter and not (demos_only or clones_only):
+                        mask = mask & prefers(self.critic, observations, batch.actions, actions)
+                    bc_loss = behavior_cloning_loss(actions, batch.actions, mask, batch.is_demo)
+                    actor_loss = actor_loss + self.bc_coef * bc_loss
+                    metrics["bc_loss"] = bc_loss.detach()
+                self.actor.optimizer.zero_grad()
+                actor_loss.backward()
+                self.actor.optimizer.step()
+
+                self._targets.update(self.tau)
+                self.policy.update_mean_actor(n_updates=self._n_updates // self.policy_delay)
+            self._log_batch(batch, errors, td_errors, q_values[0], metrics)
