@@ -4,12 +4,12 @@ This package's algorithms in the RL Zoo.
 :func:`register` makes them known to rl-zoo3 in this process. The commands of ``sb3-pgfd`` are in ``commands.py``.
 """
 
-from stable_baselines3.common.base_class import BaseAlgorithm
-
 from sb3_pgfd.a2cfd import A2CfD
+from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.ddpgfd import DDPGfD
+from sb3_pgfd.td3fd import TD3fD
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ddpgfd": DDPGfD, "a2cfd": A2CfD}
+ALGORITHMS: dict[str, type[LearnsFromDemonstrations]] = {"ddpgfd": DDPGfD, "td3fd": TD3fD, "a2cfd": A2CfD}
 """This package's algorithms by their name in the RL Zoo"""
 
 

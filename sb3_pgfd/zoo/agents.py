@@ -24,8 +24,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_pgfd.demonstrations.inspection.video import check_video_path, write_video
 from sb3_pgfd.utils.files import write_whole
-from sb3_pgfd.utils.progress import progress
-from sb3_pgfd.utils.screen import has_screen
+from sb3_pgfd.utils.screen import has_screen, progress
 from sb3_pgfd.zoo.errors import CommandError
 
 # Frames per second of environments that do not name theirs

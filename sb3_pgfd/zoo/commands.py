@@ -1,7 +1,6 @@
 """The commands ``train``, ``enjoy``, ``push-to-hub``, ``load-from-hub`` and ``zoo`` of ``sb3-pgfd``."""
 
 import argparse
-import importlib
 import pkgutil
 import runpy
 import sys
@@ -56,12 +55,12 @@ def main(name: str, command_line: Sequence[str] | None = None, prog: str | None 
     return 0
 
 
-def _make_parser(name: str, prog: str, **options: bool) -> argparse.ArgumentParser:
-    """:return: A parser with the arguments that all commands for one agent have"""
+def _make_parser(name: str, prog: str, whole: bool = True) -> argparse.ArgumentParser:
+    """:return: A parser with the arguments of all commands. If not ``whole``, it is to skip what it does not know"""
     from huggingface_sb3 import EnvironmentName
     from rl_zoo3.utils import ALGOS, StoreDict
 
-    parser = argparse.ArgumentParser(prog=prog, description=COMMANDS[name], **options)
+    parser = argparse.ArgumentParser(prog=prog, description=COMMANDS[name], add_help=whole, allow_abbrev=whole)
     parser.add_argument("--env", type=EnvironmentName, default="CartPole-v1", required=name.endswith("hub"), help="its id")
     parser.add_argument("--algo", choices=list(ALGOS), help="default: ddpgfd if it is tuned for --env, otherwise td3fd")
     parser.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, which register environments")
@@ -70,7 +69,6 @@ def _make_parser(name: str, prog: str, **options: bool) -> argparse.ArgumentPars
 
 
 def _parse(parser: argparse.ArgumentParser, command_line: Sequence[str]) -> argparse.Namespace:
-    """:return: The arguments; a parser without ``--help`` skips those that it does not know"""
     from sb3_pgfd.zoo.hyperparameters import default_algorithm
 
     try:
@@ -91,7 +89,7 @@ def _train(command_line: Sequence[str], prog: str) -> None:
     from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
     # The Zoo's parser reads the command line once more, and all of it
-    parser = _make_parser("train", prog, add_help=False, allow_abbrev=False)
+    parser = _make_parser("train", prog, whole=False)
     for names in (("-params", "--hyperparams"), ("--eval-env-kwargs",)):
         parser.add_argument(*names, nargs="+", action=StoreDict)
     options = _parse(parser, command_line)
@@ -99,7 +97,7 @@ def _train(command_line: Sequence[str], prog: str) -> None:
         require_registered(options.env.gym_id, options.gym_packages)
     sys.argv = [prog, "--algo", options.algo, *command_line]
     # The Zoo's function names the class of its manager and has no argument for it
-    rl_zoo3.train.ExperimentManager = PgfdExperimentManager
+    rl_zoo3.train.ExperimentManager = PgfdExperimentManager  # type: ignore[misc]
     rl_zoo3.train.train()
 
 

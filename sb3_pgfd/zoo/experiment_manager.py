@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 from gymnasium import spaces
 from optuna.trial import TrialState
+from rl_zoo3.callbacks import TrialEvalCallback
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import get_class_by_name, get_saved_hyperparams
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -38,15 +39,19 @@ from sb3_pgfd.zoo.agents import saved_with
 from sb3_pgfd.zoo.errors import CommandError
 from sb3_pgfd.zoo.hyperparameters import (
     as_mapping,
+    check_names,
     flatten,
     load_demonstrations,
-    make_schedules,
     merge,
-    parse_numbers,
     resolve_demonstrations,
+    with_numbers,
+    with_schedules,
 )
 from sb3_pgfd.zoo.hyperparams_opt import CONVERTERS, SAMPLERS
-from sb3_pgfd.zoo.tuning import ENDS_A_TRIAL, SeededByTrial, TrialEvaluation, load_trial, no_finished_trial
+
+# What bad hyperparameters can cause: numbers that are not finite, a batch too large for the memory, an environment that
+# breaks down in its process. A wrong keyword (TypeError) is wrong in every trial
+_ENDS_A_TRIAL = (AssertionError, ValueError, ArithmeticError, RuntimeError, EOFError, ConnectionError)
 
 
 class PgfdExperimentManager(ExperimentManager):
@@ -85,20 +90,31 @@ class PgfdExperimentManager(ExperimentManager):
         self._evaluation: EvalCallback | None = None
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """:raises DemonstrationsError: If there are no such demonstrations"""
-        self._entry = parse_numbers(super().read_hyperparameters()[0])
-        trial = {} if self._trial_to_train is None else load_trial(self, self._trial_to_train)
+        """
+        :raises DemonstrationsError: If there are no such demonstrations
+        :raises CommandError: If there is no such trial, or a name is unknown
+        """
+        self._entry = with_numbers(super().read_hyperparameters()[0])
+        trial = {} if self._trial_to_train is None else self._load_trial(self._trial_to_train)
         for origin, changes in {f"trial {self._trial_to_train} of {self.study_name}": trial, "-params": self._given}.items():
             if changes:
                 print(f"Hyperparameters of {origin}:")
                 pprint(changes)
         hyperparams = self._with_trial(trial)
+        if self.algo in ALGORITHMS:
+            own = {"policy_kwargs"} if "." in str(hyperparams.get("policy")) else set()
+            own |= {"replay_buffer_kwargs"} if hyperparams.get("replay_buffer_class") else set()
+            for origin, named in ((self.config, self._entry), ("-params", self._given)):
+                check_names(ALGORITHMS[self.algo], named, own, origin)
         return hyperparams, OrderedDict(sorted(hyperparams.items()))
 
     def _with_trial(self, trial: Mapping[str, Any]) -> dict[str, Any]:
         """:return: The entry with what a trial has, and with ``-params``, which count most"""
         hyperparams = deepcopy(self._entry)
         for changes in (trial, self._given):
+            if "action_noise" in changes:
+                # The Zoo would prefer these two
+                hyperparams = {name: hyperparams[name] for name in hyperparams.keys() - {"noise_type", "noise_std"}}
             hyperparams = merge(hyperparams, changes) if self.algo in ALGORITHMS else {**hyperparams, **changes}
         if self.continue_training and self.algo in ALGORITHMS and "demonstrations" not in hyperparams:
             hyperparams.update(self._demonstrations_of_trained_agent())
@@ -131,7 +147,7 @@ class PgfdExperimentManager(ExperimentManager):
 
     @staticmethod
     def _preprocess_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
-        return make_schedules(hyperparams)
+        return with_schedules(hyperparams)
 
     def _preprocess_hyperparams(
         self, hyperparams: dict[str, Any]
@@ -228,15 +244,36 @@ class PgfdExperimentManager(ExperimentManager):
         except ImportError as error:
             print(f"No picture of the run: {error}")
 
+    def _load_trial(self, trial_id: int) -> dict[str, Any]:
+        """:return: What an entry of the yaml would hold"""
+        assert self.storage is not None
+        assert self.study_name is not None
+        # Optuna would make an empty file
+        file = self.storage.removeprefix("sqlite:///")
+        if (file != self.storage or file.endswith(".log")) and not Path(file).is_file():
+            raise CommandError(f"--storage: found no file {file}, expected the one that the study was written to")
+        try:
+            if trial_id < 0:
+                raise IndexError(trial_id)
+            return self.load_trial(self.storage, self.study_name, trial_id)
+        except (IndexError, KeyError) as error:
+            raise CommandError(
+                f"--trial-id: found no trial {trial_id} of the study {self.study_name!r} in {self.storage}, expected one: "
+                "trials are numbered from 0, look them up in the report of the study"
+            ) from error
+
     def _create_sampler(self, sampler_method: str) -> optuna.samplers.BaseSampler:
-        if sampler_method not in SeededByTrial.METHODS:
-            return super()._create_sampler(sampler_method)
-        return SeededByTrial(sampler_method, self.seed, self.n_startup_trials)
+        # Without a seed: workers that share a study, and a run that continues one, must not try the same again
+        if self.storage and sampler_method == "tpe":
+            return optuna.samplers.TPESampler(n_startup_trials=self.n_startup_trials, multivariate=True)
+        if self.storage and sampler_method == "random":
+            return optuna.samplers.RandomSampler()
+        return super()._create_sampler(sampler_method)
 
     def hyperparameters_optimization(self) -> None:
         """:raises CommandError: If no trial has finished"""
         if self.algo in ALGORITHMS:
-            # What is wrong with all trials is an error at once: an unknown keyword, a space that does not fit
+            # What is wrong with all trials is an error at once, for example demonstrations of another environment
             with closing(self.create_envs(self.n_envs, no_log=True)) as env:
                 ALGORITHMS[self.algo](env=env, device=self.device, **self._hyperparams)
         try:
@@ -244,7 +281,11 @@ class PgfdExperimentManager(ExperimentManager):
         except ValueError as error:
             if self._study is None or self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
                 raise
-            raise no_finished_trial(self._study) from error
+            errors = [trial.user_attrs["error"] for trial in self._study.trials if "error" in trial.user_attrs]
+            reason = f"{len(errors)} stopped with an error, the last one: {errors[-1]}" if errors else "Try --pruner none"
+            raise CommandError(
+                f"-optimize: found {len(self._study.trials)} trials, all pruned or failed, expected one to finish. {reason}"
+            ) from error
 
     def objective(self, trial: optuna.Trial) -> float:
         if self.algo not in ALGORITHMS:
@@ -272,7 +313,7 @@ class PgfdExperimentManager(ExperimentManager):
                         env=env, tensorboard_log=None, seed=None, verbose=self.verbose, device=self.device, **hyperparams
                     )
                     model.learn(self.n_timesteps, callback=[*callbacks, evaluation])
-        except ENDS_A_TRIAL as error:
+        except _ENDS_A_TRIAL as error:
             print(f"Trial {trial.number} stopped: {error}\nSampled hyperparams:")
             pprint(sampled)
             trial.set_user_attr("error", str(error))
@@ -281,7 +322,7 @@ class PgfdExperimentManager(ExperimentManager):
             raise optuna.TrialPruned
         return float(evaluation.last_mean_reward)
 
-    def _make_evaluation(self, trial: optuna.Trial, eval_env: VecEnv) -> TrialEvaluation:
+    def _make_evaluation(self, trial: optuna.Trial, eval_env: VecEnv) -> "TrialEvaluation":
         folder = self.optimization_log_path and str(Path(self.optimization_log_path) / f"trial_{trial.number}")
         return TrialEvaluation(
             eval_env,
@@ -292,3 +333,17 @@ class PgfdExperimentManager(ExperimentManager):
             eval_freq=max(int(self.n_timesteps / self.n_evaluations) // self.n_envs, 1),
             deterministic=self.deterministic_eval,
         )
+
+
+class TrialEvaluation(TrialEvalCallback):
+    """
+    The Zoo's evaluation of a trial, which also stops a trial that has diverged. An environment may clip actions that are
+    NaN, and a return that is NaN would count as a failure, not as a bad trial.
+    """
+
+    def _on_step(self) -> bool:
+        if self.n_calls % self.eval_freq == 0 and not all(
+            bool(parameter.isfinite().all()) for parameter in self.model.policy.parameters()
+        ):
+            raise ValueError(f"found parameters that are not finite after {self.num_timesteps} steps: learning has diverged")
+        return super()._on_step()

@@ -10,9 +10,12 @@ import rl_zoo3.exp_manager
 import yaml
 from rl_zoo3.exp_manager import ExperimentManager
 
+from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.formats import find
-from sb3_pgfd.utils.resources import hyperparams_file
+from sb3_pgfd.utils.files import hyperparams_file
+from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
+from sb3_pgfd.zoo.errors import CommandError
 
 NESTED = ("policy_kwargs", "replay_buffer_kwargs")
 """Hyperparameters that are mappings of options"""
@@ -23,6 +26,9 @@ _SCHEDULE = re.compile(r"[^_]+_[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 # Options that may be a schedule: the Zoo's own, and those of our algorithms
 _ZOO_SCHEDULES = ("learning_rate", "clip_range", "clip_range_vf", "delta_std")
 _OUR_SCHEDULES = ("actor_learning_rate", "importance_exponent")
+# What the Zoo reads itself
+_ZOO_OPTIONS = {"n_timesteps", "n_envs", "normalize", "frame_stack", "env_kwargs", "env_wrapper", "vec_env_wrapper"}
+_ZOO_OPTIONS |= {"monitor_kwargs", "callback", "noise_type", "noise_std"}
 
 
 def default_algorithm(env_id: str) -> str:
@@ -34,7 +40,7 @@ def default_algorithm(env_id: str) -> str:
     return "ddpgfd" if env_id in yaml.safe_load(hyperparams_file("ddpgfd").read_text()) else "td3fd"
 
 
-def parse_numbers(value: Any) -> Any:
+def with_numbers(value: Any) -> Any:
     """
     :param value: Of a yaml
     :return: The same, with texts like ``1e-3`` as numbers
@@ -42,11 +48,11 @@ def parse_numbers(value: Any) -> Any:
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return float(value)
     if isinstance(value, Mapping):
-        return {key: parse_numbers(item) for key, item in value.items()}
-    return [parse_numbers(item) for item in value] if isinstance(value, list) else value
+        return {key: with_numbers(item) for key, item in value.items()}
+    return [with_numbers(item) for item in value] if isinstance(value, list) else value
 
 
-def make_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
+def with_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
     """
     Make schedules of values that are spelled ``lin_1e-3``.
 
@@ -95,6 +101,24 @@ def flatten(hyperparams: Mapping[str, Any]) -> dict[str, Any]:
     """
     options = {key: value for name in NESTED for key, value in as_mapping(hyperparams.get(name)).items()}
     return {**hyperparams, **options}
+
+
+def check_names(algorithm: type[LearnsFromDemonstrations], hyperparams: Mapping[str, Any], own: set[str], origin: str) -> None:
+    """
+    :param algorithm: Which is to be trained
+    :param hyperparams: By name
+    :param own: Nested mappings of a class that is not the algorithm's usual one, which may have more options
+    :param origin: Where they are from, for messages
+    :raises CommandError: If a name is unknown. The message says which one was meant
+    """
+    places = algorithm._keyword_places()
+    try:
+        accepted = accepted_keywords(algorithm) | _ZOO_OPTIONS
+        check_keywords(f"{origin}: {algorithm.__name__}", hyperparams, accepted, places)
+        for place in places.keys() - own:
+            check_keywords(f"{origin}: {place}", as_mapping(hyperparams.get(place)), places[place])
+    except TypeError as error:
+        raise CommandError(str(error)) from None
 
 
 def resolve_demonstrations(named: Any, folders: Sequence[Path], origin: str) -> Any:
