@@ -32,11 +32,19 @@ def test_register_adds_to_the_zoos_tables_in_place_and_is_idempotent() -> None:
 
 
 def test_the_default_algorithm_is_ddpgfd_only_where_it_is_tuned() -> None:
-    assert [default_algorithm(env_id) for env_id in ("Pendulum-v1", "FetchReach-v4", "Mine-v0")] == ["ddpgfd", "td3fd", "td3fd"]
+    assert [default_algorithm(env_id) for env_id in ("Pendulum-v1", "FetchReach-v4", "Mine-v0")] == [
+        "ddpgfd",
+        "td3fd",
+        "td3fd",
+    ]
 
 
 def test_nested_mappings_are_joined_and_the_rest_is_replaced() -> None:
-    entry = {"gamma": 0.9, "policy_kwargs": "dict(net_arch=[4], activation_fn=nn.Tanh)", "replay_buffer_kwargs": {"a": 1, "b": 2}}
+    entry = {
+        "gamma": 0.9,
+        "policy_kwargs": "dict(net_arch=[4], activation_fn=nn.Tanh)",
+        "replay_buffer_kwargs": {"a": 1, "b": 2},
+    }
     changes = {"gamma": 0.5, "tau": 0.1, "policy_kwargs": {"net_arch": [8]}, "replay_buffer_kwargs": "dict(b=3)"}
     assert merge(entry, changes) == {
         "gamma": 0.5,
