@@ -152,10 +152,10 @@ def zoo_modules() -> dict[str, str]:
     for package in (rl_zoo3, rl_zoo3.plots):
         for module in pkgutil.iter_modules(package.__path__):
             source = Path(package.__path__[0], f"{module.name}.py")
-            if source.is_file() and '__name__ == "__main__"' in source.read_text(encoding="utf-8"):
+            if source.is_file() and "ArgumentParser(" in source.read_text(encoding="utf-8"):
                 found[module.name] = f"{package.__name__}.{module.name}"
     ours = {name.replace("-", "_") for name in COMMANDS}
-    return {name: full_name for name, full_name in found.items() if name not in {*ours, "cli"}}
+    return {name: full_name for name, full_name in found.items() if name not in ours}
 
 
 def _zoo(command_line: Sequence[str], prog: str) -> None:
