@@ -113,12 +113,12 @@ def test_what_only_ddpgfd_has_is_unknown(make_model: MakeModel) -> None:
 
 
 def test_a_number_is_the_standard_deviation_of_exploration(make_model: MakeModel) -> None:
-    model = make_model(action_noise=0.3, learning_starts=1000).learn(300)
+    model = make_model(action_noise=0.3, learning_starts=1000).learn(150)
     with th.no_grad():
         wanted = model.actor(th.from_numpy(own_rows(model, "observations/"))).numpy()
     added = own_rows(model, "actions") - wanted
     inside = np.abs(own_rows(model, "actions")) < 1.0
-    assert float(added.std()) == pytest.approx(0.3, rel=0.15)
+    assert float(added.std()) == pytest.approx(0.3, rel=0.2)
     assert inside.mean() > 0.9
 
 
@@ -156,7 +156,7 @@ def test_other_noise_is_refused(make_model: MakeModel, wrong: Any) -> None:
 
 
 def test_the_same_seed_gives_the_same_parameters_bit_for_bit(make_model: MakeModel) -> None:
-    first, second = (make_model(gradient_steps=2, pretrain_steps=30).learn(200) for _ in range(2))
+    first, second = (make_model(gradient_steps=2, pretrain_steps=10).learn(60) for _ in range(2))
     found, expected = first.policy.state_dict(), second.policy.state_dict()
     assert all(th.equal(value, expected[name]) for name, value in found.items())
 
@@ -178,8 +178,8 @@ def test_learning_works_on_images_and_keys_in_several_environments(
 
 
 def test_a_sparse_task_is_solved_before_the_first_step_and_after(make_model: MakeModel) -> None:
-    model = make_model(pretrain_steps=300, batch_size=32, learning_rate=3e-3, critic_warmup_steps=100)
+    model = make_model(pretrain_steps=150, batch_size=32, learning_rate=1e-2, critic_warmup_steps=50)
     env = make_vec_env("PointToGoal-v0", seed=100)
-    for steps in (0, 300):
+    for steps in (0, 100):
         returns, _ = evaluate_policy(model.learn(steps), env, 10, return_episode_rewards=True)
         assert np.mean(np.array(returns) > 0.0) >= 0.9

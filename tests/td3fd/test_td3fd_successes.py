@@ -20,7 +20,7 @@ from sb3_pgfd import Demonstrations, TD3fD
 
 MakeModel = Callable[..., TD3fD]
 # A cloned policy that is successful at once
-CLONING: dict[str, Any] = {"pretrain_steps": 300, "learning_rate": 1e-2}
+CLONING: dict[str, Any] = {"pretrain_steps": 100, "policy_delay": 1, "learning_rate": 1e-2}
 
 
 def own_successes(model: TD3fD) -> set[tuple[float, ...]]:

@@ -1,10 +1,27 @@
 """Small models of the off-policy algorithms, and the rows of their buffers."""
 
+import time
 from typing import Any
 
 import numpy as np
 
 from sb3_pgfd import DDPGfD
+from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
+
+
+class WatchedBuffer(DemoReplayBuffer):
+    """Notes the indices of each batch, and when it was drawn."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.drawn: list[np.ndarray] = []
+        self.last_time = 0
+
+    def sample_batch(self, *args: Any, **kwargs: Any) -> DemoBatch:
+        batch = super().sample_batch(*args, **kwargs)
+        self.drawn.append(batch.indices)
+        self.last_time = time.time_ns()
+        return batch
 
 
 def small_model(algorithm: type[DDPGfD], policy: Any = "MlpPolicy", env: Any = "PointToGoal-v0", **options: Any) -> DDPGfD:
