@@ -10,6 +10,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
@@ -252,18 +253,15 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         """
         cf ``OffPolicyAlgorithm``. Demonstrations and priorities come back with the buffer.
 
+        :param truncate_last_traj: Without effect: an episode that does not go on is cut when the next transition comes
         :raises ValueError: If it is another kind of buffer, or of another environment or number of them; the model then
             keeps the buffer that it has
         """
-        present = self.replay_buffer
         try:
-            super().load_replay_buffer(path, truncate_last_traj)
-            loaded = self.replay_buffer
+            loaded = load_from_pkl(path, self.verbose)
         except (AttributeError, ModuleNotFoundError) as error:
             # Its classes are where another version had them
             raise ValueError(f"load_replay_buffer: cannot read it ({error}): it was saved by another version") from error
-        finally:
-            self.replay_buffer = present
         if not isinstance(loaded, DemoReplayBuffer):
             raise ValueError(f"load_replay_buffer: found a {type(loaded).__name__}, expected a DemoReplayBuffer")
         for name in ("observation_space", "action_space", "n_envs"):
@@ -275,6 +273,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         loaded.configure(**{**defaults, "n_steps": self.n_steps, "gamma": self.gamma, **self.replay_buffer_kwargs})
         if self.env is not None:
             loaded.set_env(self.env)
+        loaded.device = self.device
         self.replay_buffer = loaded
 
     def _excluded_save_params(self) -> list[str]:
