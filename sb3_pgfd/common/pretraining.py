@@ -68,7 +68,9 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         misplaced = sorted((given.keys() & accepted_keywords(type(self))) - accepted)
         if misplaced:
             raise TypeError(f"{name}: found {', '.join(misplaced)}, expected them as arguments of {own} itself")
-        check_keywords(name, given, accepted, {place: names for place, names in self._keyword_places().items() if place != name})
+        check_keywords(
+            name, given, accepted, {place: names for place, names in self._keyword_places().items() if place != name}
+        )
 
     def save(self, path: str | Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> None:
         """cf ``BaseAlgorithm``. The file carries the number of its format."""

@@ -19,7 +19,7 @@ class Passes(Base):
     """Passes on what it does not know."""
 
     def __init__(self, colour: str = "red", *args: Any, rate: float = 0.25, **kwargs: Any):
-        super().__init__(*args, rate=rate, **kwargs)
+        super().__init__(*args, **{"rate": rate, **kwargs})
 
 
 class Inherits(Passes):

@@ -47,7 +47,9 @@ def n_replaced(model: DDPGfD, batch_size: int = 100, **options: Any) -> int:
     return sum(goal not in original for goal in observations["desired_goal"].numpy())
 
 
-@pytest.mark.parametrize("options", [{}, {"replay_buffer_kwargs": {"demo_fraction": 0.5}}, {"n_steps": 1}, {"demonstrations": None}])
+@pytest.mark.parametrize(
+    "options", [{}, {"replay_buffer_kwargs": {"demo_fraction": 0.5}}, {"n_steps": 1}, {"demonstrations": None}]
+)
 def test_it_learns_from_replaced_goals(make_goal_model, options):
     model = make_goal_model(**options)
     before = {name: value.clone() for name, value in model.policy.state_dict().items()}
@@ -178,7 +180,7 @@ def success_rate(her_ratio: float) -> float:
         seed=0,
         device="cpu",
     )
-    model.learn(1000)
+    model.learn(1500)
     env = goal_vec_env(FarGoal)
     env.seed(7)
     _, lengths = evaluate_policy(model, env, 20, return_episode_rewards=True, warn=False)

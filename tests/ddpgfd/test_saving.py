@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]  # a dependency of SB3
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -305,7 +305,9 @@ def test_a_model_of_another_format_is_refused_before_anything_is_unpickled(
         data["_last_obs"] = {":type:": "x", ":serialized:": pickled}
 
     path = with_data(tmp_path / "model.zip", change)
-    message = rf"found a model of save format {found or 1}, expected {SAVE_FORMAT}: .*Load it with that version, or train again"
+    message = (
+        rf"found a model of save format {found or 1}, expected {SAVE_FORMAT}: .*Load it with that version, or train again"
+    )
     with path.open("rb") as file, pytest.raises(ValueError, match=message):
         DDPGfD.load(file if as_file else path, device="cpu")
 
@@ -326,7 +328,9 @@ def test_what_is_no_saved_model_is_refused(trained: DDPGfD, tmp_path: Path) -> N
     (tmp_path / "text.zip").write_text("no zip")
     trained.policy.save(str(tmp_path / "policy.zip"))
     for name in ("text", "policy.zip"):
-        with pytest.raises(ValueError, match=r"(text|policy)\S*: found no saved model, expected a zip file written by save\(\)"):
+        with pytest.raises(
+            ValueError, match=r"(text|policy)\S*: found no saved model, expected a zip file written by save\(\)"
+        ):
             DDPGfD.load(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         DDPGfD.load(tmp_path / "nowhere")
@@ -353,7 +357,7 @@ def test_a_replay_buffer_whose_classes_are_gone_is_refused(trained: DDPGfD, tmp_
     # A pickle of an attribute that no module has, as those of earlier versions have some
     (tmp_path / "old.pkl").write_bytes(b"csb3_pgfd.replay.storage\nRowsOfOnce\n.")
     present = trained.replay_buffer
-    with pytest.raises(ValueError, match="RowsOfOnce.*it was saved by another version"):
+    with pytest.raises(ValueError, match=r"RowsOfOnce.*it was saved by another version"):
         trained.load_replay_buffer(tmp_path / "old")
     assert trained.replay_buffer is present
 

@@ -35,7 +35,7 @@ def test_the_defaults_are_the_best_setting_of_the_sparse_suite(demonstrations: D
     assert (model.buffer.demo_fraction, model.buffer.keep_successes, model.buffer.her_ratio) == (0.5, True, 0.0)
     policy = model.policy
     assert (policy.layer_norm, policy.average_actor, policy.actor_dropout) == (True, 0.002, 0.0)
-    assert [layer.out_features for layer in policy.actor.mu if isinstance(layer, th.nn.Linear)] == [128, 128, 1]
+    assert [layer.out_features for layer in policy.actor.mu.children() if isinstance(layer, th.nn.Linear)] == [128, 128, 1]
     for network in policy.critic.q_networks:
         assert [layer.out_features for layer in network if isinstance(layer, th.nn.Linear)] == [128, 128, 1]
     assert len(policy.critic.q_networks) == 2
@@ -80,8 +80,9 @@ def test_options_of_the_buffer_lie_on_top_of_the_defaults_on_loading_too(make_mo
     options: dict[str, Any] = dict(env=model.get_env(), demonstrations=model.demonstrations, device="cpu")
     for given, share, alpha in ((None, 0.25, 0.3), ({}, 0.5, 0.3), ({"demo_fraction": None}, None, 0.3)):
         loaded = TD3fD.load(tmp_path / "model", **options, **({} if given is None else {"replay_buffer_kwargs": given}))
-        for load in (lambda: None, lambda: loaded.load_replay_buffer(tmp_path / "buffer")):
-            load()
+        for from_file in (False, True):
+            if from_file:
+                loaded.load_replay_buffer(tmp_path / "buffer")
             buffer = loaded.buffer
             assert (buffer.demo_fraction, buffer.keep_successes, buffer.priority_exponent) == (share, True, alpha)
 
@@ -148,7 +149,9 @@ def test_noise_can_be_changed_on_loading(make_model: MakeModel, tmp_path: Path) 
 
 @pytest.mark.parametrize("wrong", [-0.1, "0.1", True, float("nan")])
 def test_other_noise_is_refused(make_model: MakeModel, wrong: Any) -> None:
-    with pytest.raises(ValueError, match=r"action_noise: found .*, expected an ActionNoise, a standard deviation >= 0, or None"):
+    with pytest.raises(
+        ValueError, match=r"action_noise: found .*, expected an ActionNoise, a standard deviation >= 0, or None"
+    ):
         make_model(action_noise=wrong)
 
 

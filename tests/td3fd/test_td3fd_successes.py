@@ -27,7 +27,7 @@ def own_successes(model: TD3fD) -> set[tuple[float, ...]]:
     """:return: States of the successful episodes that the ring holds whole"""
     episodes = model.buffer.to_demonstrations(agent_only=True)
     found = [episodes.episode(k) for k in range(episodes.n_episodes)]
-    return {tuple(episode.observations[:, 0].tolist()) for episode in found if episode.rewards[-1] == 1.0}
+    return {tuple(np.asarray(episode.observations)[:, 0].tolist()) for episode in found if episode.rewards[-1] == 1.0}
 
 
 @pytest.mark.parametrize("n_envs", [1, 3])
@@ -39,7 +39,7 @@ def test_every_success_is_kept_once(make_model: MakeModel, demonstrations: Demon
     stored = model.buffer.to_demonstrations()
     # After the given ones, and before the ring's
     last = demo_rows(model, "ended").sum()
-    found = [tuple(stored.episode(k).observations[:, 0].tolist()) for k in range(demonstrations.n_episodes, last)]
+    found = [tuple(np.asarray(stored.episode(k).observations)[:, 0].tolist()) for k in range(demonstrations.n_episodes, last)]
     assert len(found) >= 3
     assert sorted(found) == sorted(own_successes(model))
     assert demo_rows(model, "terminated").sum() == last
