@@ -42,29 +42,3 @@ class MeanMetrics:
             values = th.cat([value.flatten() for value in kept])
             self._sums[name] = (total + float(values.double().sum()), count + len(values))
             kept.clear()
-
-
-class RunningMean:
-    """
-    Mean of what came last: of all numbers at first, then an exponential one.
-
-    :param window: How many count
-    """
-
-    # Single precision has no smaller normal number, and would round it to 0
-    _SMALLEST = th.finfo(th.float32).tiny
-
-    def __init__(self, window: int = 1000):
-        self.window = window
-        self.count = 0
-        self.mean = 0.0
-
-    def update(self, value: float) -> float:
-        """
-        :param value: The next number
-        :return: The mean with it, of numbers that are not negative: at least the smallest positive one, so that tensors can
-            be divided by it
-        """
-        self.count = min(self.count + 1, self.window)
-        self.mean += (value - self.mean) / self.count
-        return max(self.mean, self._SMALLEST)

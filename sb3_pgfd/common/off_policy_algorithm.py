@@ -10,6 +10,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
@@ -20,7 +21,7 @@ from sb3_pgfd.common.pretraining import LearnsFromDemonstrations, check_normaliz
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
 from sb3_pgfd.utils.checks import check_learning_rate, is_number, is_whole
-from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
+from sb3_pgfd.utils.keywords import accepted_keywords, keyword_defaults
 
 # Arguments of the buffer that the algorithm passes itself
 _PASSED_TO_BUFFER = {
@@ -48,12 +49,13 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     l2_coef: float
     actor: nn.Module
     critic: nn.Module
+    buffer_defaults: ClassVar[Mapping[str, Any]] = {}
+    """What goes below ``replay_buffer_kwargs``"""
     _other_ways_back: ClassVar[str] = ", or load its replay buffer with load_replay_buffer(path)"
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **{"sde_support": False, "support_multi_env": True, **kwargs})
         self.policy_kwargs = dict(self.policy_kwargs)
-        self.replay_buffer_kwargs = dict(self.replay_buffer_kwargs)
         self.demonstrations_source = None
         self._pretrained = False
         self._metrics = MeanMetrics()
@@ -65,6 +67,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         # OffPolicyAlgorithm's would take `n_steps` as a request for SB3's own n-step buffer
+        self.replay_buffer_kwargs = {**self.buffer_defaults, **(self.replay_buffer_kwargs or {})}
         check_normalization(self._vec_normalize_env, self.observation_space)
         self._check_options()
         self._check_policy()
@@ -92,12 +95,11 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     def _check_policy(self) -> None:
         """:raises ValueError: If it is a policy of another algorithm"""
         base = self.policy_aliases["MlpPolicy"]
-        if not issubclass(self.policy_class, base):
+        if not (isinstance(self.policy_class, type) and issubclass(self.policy_class, base)):
             raise ValueError(
-                f"policy: found {self.policy_class.__module__}.{self.policy_class.__name__}, expected one of "
-                f"{', '.join(self.policy_aliases)}, or a subclass of {base.__module__}.{base.__name__}"
+                f"policy: found {self.policy_class}, expected {', '.join(self.policy_aliases)} or a subclass of {base}"
             )
-        check_keywords("policy_kwargs", self.policy_kwargs, accepted_keywords(self.policy_class))
+        self._check_kwargs("policy_kwargs", accepted_keywords(self.policy_class))
 
     def _make_noise(self, noise: ActionNoise | float | None) -> ActionNoise | None:
         if noise is None or isinstance(noise, ActionNoise):
@@ -109,16 +111,13 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         return NormalActionNoise(np.zeros(shape), np.full(shape, float(noise))) if noise > 0.0 else None
 
     def _check_buffer_options(self) -> None:
-        """:raises ValueError: If the replay buffer cannot keep demonstrations, or an option belongs to the algorithm"""
+        """:raises ValueError: If the replay buffer cannot keep demonstrations"""
         cls = self._buffer_class
         if not (isinstance(cls, type) and issubclass(cls, DemoReplayBuffer)):
             why = ": it keeps no demonstrations; her_ratio of the former replaces goals too" if cls is HerReplayBuffer else ""
             found = getattr(cls, "__name__", cls)
             raise ValueError(f"replay_buffer_class: found {found}, expected DemoReplayBuffer or a subclass{why}")
-        own = sorted(set(self.replay_buffer_kwargs) & _PASSED_TO_BUFFER)
-        if own:
-            raise ValueError(f"replay_buffer_kwargs: found {own}, expected them as arguments of the algorithm itself")
-        check_keywords("replay_buffer_kwargs", self.replay_buffer_kwargs, accepted_keywords(cls) - _PASSED_TO_BUFFER)
+        self._check_kwargs("replay_buffer_kwargs", accepted_keywords(cls) - _PASSED_TO_BUFFER)
 
     @property
     def _buffer_class(self) -> type[DemoReplayBuffer]:
@@ -254,25 +253,27 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         """
         cf ``OffPolicyAlgorithm``. Demonstrations and priorities come back with the buffer.
 
+        :param truncate_last_traj: Without effect: an episode that does not go on is cut when the next transition comes
         :raises ValueError: If it is another kind of buffer, or of another environment or number of them; the model then
             keeps the buffer that it has
         """
-        present = self.replay_buffer
         try:
-            super().load_replay_buffer(path, truncate_last_traj)
+            loaded = load_from_pkl(path, self.verbose)
         except (AttributeError, ModuleNotFoundError) as error:
             # Its classes are where another version had them
             raise ValueError(f"load_replay_buffer: cannot read it ({error}): it was saved by another version") from error
-        loaded, self.replay_buffer = self.replay_buffer, present
         if not isinstance(loaded, DemoReplayBuffer):
             raise ValueError(f"load_replay_buffer: found a {type(loaded).__name__}, expected a DemoReplayBuffer")
         for name in ("observation_space", "action_space", "n_envs"):
             found, expected = getattr(loaded, name), getattr(self, name)
             if found != expected:
                 raise ValueError(f"load_replay_buffer: found {name}={found} in the file, expected {expected} of the model")
-        loaded.configure(n_steps=self.n_steps, gamma=self.gamma, **self.replay_buffer_kwargs)
+        # An option that the model was not given has its default, whatever the file says
+        defaults = {name: value for name, value in keyword_defaults(type(loaded)).items() if name not in _PASSED_TO_BUFFER}
+        loaded.configure(**{**defaults, "n_steps": self.n_steps, "gamma": self.gamma, **self.replay_buffer_kwargs})
         if self.env is not None:
             loaded.set_env(self.env)
+        loaded.device = self.device
         self.replay_buffer = loaded
 
     def _excluded_save_params(self) -> list[str]:

@@ -102,8 +102,11 @@ class TargetNetworks:
     """
 
     def __init__(self, networks: Sequence[nn.Module], targets: Sequence[nn.Module]):
-        self._parameters: list[th.Tensor] = [parameter for network in networks for parameter in network.parameters()]
-        self._targets: list[th.Tensor] = [parameter for network in targets for parameter in network.parameters()]
+        # By target, so that a features extractor that actor and critic share moves once
+        pairs: dict[th.Tensor, th.Tensor] = {}
+        for network, target in zip(networks, targets, strict=True):
+            pairs |= zip(target.parameters(), network.parameters(), strict=True)
+        self._targets, self._parameters = list(pairs), list(pairs.values())
         # Running mean and variance of batch normalisation are copied, see SB3's issue 996
         self._statistics = [tensor for network in networks for tensor in get_parameters_by_name(network, ["running_"])]
         self._target_statistics = [tensor for network in targets for tensor in get_parameters_by_name(network, ["running_"])]

@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -57,6 +58,20 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         """:return: Options that go into an argument of the constructor, by the name of that argument"""
         return {"policy_kwargs": accepted_keywords(cls.policy_aliases["MlpPolicy"])}
 
+    def _check_kwargs(self, name: str, accepted: set[str]) -> None:
+        """
+        :param name: Of an argument of the constructor that takes a dict of options
+        :param accepted: Names of these options
+        :raises TypeError: If an option is unknown or belongs elsewhere
+        """
+        given, own = getattr(self, name), type(self).__name__
+        misplaced = sorted((given.keys() & accepted_keywords(type(self))) - accepted)
+        if misplaced:
+            raise TypeError(f"{name}: found {', '.join(misplaced)}, expected them as arguments of {own} itself")
+        check_keywords(
+            name, given, accepted, {place: names for place, names in self._keyword_places().items() if place != name}
+        )
+
     def save(self, path: str | Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> None:
         """cf ``BaseAlgorithm``. The file carries the number of its format."""
         self.save_format = SAVE_FORMAT
@@ -68,8 +83,12 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         cf ``BaseAlgorithm``.
 
         :raises ValueError: If the file was saved by a version with another format
+        :raises TypeError: If an option is unknown
         """
-        check_save_format("model", saved_format(path))
+        data = read_saved_data(path)
+        check_save_format("model", data.get("save_format", 1))
+        arguments = signature(BaseAlgorithm.load).parameters
+        check_keywords(f"{cls.__name__}.load", kwargs, {*accepted_keywords(cls), *arguments, *data}, cls._keyword_places())
         return super().load(path, *args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
@@ -220,17 +239,21 @@ class LearnsFromDemonstrations(BaseAlgorithm):
                 self.logger.dump(step=step)
 
 
-def saved_format(path: str | Path | io.BufferedIOBase) -> int:
+def read_saved_data(path: str | Path | io.BufferedIOBase) -> dict[str, Any]:
     """
     :param path: Of a saved model
-    :return: Number of its format. Nothing is unpickled
+    :return: Its attributes as JSON has them. Nothing is unpickled
+    :raises ValueError: If it is no saved model
     """
     file = open_path(path, "r", suffix="zip")
     try:
         with zipfile.ZipFile(file) as archive:
-            return json.loads(archive.read("data")).get("save_format", 1)
+            return json.loads(archive.read("data"))
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(f"{path}: found no saved model, expected a zip file written by save()") from error
     finally:
-        file.seek(0) if file is path else file.close()
+        if file is not path:
+            file.close()
 
 
 def check_normalization(env: VecNormalize | None, observation_space: spaces.Space) -> None:

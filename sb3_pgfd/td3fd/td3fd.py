@@ -1,6 +1,7 @@
 """Twin delayed deterministic policy gradient from demonstrations."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch as th
@@ -28,7 +29,6 @@ from sb3_pgfd.utils.checks import is_switch
 
 # Falls to 0: with a constant rate single evaluations still jump at the end of a run
 LEARNING_RATE = LinearSchedule(1e-3, 0.0, 1.0)
-BUFFER_DEFAULTS = {"demo_fraction": 0.5, "keep_successes": True}
 
 
 class TD3fD(DDPGfD):
@@ -97,6 +97,7 @@ class TD3fD(DDPGfD):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
+    buffer_defaults: ClassVar[Mapping[str, Any]] = {"demo_fraction": 0.5, "keep_successes": True}
 
     def __init__(
         self,
@@ -157,7 +158,7 @@ class TD3fD(DDPGfD):
             q_filter=q_filter,
             q_range=q_range,
             replay_buffer_class=replay_buffer_class,
-            replay_buffer_kwargs={**BUFFER_DEFAULTS, **(replay_buffer_kwargs or {})},
+            replay_buffer_kwargs=replay_buffer_kwargs,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             policy_kwargs=policy_kwargs,

@@ -3,19 +3,31 @@
 import difflib
 import inspect
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 
-def accepted_keywords(cls: type) -> set[str]:
-    """:return: Names that the constructor of a class takes, with those of its parents as long as it passes ``**kwargs`` on"""
-    names: set[str] = set()
+def keyword_defaults(cls: type) -> dict[str, Any]:
+    """
+    :param cls: Any class
+    :return: Defaults of the arguments that its constructor takes by name, and those of its parents as long as it passes
+        ``**kwargs`` on; ``inspect.Parameter.empty`` where there is none
+    """
+    defaults: dict[str, Any] = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):
             continue
-        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
-        names |= {item.name for item in parameters if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)}
+        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+        for item in parameters:
+            if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY):
+                defaults.setdefault(item.name, item.default)
         if not any(item.kind is item.VAR_KEYWORD for item in parameters):
             break
-    return names - {"self"}
+    return defaults
+
+
+def accepted_keywords(cls: type) -> set[str]:
+    """:return: Names of the arguments that the constructor of a class takes, see :func:`keyword_defaults`"""
+    return set(keyword_defaults(cls))
 
 
 def check_keywords(

@@ -20,6 +20,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from sb3_pgfd import A2CfD, Demonstrations
 from sb3_pgfd.a2cfd import A2CfDPolicy
 from sb3_pgfd.a2cfd import CnnPolicy as OwnCnnPolicy
+from sb3_pgfd.demonstrations import record as record_episodes
 
 MakeModel = Callable[..., A2CfD]
 STATES = spaces.Box(-1.0, 1.0, (3,))
@@ -148,7 +149,7 @@ def test_sigma_starts_where_it_is_told_to(log_std_init: float) -> None:
 def test_gsde_clones_and_learns(make_model: MakeModel, squash_output: bool) -> None:
     env = Clockwork([1.0, 2.0, 3.0], action_space=BOX)
     wanted = np.array([2.0, 2.1], np.float32)
-    demonstrations = Demonstrations.record(lambda _: wanted, Clockwork([1.0, 2.0, 3.0], action_space=BOX), 2)
+    demonstrations = record_episodes(lambda _: wanted, Clockwork([1.0, 2.0, 3.0], action_space=BOX), 2)
     options: dict[str, Any] = dict(use_sde=True, sde_sample_freq=2, pretrain_steps=300, pretrain_learning_rate=3e-2)
     kwargs = {"squash_output": squash_output, "log_std_init": -2.0}
     model = make_model(env=env, demonstrations=demonstrations, policy_kwargs=kwargs, ent_coef=0.01, **options).learn(0)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from point_to_goal import Recorder
+from small_models import small_model
 from stable_baselines3.common.logger import Logger
 
 from sb3_pgfd import DDPGfD, Demonstrations
@@ -14,19 +15,9 @@ from sb3_pgfd import DDPGfD, Demonstrations
 def make_model(demonstrations: Demonstrations) -> Callable[..., DDPGfD]:
     """``make_model(policy, env, **options)``: a small model, with the demonstrations unless told otherwise."""
 
-    def _make_model(policy: Any = "MlpPolicy", env: Any = "PointToGoal-v0", **options: Any) -> DDPGfD:
-        policy_kwargs = {"net_arch": [16], **options.pop("policy_kwargs", {})}
-        small: dict[str, Any] = dict(
-            demonstrations=demonstrations,
-            buffer_size=500,
-            learning_starts=10,
-            batch_size=8,
-            pretrain_steps=5,
-            seed=0,
-            device="cpu",
-        )
+    def _make_model(*args: Any, **options: Any) -> DDPGfD:
         algorithm = options.pop("algorithm", DDPGfD)
-        return algorithm(policy, env, policy_kwargs=policy_kwargs, **{**small, **options})
+        return small_model(algorithm, *args, **{"demonstrations": demonstrations, **options})
 
     return _make_model
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from small_models import own_rows
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
@@ -69,35 +70,32 @@ def test_the_last_actor_acts_unless_asked(policy_class: type[MlpPolicy]) -> None
         found, _ = policy.predict(observation, deterministic=deterministic)
         np.testing.assert_array_equal(found, action_of(policy, policy.actor, observation))
     before = [parameter.clone() for parameter in policy.parameters()]
-    policy.update_mean_actor()
+    policy.update_mean_actor(n_updates=1)
     assert all(th.equal(one, other) for one, other in zip(before, policy.parameters(), strict=True))
 
 
-def test_the_mean_starts_as_a_copy_and_goes_a_share_of_the_way_each_time() -> None:
+def test_the_mean_starts_as_a_copy_and_is_a_plain_mean_until_its_rate_is_slower() -> None:
     policy = MlpPolicy(OBSERVATIONS[MlpPolicy], spaces.Box(-1.0, 1.0, (2,)), lambda _: 1e-3, average_actor=0.25)
-    expected = [parameter.detach().clone() for parameter in policy.actor.parameters()]
-    for number in range(3):
-        for parameter, mean, wanted in zip(policy.actor.parameters(), policy.mean_actor.parameters(), expected, strict=True):
-            assert th.allclose(mean, wanted, atol=1e-6)
-            with th.no_grad():
-                parameter.fill_(float(number))
-            wanted.mul_(0.75).add_(0.25 * number)
-        policy.update_mean_actor()
-    for mean, wanted in zip(policy.mean_actor.parameters(), expected, strict=True):
-        assert th.allclose(mean, wanted, atol=1e-6)
+    for mean, parameter in zip(policy.mean_actor.parameters(), policy.actor.parameters(), strict=True):
+        assert th.equal(mean, parameter)
+    # All weights are 8, then 4, 0, 4, 8 and 0. The mean of the first, the first two, ...; then a quarter of the way
+    for number, (weight, expected) in enumerate([(8, 8), (4, 6), (0, 4), (4, 4), (8, 5), (0, 3.75)], start=1):
+        with th.no_grad():
+            for parameter in policy.actor.parameters():
+                parameter.fill_(float(weight))
+        policy.update_mean_actor(n_updates=number)
+        for mean in policy.mean_actor.parameters():
+            assert th.allclose(mean, th.tensor(float(expected)), atol=1e-6)
     assert not policy.mean_actor.training
 
 
-@pytest.mark.parametrize("policy_delay", [1, 3])
-def test_the_mean_takes_in_each_update_of_the_actor(make_model: MakeModel, policy_delay: int) -> None:
-    model = make_model(pretrain_steps=0, learning_rate=1e-2, policy_delay=policy_delay, policy_kwargs={"average_actor": 0.25})
-    model.learn(0)
-    mean = [parameter.detach().clone() for parameter in model.actor.parameters()]
+def test_the_mean_takes_in_each_update_of_the_actor(make_model: MakeModel) -> None:
+    model = make_model(pretrain_steps=0, learning_rate=1e-2, policy_kwargs={"average_actor": 0.25}).learn(0)
+    mean = [th.zeros_like(parameter) for parameter in model.actor.parameters()]
     for number in range(1, 7):
         model.train(1, 8)
-        if number % policy_delay == 0:
-            for wanted, parameter in zip(mean, model.actor.parameters(), strict=True):
-                wanted.lerp_(parameter.detach(), 0.25)
+        for wanted, parameter in zip(mean, model.actor.parameters(), strict=True):
+            wanted.lerp_(parameter.detach(), max(0.25, 1 / number))
     for found, wanted in zip(model.policy.mean_actor.parameters(), mean, strict=True):
         assert th.allclose(found, wanted, atol=1e-6)
 
@@ -106,8 +104,7 @@ def test_the_last_actor_explores(make_model: MakeModel) -> None:
     # No updates but those of pretraining, so that the actor is the one that acted
     model = make_model(pretrain_steps=20, learning_rate=1e-2, learning_starts=1000, policy_kwargs={"average_actor": 0.01})
     model.learn(10)
-    rows = slice(model.buffer.n_demonstrations, model.buffer.n_filled)
-    taken, states = model.buffer.storage.actions[rows], th.from_numpy(model.buffer.storage.observations[""][rows])
+    taken, states = own_rows(model, "actions"), th.from_numpy(own_rows(model, "observations/"))
     with th.no_grad():
         by_actor, by_mean = model.actor(states).numpy(), model.policy.mean_actor(states).numpy()
     np.testing.assert_allclose(taken, by_actor, atol=1e-6)
@@ -211,14 +208,15 @@ class Modes(BaseCallback):
 @pytest.mark.parametrize("average", [None, 0.1])
 def test_updates_leave_out_units_and_acting_and_targets_do_not(make_model: MakeModel, average: float | None) -> None:
     updating: list[tuple[bool, bool, bool]] = []
-
-    class Watched(DDPGfD):
-        def _update_actor(self, *args: Any, **kwargs: Any) -> None:
-            updating.append((self.actor.training, self.actor_target.training, self.critic_target.training))
-            super()._update_actor(*args, **kwargs)
-
     modes = Modes()
-    model = make_model(algorithm=Watched, policy_kwargs={"actor_dropout": 0.3, "average_actor": average})
+    model = make_model(policy_kwargs={"actor_dropout": 0.3, "average_actor": average})
+
+    def note(*_: Any) -> None:
+        # Actions in the environment are taken without gradients
+        if th.is_grad_enabled():
+            updating.append((model.actor.training, model.actor_target.training, model.critic_target.training))
+
+    model.actor.register_forward_hook(note)
     model.learn(30, modes)
     assert updating == [(True, False, False)] * model._n_updates
     assert len(updating) == 5 + 20
@@ -227,20 +225,22 @@ def test_updates_leave_out_units_and_acting_and_targets_do_not(make_model: MakeM
 
 def test_an_update_is_that_of_the_units_that_were_not_left_out(make_model: MakeModel) -> None:
     # With the same units left out, the gradient is that of the same loss
-    model = make_model(pretrain_steps=0, policy_kwargs={"net_arch": [32], "actor_dropout": 0.5}, l2_coef=0.0).learn(0)
+    kwargs = {"net_arch": [32], "actor_dropout": 0.5}
+    model = make_model(pretrain_steps=0, policy_kwargs=kwargs, learning_rate=0.0, importance_exponent=0.0).learn(0)
+    for parameter in (*model.actor.parameters(), *model.critic.parameters()):
+        th.nn.init.normal_(parameter, std=0.5)
     model.policy.set_training_mode(True)
-    batch = model.buffer.sample_batch(8)
+    state = np.random.get_state()
+    observations: Any = model.buffer.sample_batch(8).observations
     th.manual_seed(5)
-    actions = model.actor(batch.observations)
-    expected = th.autograd.grad(-model.critic.q1_forward(batch.observations, actions).mean(), list(model.actor.parameters()))  # type: ignore[arg-type]
+    loss = -model.critic.q1_forward(observations, model.actor(observations)).mean()
+    expected = th.autograd.grad(loss, list(model.actor.parameters()))
+    np.random.set_state(state)
     th.manual_seed(5)
-    again = model.actor(batch.observations)
-    gradient = th.autograd.grad(model.critic.q1_forward(batch.observations, again).sum(), again, retain_graph=True)[0]  # type: ignore[arg-type]
-    q_values = th.zeros(8, 1)
-    ones = batch._replace(weights=th.ones(8, 1))
-    model._update_actor(ones, again, q_values, gradient, clone_only=False, trust_q=True)
+    model.train(1, 8)
     for parameter, wanted in zip(model.actor.parameters(), expected, strict=True):
-        assert th.allclose(parameter.grad, wanted, rtol=1e-4, atol=1e-8)  # type: ignore[arg-type]  # grad is set
+        assert parameter.grad is not None
+        assert th.allclose(parameter.grad, wanted, rtol=1e-4, atol=1e-8)
 
 
 # --- Saving -----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 import torch as th
 from add_at import AddAt
 from gymnasium import spaces
+from small_models import WatchedBuffer, demo_priorities, demo_rows, own_priorities, own_rows
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -17,16 +18,6 @@ from sb3_pgfd import DDPGfD, Demonstrations, DemonstrationsError
 
 MakeModel = Callable[..., DDPGfD]
 Record = Callable[..., Demonstrations]
-
-
-class Watched(DDPGfD):
-    """Notes the rows of each batch."""
-
-    drawn: ClassVar[list[np.ndarray]] = []
-
-    def _update_critic(self, batch: Any) -> th.Tensor:
-        self.drawn.append(batch.indices)
-        return super()._update_critic(batch)
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +29,16 @@ def parameters(model: DDPGfD) -> list[th.Tensor]:
     return [value.clone() for value in model.policy.state_dict().values()]
 
 
-def stored(model: DDPGfD, n: int, first: int = 0) -> list[np.ndarray]:
-    """Rows of the buffer."""
-    storage, rows = model.buffer.storage, slice(first, first + n)
-    return [array[rows].copy() for array in (storage.observations[""], storage.actions, storage.rewards, storage.ended)]
+COLUMNS = ("observations/", "actions", "rewards", "ended")
+
+
+def demo_columns(model: DDPGfD, n: int) -> list[np.ndarray]:
+    """:return: Columns of the first demonstrations"""
+    return [demo_rows(model, name)[:n] for name in COLUMNS]
+
+
+def own_columns(model: DDPGfD) -> list[np.ndarray]:
+    return [own_rows(model, name) for name in COLUMNS]
 
 
 def assert_same(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
@@ -79,13 +76,14 @@ def test_between_two_calls_of_learn_everything_else_stays(
 ) -> None:
     model = make_model().learn(40)
     n, n_added, n_updates = len(demonstrations), len(corrections), model._n_updates
-    old, own, priorities, weights = stored(model, n), stored(model, 40, n), model.buffer.priorities, parameters(model)
+    old, own, weights = demo_columns(model, n), own_columns(model), parameters(model)
+    old_priorities, their_priorities = own_priorities(model), demo_priorities(model)
     model.add_demonstrations(corrections)
-    assert_same(stored(model, n), old)
-    assert_same(stored(model, 40, n + n_added), own)
-    np.testing.assert_array_equal(model.buffer.priorities[:n], priorities[:n])
-    np.testing.assert_array_equal(model.buffer.priorities[n + n_added :], priorities[n:])
-    assert model.buffer.priorities[n : n + n_added] == pytest.approx(np.full(n_added, model.buffer.max_priority))
+    assert_same(demo_columns(model, n), old)
+    assert_same(own_columns(model), own)
+    np.testing.assert_array_equal(own_priorities(model), old_priorities)
+    np.testing.assert_array_equal(demo_priorities(model)[:n], their_priorities)
+    assert demo_priorities(model)[n:] == pytest.approx(np.full(n_added, model.buffer.max_priority))
     assert all(th.equal(x, y) for x, y in zip(parameters(model), weights, strict=True))
     assert merged_length(model) == n + n_added
     # And it goes on without another pretraining
@@ -95,15 +93,17 @@ def test_between_two_calls_of_learn_everything_else_stays(
 def test_a_callback_adds_them_while_learning_and_they_are_drawn_at_once(
     make_model: MakeModel, demonstrations: Demonstrations, corrections: Demonstrations
 ) -> None:
-    model = make_model(algorithm=Watched, demo_fraction=0.5)
-    Watched.drawn.clear()
+    model = make_model(replay_buffer_class=WatchedBuffer, replay_buffer_kwargs={"demo_fraction": 0.5})
+    assert isinstance(model.buffer, WatchedBuffer)
     model.learn(40, AddAt(corrections, step=30))
     n, n_all = len(demonstrations), len(demonstrations) + len(corrections)
     assert model.buffer.n_demonstrations == n_all
-    assert model.buffer.n_filled == n_all + 40
-    new = [((rows >= n) & (rows < n_all)).any() for rows in Watched.drawn[-10:]]
-    assert sum(new) > 5
-    assert (np.concatenate(Watched.drawn[:5]) < n).all(), "pretraining was over before"
+    assert model.buffer.n_own == 40
+    drawn = [rows - model.buffer.ring.n_rows for rows in model.buffer.drawn]
+    new = [(rows >= n).any() for rows in drawn]
+    assert sum(new[-10:]) > 5
+    assert not any(new[:-11]), "they came after step 30"
+    assert (np.concatenate(drawn[:5]) >= 0).all(), "pretraining was over before"
 
 
 def test_adding_and_learning_depend_on_the_seed_alone(make_model: MakeModel, corrections: Demonstrations) -> None:
@@ -119,8 +119,8 @@ def test_it_works_with_several_environments_and_keys(record: Record) -> None:
     model = DDPGfD("MultiInputPolicy", env, first, buffer_size=60, batch_size=8, pretrain_steps=2, device="cpu", seed=0)
     model.learn(90, AddAt(second, step=45))
     assert model.buffer.n_demonstrations == len(first) + len(second)
-    assert model.buffer.n_filled == model.buffer.n_rows == len(first) + len(second) + 60
-    found = model.buffer.storage.observations["position"][len(first) : len(first) + len(second)]
+    assert model.buffer.n_own == 60
+    found = demo_rows(model, "observations/position")[len(first) :]
     assert isinstance(second.observations, Mapping)
     np.testing.assert_array_equal(found, second.observations["position"])
 
@@ -198,20 +198,21 @@ def test_the_buffer_file_brings_them_back(extended: DDPGfD, corrections: Demonst
     loaded.load_replay_buffer(tmp_path / "buffer")
     n = extended.buffer.n_demonstrations
     assert loaded.buffer.n_demonstrations == n == merged_length(extended)
-    assert_same(stored(loaded, n + 40), stored(extended, n + 40))
+    assert_same(demo_columns(loaded, n), demo_columns(extended, n))
+    assert_same(own_columns(loaded), own_columns(extended))
     np.testing.assert_array_equal(loaded.buffer.priorities, extended.buffer.priorities)
     assert loaded.learn(20)._n_updates > extended._n_updates
     # More can come
     loaded.add_demonstrations(corrections)
     assert loaded.buffer.n_demonstrations == n + len(corrections)
-    assert loaded.learn(20).buffer.n_filled == n + len(corrections) + 80
+    assert loaded.learn(20).buffer.n_own == 80
 
 
 def test_the_merged_dataset_brings_them_back(extended: DDPGfD, tmp_path: Path) -> None:
     loaded = load(tmp_path, demonstrations=extended.demonstrations)
     n = extended.buffer.n_demonstrations
-    assert_same(stored(loaded, n), stored(extended, n))
-    assert loaded.learn(10).buffer.n_filled == n + 10
+    assert_same(demo_columns(loaded, n), demo_columns(extended, n))
+    assert (loaded.learn(10).buffer.n_own, loaded.buffer.n_demonstrations) == (10, n)
 
 
 def test_without_an_environment_the_buffer_is_made_with_all_of_them_later(
@@ -258,7 +259,7 @@ def test_another_precision_joins(make_model: MakeModel, corrections: Demonstrati
     model.add_demonstrations(with_dtypes(corrections, np.float32, np.float16))
     n = model.buffer.n_demonstrations
     assert n == merged_length(model)
-    assert model.buffer.storage.observations[""].dtype == np.float32
+    assert demo_rows(model, "observations/").dtype == np.float32
     assert model.learn(20).buffer.n_demonstrations == n
 
 
@@ -301,12 +302,13 @@ def test_what_does_not_fit_is_refused_before_anything_changes(
     env = VecNormalize(DummyVecEnv([lambda: gym.make("PointToGoal-v0")]))
     model = make_model(env=env).learn(20)
     n, n_counted = len(demonstrations), env.ret_rms.count
-    before, source, rows = model.demonstrations, model.demonstrations_source, stored(model, n + 20)
+    before, source, rows, own = model.demonstrations, model.demonstrations_source, demo_columns(model, n), own_columns(model)
     with pytest.raises(DemonstrationsError):
         model.add_demonstrations(wrong)
     assert model.demonstrations is before
     assert model.demonstrations_source == source
-    assert_same(stored(model, n + 20), rows)
+    assert_same(demo_columns(model, n), rows)
+    assert_same(own_columns(model), own)
     assert model.buffer.n_demonstrations == n
     assert env.ret_rms.count == n_counted
 

@@ -1,5 +1,6 @@
 """What the constructor refuses, before anything is written: each message names what was found and what was expected."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from clockwork import Clockwork
 from one_episode import one_episode
-from stable_baselines3 import HerReplayBuffer
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3 import HerReplayBuffer, sac, td3
 
-from sb3_pgfd import DDPGfD, Demonstrations
-from sb3_pgfd.demonstrations import DemonstrationsError
-from sb3_pgfd.demonstrations.dataset import Episode
+from sb3_pgfd import DDPGfD, Demonstrations, TD3fD
+from sb3_pgfd.demonstrations import DemonstrationsError, Episode
+from sb3_pgfd.replay import DemoReplayBuffer
 
 MakeModel = Callable[..., DDPGfD]
 
@@ -32,62 +33,33 @@ def refused(make_model: MakeModel, error: type[Exception], message: str, **optio
         make_model(tensorboard_log="logs", verbose=0, **options)
 
 
+# One of each kind, and each option that only DDPGfD checks
 OPTIONS: list[tuple[dict[str, Any], str]] = [
-    ({"n_steps": 0}, "n_steps: found 0, expected a whole number >= 1"),
     ({"n_steps": 1.5}, "n_steps: found 1.5, expected a whole number >= 1"),
-    ({"gamma": 1.5}, "gamma: found 1.5, expected 0 to 1"),
-    ({"priority_exponent": -1}, r"priority_exponent \(alpha\): found -1, expected a number >= 0"),
-    ({"priority_epsilon": 0}, r"priority_epsilon \(eps\): found 0, expected a number > 0"),
-    ({"priority_epsilon": "1e-6"}, r"priority_epsilon \(eps\): found '1e-6', expected a number > 0"),
-    ({"importance_exponent": None}, r"importance_exponent \(beta\): found None, expected a number >= 0 or a schedule"),
-    ({"importance_exponent": -1}, r"importance_exponent \(beta\): found -1, expected a number >= 0 or a schedule"),
-    ({"importance_exponent": "1"}, r"importance_exponent \(beta\): found '1', expected a number >= 0 or a schedule"),
-    ({"actor_learning_rate": -1.0}, "actor_learning_rate: found -1.0, expected a number >= 0, a schedule or None"),
-    ({"demo_bonus": -1}, r"demo_bonus \(eps_D\): found -1, expected a number >= 0"),
-    ({"n_step_coef": -1}, r"n_step_coef \(lambda_1\): found -1, expected a number >= 0"),
-    ({"l2_coef": -1}, r"l2_coef \(lambda_2\): found -1, expected a number >= 0"),
-    ({"l2_coef": "1e-5"}, r"l2_coef \(lambda_2\): found '1e-5', expected a number >= 0"),
-    ({"action_gradient_coef": float("nan")}, r"action_gradient_coef \(lambda_3\): found nan, expected a number >= 0"),
-    ({"bc_coef": -1}, "bc_coef .*: found -1, expected a number >= 0"),
-    ({"bc_coef": None}, "bc_coef .*: found None, expected a number >= 0"),
-    ({"target_policy_noise": -0.1}, "target_policy_noise .*: found -0.1, expected a number >= 0"),
-    ({"target_noise_clip": float("inf")}, "target_noise_clip .*: found inf, expected a number >= 0"),
     ({"pretrain_steps": -1}, "pretrain_steps: found -1, expected a whole number >= 0"),
-    ({"pretrain_steps": 1e3}, "pretrain_steps: found 1000.0, expected a whole number >= 0"),
-    ({"policy_delay": 0}, "policy_delay: found 0, expected a whole number >= 1"),
     ({"batch_size": 0}, "batch_size: found 0, expected a whole number >= 1"),
     ({"buffer_size": 0}, "buffer_size: found 0, expected a whole number >= 1"),
     ({"tau": 2.0}, "tau: found 2.0, expected 0 to 1"),
     ({"gamma": "0.9"}, "gamma: found '0.9', expected 0 to 1"),
+    ({"actor_learning_rate": -1.0}, "actor_learning_rate: found -1.0, expected a number >= 0, a schedule or None"),
+    ({"importance_exponent": "1"}, r"importance_exponent \(beta\): found '1', expected a number >= 0 or a schedule"),
+    ({"n_step_coef": -1}, r"n_step_coef \(lambda_1\): found -1, expected a number >= 0"),
+    ({"l2_coef": "1e-5"}, r"l2_coef \(lambda_2\): found '1e-5', expected a number >= 0"),
+    ({"action_gradient_coef": float("nan")}, r"action_gradient_coef \(lambda_3\): found nan, expected a number >= 0"),
+    ({"bc_coef": None}, "bc_coef .*: found None, expected a number >= 0"),
+    ({"q_filter": "no"}, "q_filter: found 'no', expected True or False"),
     ({"q_range": (1, 0)}, r"q_range: found \(1, 0\), expected \(smallest, largest\) possible return"),
     ({"q_range": 5}, r"q_range: found 5, expected \(smallest, largest\) possible return"),
-    ({"q_range": ("0", "1")}, r"q_range: found \('0', '1'\), expected \(smallest, largest\) possible return"),
-    ({"demo_fraction": 2}, "demo_fraction: found 2, expected 0 to 1"),
-    ({"optimize_memory_usage": True}, "optimize_memory_usage: found True, expected False"),
-    ({"replay_buffer_class": HerReplayBuffer}, "found HerReplayBuffer, expected DemoReplayBuffer .* relabels goals"),
-    ({"replay_buffer_class": ReplayBuffer}, "found ReplayBuffer, expected DemoReplayBuffer or a subclass"),
-    ({"replay_buffer_class": "DemoReplayBuffer"}, "found DemoReplayBuffer, expected DemoReplayBuffer or a subclass"),
-    ({"replay_buffer_kwargs": {"n_steps": 3}}, r"replay_buffer_kwargs: found \['n_steps'\], expected them as arguments"),
     (
-        {"replay_buffer_kwargs": {"gamma": 0.9, "demonstrations": "Pendulum-v1"}},
-        r"replay_buffer_kwargs: found \['demonstrations', 'gamma'\], expected them as arguments",
+        {"replay_buffer_class": HerReplayBuffer},
+        "found HerReplayBuffer, expected DemoReplayBuffer .* her_ratio .* replaces goals",
     ),
+    ({"replay_buffer_class": "DemoReplayBuffer"}, "found DemoReplayBuffer, expected DemoReplayBuffer or a subclass"),
+    ({"replay_buffer_kwargs": {"demo_bonus": -1}}, r"demo_bonus \(eps_D\): found -1, expected a number >= 0"),
+    ({"replay_buffer_kwargs": {"optimize_memory_usage": True}}, "optimize_memory_usage: found True, expected False"),
     ({"policy_kwargs": {"n_critics": 0}}, "n_critics: found 0, expected a whole number >= 1"),
-    ({"policy_kwargs": {"n_critics": 1.5}}, "n_critics: found 1.5, expected a whole number >= 1"),
-    ({"policy_kwargs": {"average_actor": "no"}}, "average_actor: found 'no', expected a number > 0 and <= 1, or None"),
     ({"policy_kwargs": {"average_actor": 0.0}}, "average_actor: found 0.0, expected a number > 0 and <= 1, or None"),
-    ({"critic_warmup_steps": -1, "bc_coef": 1.0}, "critic_warmup_steps: found -1, expected a whole number >= 0"),
-    ({"critic_warmup_steps": 10}, r"critic_warmup_steps: found bc_coef=0.0, expected a number > 0: without cloning"),
     ({"policy_kwargs": {"actor_dropout": 1.0}}, "actor_dropout: found 1.0, expected a number >= 0 and < 1"),
-    ({"policy_kwargs": {"actor_dropout": -0.1}}, "actor_dropout: found -0.1, expected a number >= 0 and < 1"),
-    ({"policy_kwargs": {"actor_dropout": "0.1"}}, "actor_dropout: found '0.1', expected a number >= 0 and < 1"),
-    ({"relative_priorities": "no"}, "relative_priorities: found 'no', expected True or False"),
-    ({"keep_successes": 1}, "keep_successes: found 1, expected True or False"),
-    ({"q_filter": None}, "q_filter: found None, expected True or False"),
-    ({"normalize_actor_loss": "false"}, "normalize_actor_loss: found 'false', expected True or False"),
-    ({"pretrain_clone_only": "yes", "bc_coef": 1.0}, "pretrain_clone_only: found 'yes', expected True or False"),
-    ({"pretrain_clone_only": True}, r"pretrain_clone_only: found bc_coef=0.0, expected a number > 0: without cloning"),
-    ({"replay_buffer_kwargs": {"keep_successes": True}}, r"found \['keep_successes'\], expected them as arguments"),
 ]
 
 
@@ -99,21 +71,113 @@ def test_an_option_out_of_range_is_refused(make_model: MakeModel, options: dict[
 @pytest.mark.parametrize(
     "options",
     [
-        {"n_steps": np.int64(3)},
-        {"q_range": [0.0, float("inf")]},
-        {"importance_exponent": np.float64(0.5)},
-        {"l2_coef": 0},
-        {"relative_priorities": np.True_, "keep_successes": np.False_},
-        {"pretrain_clone_only": True, "bc_coef": 0.1},
-        {"policy_kwargs": {"actor_dropout": 0, "average_actor": 1}},
-        {"demo_fraction": 0},
-        {"replay_buffer_kwargs": {"handle_timeout_termination": False}},
+        {"n_steps": np.int64(3), "importance_exponent": np.float64(0.5), "l2_coef": 0},
+        {"q_range": [0.0, float("inf")], "q_filter": np.True_, "bc_coef": 0.1},
+        {"policy_kwargs": {"actor_dropout": 0, "average_actor": 1}, "replay_buffer_kwargs": None},
+        {"replay_buffer_kwargs": {"handle_timeout_termination": False, "demo_fraction": 0}},
     ],
     ids=str,
 )
 def test_unusual_but_meaningful_options_are_taken(make_model: MakeModel, options: dict[str, Any]) -> None:
     model = make_model(**options, pretrain_steps=2).learn(0)
     assert model._n_updates == 2
+
+
+# --- Unknown options --------------------------------------------------------------------------------------------------
+
+UNKNOWN: list[tuple[dict[str, Any], str]] = [
+    ({"gama": 0.9}, r"^DDPGfD: found the unknown argument 'gama', did you mean 'gamma'\?$"),
+    ({"demo_fraction": 0.5}, r"DDPGfD: found the argument 'demo_fraction', expected it in replay_buffer_kwargs: replay"),
+    ({"demo_fractoin": 0.5}, r"DDPGfD: .* 'demo_fractoin', did you mean 'demo_fraction' in replay_buffer_kwargs\?$"),
+    ({"n_critics": 2}, r"DDPGfD: found the argument 'n_critics', expected it in policy_kwargs: policy_kwargs=dict\(n_crit"),
+    (
+        {"qqqqqq": 2},
+        r"DDPGfD: found the unknown argument 'qqqqqq', expected one of action_gradient_coef, action_noise, .*verbose$",
+    ),
+    ({"policy_kwargs": {"layernorm": True}}, r"^policy_kwargs: found .* 'layernorm', did you mean 'layer_norm'\?$"),
+    (
+        {"policy_kwargs": {"her_ratio": 0.5}},
+        r"^policy_kwargs: found the argument 'her_ratio', expected it in replay_buffer_kw",
+    ),
+    ({"policy_kwargs": {"gamma": 0.5}}, r"^policy_kwargs: found gamma, expected them as arguments of DDPGfD itself"),
+    ({"replay_buffer_kwargs": {"demo_frac": 0.5}}, r"^replay_buffer_kwargs: .*'demo_frac', did you mean 'demo_fraction'\?$"),
+    ({"replay_buffer_kwargs": {"n_critics": 2}}, r"^replay_buffer_kwargs: .* 'n_critics', expected it in policy_kwargs"),
+    (
+        {"replay_buffer_kwargs": {"n_steps": 3, "gamma": 0.9, "env": None, "demonstrations": None}},
+        r"^replay_buffer_kwargs: found demonstrations, env, gamma, n_steps, expected them as arguments of DDPGfD itself",
+    ),
+    ({"replay_buffer_kwargs": {"n_envs": 2}}, r"^replay_buffer_kwargs: found the unknown argument 'n_envs'"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), UNKNOWN, ids=lambda value: str(value)[:60])
+def test_an_unknown_or_misplaced_option_is_told_what_was_meant(
+    make_model: MakeModel, options: dict[str, Any], message: str
+) -> None:
+    refused(make_model, TypeError, message, **options)
+
+
+def test_options_of_a_buffer_of_ones_own_are_known(make_model: MakeModel) -> None:
+    class Own(DemoReplayBuffer):
+        """Has an option more."""
+
+        def __init__(self, *args: Any, colour: str = "red", **kwargs: Any):
+            super().__init__(*args, **kwargs)
+            self.colour = colour
+
+    options = {"replay_buffer_class": Own, "replay_buffer_kwargs": {"colour": "blue", "demo_fraction": 0.5}}
+    assert make_model(**options).buffer.colour == "blue"  # type: ignore[attr-defined]  # see above
+    message = "replay_buffer_kwargs: found the unknown argument 'color', did you mean 'colour'"
+    refused(make_model, TypeError, message, replay_buffer_class=Own, replay_buffer_kwargs={"color": "blue"})
+
+
+def test_options_of_an_algorithm_of_ones_own_are_known(make_model: MakeModel) -> None:
+    class Own(DDPGfD):
+        """Has an option more."""
+
+        def __init__(self, *args: Any, colour: str = "red", **kwargs: Any):
+            super().__init__(*args, **kwargs)
+            self.colour = colour
+
+    assert make_model(algorithm=Own, colour="blue").colour == "blue"  # type: ignore[attr-defined]  # see above
+    refused(make_model, TypeError, "Own: found the unknown argument 'color', did you mean 'colour'", algorithm=Own, color=1)
+
+
+def test_the_callers_dicts_are_left_as_they_were(make_model: MakeModel) -> None:
+    given = {
+        "policy_kwargs": {"net_arch": [8], "optimizer_kwargs": {"eps": 1e-5}, "features_extractor_kwargs": {}},
+        "replay_buffer_kwargs": {"demo_fraction": 0.5},
+    }
+    before = copy.deepcopy(given)
+    model = DDPGfD("MlpPolicy", "PointToGoal-v0", buffer_size=100, device="cpu", **given)  # type: ignore[arg-type]  # mixed
+    model.learn(5)
+    assert given == before
+    for name, value in given.items():
+        assert getattr(model, name) is not value
+
+
+# --- Policies and actions ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", [td3.MlpPolicy, td3.CnnPolicy, sac.MlpPolicy])
+def test_a_policy_of_another_algorithm_is_refused(make_model: MakeModel, policy: Any) -> None:
+    message = (
+        rf"policy: found <class '{policy.__module__}.{policy.__name__}'>, expected MlpPolicy, CnnPolicy, MultiInputPolicy"
+    )
+    refused(make_model, ValueError, message, policy=policy)
+
+
+def test_what_is_no_policy_is_refused(make_model: MakeModel) -> None:
+    refused(make_model, ValueError, "policy: found 5, expected MlpPolicy", policy=5)
+
+
+@pytest.mark.parametrize("algorithm", [DDPGfD, TD3fD])
+def test_an_action_component_of_no_width_is_refused(make_model: MakeModel, algorithm: Any) -> None:
+    # Scaling it to [-1, 1] divides by zero, which put NaN into the buffer
+    low, high = (np.array(bound, dtype=np.float32) for bound in ([-1.0, 0.5], [1.0, 0.5]))
+    env = Clockwork([0.0], action_space=gym.spaces.Box(low, high))
+    message = r"action_space: found component \[1\] with low=0.5 and high=0.5, expected finite bounds with low < high"
+    refused(make_model, ValueError, message, env=env, demonstrations=None, algorithm=algorithm)
 
 
 def test_discrete_actions_are_refused(make_model: MakeModel) -> None:
@@ -125,9 +189,7 @@ def test_discrete_actions_are_refused(make_model: MakeModel) -> None:
     [
         (one_episode(observation_shape=(2,)), r"observations: found shape \(2,\) per step, expected \(1,\)"),
         (one_episode(action_shape=(2,)), r"actions: found shape \(2,\) per step, expected \(1,\)"),
-        (one_episode(action_shape=(), action=1, dtype=np.int64), r"actions: found shape \(\) per step, expected \(1,\)"),
         (one_episode(action=2.5), r"actions: episode 0, step 0, component 0: found 2.5, expected a value in \[-2.0, 2.0\]"),
-        (one_episode(observation_shape=(36, 36, 1)), r"observations: found shape \(36, 36, 1\) per step, expected \(1,\)"),
     ],
 )
 def test_demonstrations_that_do_not_fit_the_spaces_are_refused(
@@ -142,31 +204,13 @@ def test_box_demonstrations_for_dict_observations_are_refused(make_model: MakeMo
     refused(make_model, DemonstrationsError, message, policy="MultiInputPolicy", env=env)
 
 
-def test_a_missing_file_is_refused(make_model: MakeModel) -> None:
+def test_what_cannot_be_read_is_refused(make_model: MakeModel) -> None:
     message = (
         "nowhere.npz: found no such file, expected a file, a folder, .* the name of packaged demonstrations: .*Pendulum-v1"
     )
     refused(make_model, DemonstrationsError, message, demonstrations="nowhere.npz")
-
-
-def test_a_folder_is_refused(make_model: MakeModel, tmp_path: Path) -> None:
-    refused(make_model, DemonstrationsError, "found a folder with", demonstrations=tmp_path)
-
-
-def test_what_is_no_source_of_demonstrations_is_refused(make_model: MakeModel) -> None:
-    refused(
-        make_model,
-        DemonstrationsError,
-        "found an object of type int, expected one of: a path, a name, Demonstrations",
-        demonstrations=5,
-    )
-
-
-@pytest.mark.parametrize(("content", "found"), [(b"", "an empty file"), (b"s,a,r\n", "a file that begins with b's,a,r")])
-def test_a_file_of_no_known_format_is_refused(make_model: MakeModel, tmp_path: Path, content: bytes, found: str) -> None:
-    path = tmp_path / "demos.npz"
-    path.write_bytes(content)
-    refused(make_model, DemonstrationsError, f"demos.npz: found {found}.*, expected one of: ", demonstrations=str(path))
+    message = "found an object of type int, expected one of: a path, a name, Demonstrations"
+    refused(make_model, DemonstrationsError, message, demonstrations=5)
 
 
 def test_demonstrations_of_another_environment_are_refused_by_its_name(make_model: MakeModel) -> None:

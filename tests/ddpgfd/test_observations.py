@@ -7,11 +7,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from small_models import demo_rows, own_rows
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
-from sb3_pgfd import DDPGfD, Demonstrations
-from sb3_pgfd.demonstrations import record
+from sb3_pgfd import DDPGfD, Demonstrations, TD3fD
 
 MakeModel = Callable[..., DDPGfD]
 POLICIES = {
@@ -28,7 +28,14 @@ def vec_env(view: str, n_envs: int = 1) -> DummyVecEnv:
 
 
 def stored(model: DDPGfD, key: str = "", name: str = "observations") -> np.ndarray:
-    return getattr(model.buffer.storage, name)[key][: model.buffer.n_filled]
+    """:return: Of the demonstrations, then of the agent's own transitions"""
+    return np.concatenate([rows(model, f"{name}/{key}") for rows in (demo_rows, own_rows)])
+
+
+def drawn(model: DDPGfD, indices: np.ndarray, column: str) -> np.ndarray:
+    """:return: A column of the rows of a batch"""
+    own, demos = (model.buffer.ring.columns[column], model.buffer.demonstrations.columns[column])
+    return np.concatenate((own, demos))[indices]
 
 
 @pytest.mark.parametrize("n_envs", [1, 2])
@@ -67,7 +74,7 @@ def test_a_shared_features_extractor_learns_from_the_actor_alone(
     make_model: MakeModel, record: Callable[..., Demonstrations]
 ) -> None:
     kwargs = {"share_features_extractor": True}
-    options: dict[str, Any] = dict(demonstrations=record("image", 1), policy_kwargs=kwargs, policy_delay=2)
+    options: dict[str, Any] = dict(algorithm=TD3fD, demonstrations=record("image", 1), policy_kwargs=kwargs, policy_delay=2)
     model = make_model("CnnPolicy", vec_env("image"), pretrain_steps=0, **options).learn(0)
     before = [parameter.clone() for parameter in model.critic.features_extractor.parameters()]
     moved = []
@@ -108,11 +115,10 @@ def test_normalised_runs_store_raw_and_learn_from_normalised_numbers(
     np.testing.assert_array_equal(stored(model)[: len(demonstrations)], demonstrations.observations)
     assert np.abs(stored(model)).max() <= 1.0
     batch = model.buffer.sample_batch(50, env=env)
-    raw = model.buffer.storage
     assert isinstance(batch.observations, th.Tensor)
-    expected: Any = env.normalize_obs(raw.observations[""][batch.indices])
+    expected: Any = env.normalize_obs(drawn(model, batch.indices, "observations/"))
     np.testing.assert_allclose(batch.observations.numpy(), expected, rtol=1e-5)
-    expected_rewards = env.normalize_reward(raw.rewards[batch.indices])
+    expected_rewards = env.normalize_reward(drawn(model, batch.indices, "rewards"))
     np.testing.assert_allclose(batch.rewards[:50, 0].numpy(), expected_rewards, rtol=1e-5)
     assert float(batch.observations.abs().max()) > 1.0
 
@@ -124,7 +130,7 @@ def test_normalised_dict_observations_are_learned_from(make_model: MakeModel, re
     assert isinstance(batch.observations, dict)
     goals, positions = batch.observations["goal"].numpy(), batch.observations["position"].numpy()
     assert set(goals.ravel()) == {np.float32(0.8)}
-    raw = {key: array[batch.indices] for key, array in model.buffer.storage.observations.items()}
+    raw = {key: drawn(model, batch.indices, f"observations/{key}") for key in ("position", "goal")}
     expected: Any = env.normalize_obs(raw)
     np.testing.assert_allclose(positions, expected["position"], rtol=1e-5)
 

@@ -1,14 +1,14 @@
 """Updates on demonstrations alone, before the first environment step."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from small_models import WatchedBuffer, own_priorities, own_rows
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -37,19 +37,6 @@ class AtStart(BaseCallback):
         return True
 
 
-class Watched(DDPGfD):
-    """Notes the rows of each batch, and when they were used."""
-
-    drawn: ClassVar[list[np.ndarray]] = []
-    last_update: ClassVar[int] = 0
-
-    def _update_critic(self, batch: Any) -> th.Tensor:
-        self.drawn.append(batch.indices)
-        errors = super()._update_critic(batch)
-        type(self).last_update = time.time_ns()
-        return errors
-
-
 def fill_ring(model: DDPGfD, n: int = 20) -> None:
     observation = np.full((1, 1), -0.5, dtype=np.float32)
     for _ in range(n):
@@ -72,21 +59,22 @@ def test_pretraining_is_over_when_the_first_callback_is_called(make_model: MakeM
 def test_pretraining_makes_no_environment_step(make_model: MakeModel) -> None:
     model = make_model(pretrain_steps=5).learn(0)
     assert model._n_updates == 5
-    assert model.buffer.n_filled == model.buffer.n_demonstrations
+    assert model.buffer.n_own == 0
 
 
 @pytest.mark.parametrize("demo_fraction", [None, 0.5])
 def test_pretraining_draws_demonstrations_only_even_if_there_are_other_transitions(
     make_model: MakeModel, demo_fraction: float | None
 ) -> None:
-    model = make_model(algorithm=Watched, pretrain_steps=20, demo_fraction=demo_fraction)
+    options: dict[str, Any] = dict(replay_buffer_class=WatchedBuffer, replay_buffer_kwargs={"demo_fraction": demo_fraction})
+    model = make_model(pretrain_steps=20, **options)
     fill_ring(model)
-    ring_priorities = model.buffer.priorities[model.buffer.n_demonstrations :]
-    Watched.drawn.clear()
+    before = own_priorities(model)
     model.learn(0)
-    assert len(Watched.drawn) == 20
-    assert np.concatenate(Watched.drawn).max() < model.buffer.n_demonstrations
-    np.testing.assert_array_equal(model.buffer.priorities[model.buffer.n_demonstrations :], ring_priorities)
+    assert isinstance(model.buffer, WatchedBuffer)
+    assert len(model.buffer.drawn) == 20
+    assert np.concatenate(model.buffer.drawn).min() >= model.buffer.ring.n_rows
+    np.testing.assert_array_equal(own_priorities(model), before)
 
 
 def test_pretraining_happens_once_in_a_models_life(make_model: MakeModel, tmp_path: Path) -> None:
@@ -150,11 +138,9 @@ def test_there_is_no_progress_bar_unless_asked(make_model: MakeModel, capfd: pyt
 @pytest.mark.parametrize("pretrain_steps", [0, 5])
 def test_warm_up_actions_are_random_only_without_pretraining(make_model: MakeModel, pretrain_steps: int) -> None:
     model = make_model(pretrain_steps=pretrain_steps, learning_starts=50).learn(10)
-    rows = slice(model.buffer.n_demonstrations, model.buffer.n_filled)
-    taken = model.buffer.storage.actions[rows]
     with th.no_grad():
-        wanted = model.actor(th.from_numpy(model.buffer.storage.observations[""][rows])).numpy()
-    assert np.allclose(taken, wanted, atol=1e-5) == (pretrain_steps > 0)
+        wanted = model.actor(th.from_numpy(own_rows(model, "observations/"))).numpy()
+    assert np.allclose(own_rows(model, "actions"), wanted, atol=1e-5) == (pretrain_steps > 0)
 
 
 def test_pretraining_can_be_left_out(make_model: MakeModel, attach: Callable[[DDPGfD], DDPGfD], recorder: Any) -> None:
@@ -227,6 +213,6 @@ def test_frozen_or_absent_statistics_are_left_alone(make_model: MakeModel, optio
 
 
 def test_frames_per_second_are_those_of_the_environment(make_model: MakeModel) -> None:
-    model = make_model(algorithm=Watched)
-    model.learn(0)
-    assert model.start_time > Watched.last_update
+    model = make_model(replay_buffer_class=WatchedBuffer).learn(0)
+    assert isinstance(model.buffer, WatchedBuffer)
+    assert model.start_time > model.buffer.last_time > 0

@@ -11,11 +11,13 @@ import torch as th
 from hypothesis import given
 from hypothesis import strategies as st
 from scaled_rewards import scaled_demonstrations, scaled_env
+from small_models import demo_priorities, own_rows
 from stable_baselines3.common.noise import NormalActionNoise
 
-from sb3_pgfd import DDPGfD, Demonstrations
-from sb3_pgfd.ddpgfd.losses import agent_mean, priorities, transition_errors
+from sb3_pgfd import DDPGfD
+from sb3_pgfd.common.losses import transition_errors
 from sb3_pgfd.replay import DemoReplayBuffer
+from sb3_pgfd.replay.priorities import RunningMean, agent_mean, priorities
 
 MakeModel = Callable[..., DDPGfD]
 
@@ -29,19 +31,19 @@ def column(*values: Any) -> th.Tensor:
 
 def test_priorities_in_units_of_the_agents_mean_are_what_a_pencil_says() -> None:
     # Priorities 1, 2 and 4 gave the weights 1, 1/2 and 1/4; the demonstration does not count
-    errors, weights = column(6.0, 4.0, 8.0, 100.0), column(1.0, 0.5, 0.25, 1.0)
-    is_demo = column(False, False, False, True)
+    errors, weights = np.array([6.0, 4.0, 8.0, 100.0]), np.array([1.0, 0.5, 0.25, 1.0])
+    is_demo = np.array([False, False, False, True])
     mean = agent_mean(errors, weights, is_demo)
     # (6 + 4 / 2 + 8 / 4) / (1 + 1/2 + 1/4)
-    assert float(mean) == pytest.approx(40 / 7)
-    found = priorities(errors / float(mean), is_demo, epsilon=0.5, demo_bonus=2.0)
+    assert mean == pytest.approx(40 / 7)
+    found = priorities(errors / mean, is_demo, epsilon=0.5, demo_bonus=2.0)
     expected = [6 * 7 / 40 + 0.5, 4 * 7 / 40 + 0.5, 8 * 7 / 40 + 0.5, 100 * 7 / 40 + 0.5 + 2.0]
-    assert found.flatten().tolist() == pytest.approx(expected)
+    assert found == pytest.approx(expected)
 
 
 def test_where_there_are_demonstrations_only_their_mean_is_taken() -> None:
-    mean = agent_mean(column(2.0, 8.0), column(1.0, 0.5), column(True, True))
-    assert float(mean) == pytest.approx((2.0 + 4.0) / 1.5)
+    mean = agent_mean(np.array([2.0, 8.0]), np.array([1.0, 0.5]), np.array([True, True]))
+    assert mean == pytest.approx((2.0 + 4.0) / 1.5)
 
 
 @given(
@@ -54,12 +56,12 @@ def test_the_mean_is_that_of_the_agents_transitions_however_often_each_is_drawn(
 ) -> None:
     # A batch in which each transition is as often as its priority says, so that every expectation is exact
     n = len(counts)
-    drawn = th.tensor(np.repeat(np.arange(n), counts))
-    all_errors, all_demos = column(*errors[:n]), column(*is_demo[:n])
-    weights = (min(counts) / th.tensor(counts, dtype=th.float32))[:, None]
+    drawn = np.repeat(np.arange(n), counts)
+    all_errors, all_demos = np.array(errors[:n]), np.array(is_demo[:n])
+    weights = min(counts) / np.array(counts)
     found = agent_mean(all_errors[drawn], weights[drawn], all_demos[drawn])
     counted = all_demos.all() | ~all_demos
-    assert float(found) == pytest.approx(float(all_errors[counted].mean()), rel=1e-4)
+    assert found == pytest.approx(all_errors[counted].mean())
 
 
 def test_the_mean_is_that_of_the_agents_transitions_in_what_the_buffer_draws() -> None:
@@ -71,13 +73,14 @@ def test_the_mean_is_that_of_the_agents_transitions_in_what_the_buffer_draws() -
         buffer.add(np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 1)), np.zeros(1), np.zeros(1, dtype=bool), [{}])
     np.random.seed(0)
     # Large where it is drawn often, so that a plain mean would be far off
-    errors = np.random.exponential(size=buffer.n_filled) ** 2
-    buffer.update_priorities(np.arange(buffer.n_filled), errors + 0.01)
+    # The ring is full, so that indices have no gap
+    errors = np.random.exponential(size=buffer.n_own + buffer.n_demonstrations) ** 2
+    buffer.update_priorities(np.arange(len(errors)), errors + 0.01)
     batch = buffer.sample_batch(20_000, beta=1.0)
-    drawn = th.as_tensor(errors[batch.indices], dtype=th.float32)[:, None]
-    expected = errors[buffer.n_demonstrations :].mean()
-    assert float(agent_mean(drawn, batch.weights, batch.is_demo)) == pytest.approx(expected, rel=0.05)
-    assert float(drawn[~batch.is_demo].mean()) > 1.5 * expected
+    drawn, is_demo = errors[batch.indices], batch.is_demo.flatten().numpy()
+    expected = errors[: buffer.n_own].mean()
+    assert agent_mean(drawn, batch.weights.flatten().numpy(), is_demo) == pytest.approx(expected, rel=0.05)
+    assert drawn[~is_demo].mean() > 1.5 * expected
 
 
 @given(
@@ -89,15 +92,15 @@ def test_the_mean_is_that_of_the_agents_transitions_in_what_the_buffer_draws() -
 def test_another_unit_of_reward_leaves_priorities_as_they_are_but_not_with_a_constant_bonus(
     scale: float, td_errors: list[float], gradients: list[float], n_demos: int
 ) -> None:
-    is_demo = th.arange(6)[:, None] < n_demos
-    weights = th.linspace(1.0, 0.2, 6)[:, None]
+    is_demo = np.arange(6) < n_demos
+    weights = np.linspace(1.0, 0.2, 6)
 
     def both(scale: float) -> tuple[np.ndarray, np.ndarray]:
         """Q and rewards are multiplied, so that squared errors and gradients are by the square."""
         delta, gradient = scale**2 * column(*td_errors), scale * th.tensor(gradients).view(6, 2)
-        errors = transition_errors(delta, gradient, action_gradient_coef=0.5)
-        mean = float(agent_mean(errors, weights, is_demo))
-        return tuple(priorities(one, is_demo, 1e-6, 1.0).numpy() for one in (errors / mean, errors))  # type: ignore[return-value]
+        errors = transition_errors(delta, gradient, action_gradient_coef=0.5).flatten().numpy()
+        relative = errors / agent_mean(errors, weights, is_demo)
+        return priorities(relative, is_demo, 1e-6, 1.0), priorities(errors, is_demo, 1e-6, 1.0)
 
     (relative, constant), (relative_scaled, constant_scaled) = both(1.0), both(scale)
     np.testing.assert_allclose(relative_scaled, relative, rtol=1e-3)
@@ -108,75 +111,97 @@ def test_another_unit_of_reward_leaves_priorities_as_they_are_but_not_with_a_con
         assert share_scaled >= share
 
 
+def test_a_running_mean_is_that_of_all_numbers_at_first() -> None:
+    mean = RunningMean(window=4)
+    assert [mean.update(value) for value in (8.0, 4.0, 0.0, 4.0)] == [8.0, 6.0, 4.0, 4.0]
+
+
+def test_a_running_mean_forgets_what_lies_further_back_than_its_window() -> None:
+    mean = RunningMean(window=4)
+    for _ in range(10):
+        mean.update(8.0)
+    # A quarter of the way each time
+    assert [mean.update(0.0) for _ in range(3)] == [6.0, 4.5, 3.375]
+
+
+@pytest.mark.parametrize("smallest", [0.0, 1e-300])
+def test_an_array_can_be_divided_by_any_running_mean(smallest: float) -> None:
+    divisor = RunningMean().update(smallest)
+    # Smaller numbers are 0 in single precision
+    assert np.isfinite(np.array([0.0, 1e-38], dtype=np.float32) / np.float32(divisor)).all()
+
+
 # --- The model --------------------------------------------------------------------------------------------------------
 
 
 def test_an_update_divides_by_the_running_mean(make_model: MakeModel) -> None:
     # Networks that stand still, so that the errors are the same in both models and in all updates
     options: dict[str, Any] = dict(pretrain_steps=0, learning_rate=0.0, l2_coef=0.0, batch_size=32)
-    relative = make_model(relative_priorities=True, demo_bonus=0.5, priority_epsilon=0.125, **options).learn(20)
-    plain = make_model(demo_bonus=0.0, priority_epsilon=1e-30, **options).learn(20)
-    drawn, found = [], []
+    buffer: dict[str, Any] = dict(relative_priorities=True, demo_bonus=0.5, priority_epsilon=0.125)
+    relative = make_model(replay_buffer_kwargs=buffer, **options).learn(20)
+    plain = make_model(replay_buffer_kwargs={"demo_bonus": 0.0, "priority_epsilon": 1e-30}, **options).learn(20)
+    drawn, found, mean_then = [], [], relative.buffer._mean_error.mean
     for model in (relative, plain):
-        n = model.buffer.n_filled
-        model.buffer.update_priorities(np.arange(n), np.linspace(1.0, 2.0, n))
+        # All weights alike, so that both draw the same
+        ring, demos = model.buffer.ring, model.buffer.demonstrations
+        ring.tree.update(np.arange(model.buffer.n_own), 1.0)
+        demos.tree.update(demos.live_rows, 1.0)
         np.random.seed(3)
         drawn.append(model.buffer.sample_batch(model.batch_size))
         np.random.seed(3)
-        mean_before = model._mean_error.mean
         model.train(1, model.batch_size)
         found.append(model.buffer.priorities[drawn[-1].indices])
-        if model is relative:
-            count, mean_then = model._mean_error.count, mean_before
     np.testing.assert_array_equal(drawn[0].indices, drawn[1].indices)
-    errors, is_demo = th.as_tensor(found[1])[:, None], drawn[0].is_demo
-    mean = mean_then + (float(agent_mean(errors, drawn[0].weights, is_demo)) - mean_then) / count
-    assert relative._mean_error.mean == pytest.approx(mean, rel=1e-5)
-    np.testing.assert_allclose(found[0], found[1] / mean + 0.125 + 0.5 * is_demo.flatten().numpy(), rtol=1e-4)
+    errors, is_demo = found[1], drawn[0].is_demo.flatten().numpy()
+    count = relative.buffer._mean_error.count
+    mean = mean_then + (agent_mean(errors, drawn[0].weights.flatten().numpy(), is_demo) - mean_then) / count
+    assert relative.buffer._mean_error.mean == pytest.approx(mean, rel=1e-5)
+    np.testing.assert_allclose(found[0], errors / mean + 0.125 + 0.5 * is_demo, rtol=1e-4)
     # One for each update, and none where nobody asks
-    assert (count, plain._mean_error.count) == (relative._n_updates, 0)
+    assert (count, plain.buffer._mean_error.count) == (relative._n_updates, 0)
 
 
 def test_pretraining_takes_the_mean_of_demonstrations(make_model: MakeModel) -> None:
-    options: dict[str, Any] = dict(learning_rate=0.0, l2_coef=0.0, demo_bonus=0.0, batch_size=64)
-    model = make_model(pretrain_steps=30, relative_priorities=True, **options).learn(0)
-    assert model._mean_error.count == 30
-    values = model.buffer.priorities[: model.buffer.n_demonstrations]
+    options: dict[str, Any] = dict(learning_rate=0.0, l2_coef=0.0, batch_size=64)
+    buffer = {"relative_priorities": True, "demo_bonus": 0.0}
+    model = make_model(pretrain_steps=30, replay_buffer_kwargs=buffer, **options).learn(0)
+    assert model.buffer._mean_error.count == 30
+    values = demo_priorities(model)[: model.buffer.n_demonstrations]
     # In units of their mean, which nothing but chance moves, as the networks stand still
     assert values.mean() == pytest.approx(1.0, rel=0.3)
 
 
-def test_the_running_mean_is_saved_with_the_model(
-    make_model: MakeModel, demonstrations: Demonstrations, tmp_path: Path
-) -> None:
-    model = make_model(relative_priorities=True).learn(30)
+def test_the_running_mean_is_saved_with_the_buffer(make_model: MakeModel, tmp_path: Path) -> None:
+    model = make_model(replay_buffer_kwargs={"relative_priorities": True}).learn(30)
     model.save(tmp_path / "model")
-    loaded = DDPGfD.load(tmp_path / "model", env=gym.make("PointToGoal-v0"), demonstrations=demonstrations, device="cpu")
-    assert loaded.relative_priorities
-    assert loaded._mean_error.mean == model._mean_error.mean > 0.0
-    assert loaded._mean_error.count == model._mean_error.count
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = DDPGfD.load(tmp_path / "model", env=gym.make("PointToGoal-v0"), device="cpu")
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    assert loaded.buffer.relative_priorities
+    assert loaded.buffer._mean_error.mean == model.buffer._mean_error.mean > 0.0
+    assert loaded.buffer._mean_error.count == model.buffer._mean_error.count
     loaded.learn(20)
-    assert loaded._mean_error.count > model._mean_error.count
+    assert loaded.buffer._mean_error.count > model.buffer._mean_error.count
 
 
 def test_it_makes_no_difference_to_a_fixed_share(make_model: MakeModel) -> None:
     states = []
     for relative in (False, True):
-        model = make_model(demo_fraction=0.5, relative_priorities=relative).learn(30)
+        model = make_model(replay_buffer_kwargs={"demo_fraction": 0.5, "relative_priorities": relative}).learn(30)
         states.append(model.policy.state_dict())
-        assert model._mean_error.count == 0
+        assert model.buffer._mean_error.count == 0
     assert all(th.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 def test_errors_of_zero_are_no_divergence(make_model: MakeModel) -> None:
     # Demonstrations without rewards, and networks that are right about them
-    model = make_model(relative_priorities=True, demonstrations=scaled_demonstrations(0.0), learning_rate=0.0, l2_coef=0.0)
+    options: dict[str, Any] = dict(demonstrations=scaled_demonstrations(0.0), learning_rate=0.0, l2_coef=0.0)
+    model = make_model(replay_buffer_kwargs={"relative_priorities": True}, **options)
     with th.no_grad():
         for parameter in model.policy.parameters():
             parameter.zero_()
     model.learn(0)
-    n = model.buffer.n_demonstrations
-    assert set(np.round(model.buffer.priorities[:n], 3)) == {1.0}
+    assert set(np.round(demo_priorities(model)[: model.buffer.n_demonstrations], 3)) == {1.0}
 
 
 def learned(scale: float, steps: int, q_unit: float = 1.0, **options: Any) -> tuple[DDPGfD, float]:
@@ -208,8 +233,10 @@ def learned(scale: float, steps: int, q_unit: float = 1.0, **options: Any) -> tu
 
 
 def test_demonstrations_have_the_same_share_at_another_reward_scale() -> None:
-    (_, relative), (_, relative_small) = (learned(scale, 300, relative_priorities=True) for scale in (1.0, 1e-4))
-    (_, constant), (_, constant_small) = (learned(scale, 300) for scale in (1.0, 1e-4))
+    (_, relative), (_, relative_small) = (
+        learned(scale, 150, replay_buffer_kwargs={"relative_priorities": True}) for scale in (1.0, 1e-4)
+    )
+    (_, constant), (_, constant_small) = (learned(scale, 150) for scale in (1.0, 1e-4))
     assert 0.6 < relative_small / relative < 1.6
     assert constant_small / constant > 2.0
     # A bonus much larger than any error decides alone
@@ -223,9 +250,10 @@ def test_in_another_unit_the_whole_run_is_the_same(relative: bool) -> None:
     for unit in (1.0, 2.0**-13):
         policy_kwargs: dict[str, Any] = {"net_arch": [], "optimizer_kwargs": {"eps": 1e-30}}
         rates: dict[str, Any] = {"learning_rate": 1e-2 * unit, "actor_learning_rate": 1e-2}
-        options: dict[str, Any] = {"policy_kwargs": policy_kwargs, "l2_coef": 0.0, "relative_priorities": relative}
+        options: dict[str, Any] = {"policy_kwargs": policy_kwargs, "l2_coef": 0.0}
+        options["replay_buffer_kwargs"] = {"relative_priorities": relative}
         runs.append(learned(unit, 90, q_unit=unit, **rates, **options))
     (model, share), (other, other_share) = runs
-    assert np.array_equal(model.buffer.storage.actions, other.buffer.storage.actions) == relative
+    assert np.array_equal(own_rows(model, "actions"), own_rows(other, "actions")) == relative
     assert np.array_equal(model.buffer.priorities, other.buffer.priorities) == relative
     assert (share == other_share) == relative

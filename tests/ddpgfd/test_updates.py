@@ -6,66 +6,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
+from small_models import demo_priorities, set_priorities
+from two_transitions import LINEAR, seed_that_draws_both_rows, set_networks, set_weights, two_transitions, update
 
-from sb3_pgfd import DDPGfD, Demonstrations
-from sb3_pgfd.demonstrations.dataset import Episode
+from sb3_pgfd import DDPGfD
 
 MakeModel = Callable[..., DDPGfD]
-GAMMA = 0.5
-
-# Two transitions whose numbers can be followed by hand. Actions have bounds of 2: scaled they are 0.5 and -1
-STATES, ACTIONS, REWARDS = [[0.5], [-0.5], [0.25]], [[1.0], [-2.0]], [1.0, 2.0]
-
-
-def two_transitions(terminated: bool) -> Demonstrations:
-    states, actions = np.array(STATES, dtype=np.float32), np.array(ACTIONS, dtype=np.float32)
-    return Demonstrations.from_episodes([Episode(states, actions, np.array(REWARDS), terminated)])
-
-
-def set_linear(network: th.nn.Module, weights: list[float], bias: float = 0.0) -> None:
-    linear = next(layer for layer in network.children() if isinstance(layer, th.nn.Linear))
-    with th.no_grad():
-        linear.weight.copy_(th.tensor([weights]))
-        linear.bias.fill_(bias)
 
 
 @pytest.fixture
 def make_linear(make_model: MakeModel, attach: Callable[[DDPGfD], DDPGfD]) -> MakeModel:
-    """
-    A model on the two transitions with Q(s, a) = 2 s + 3 a + 1, Q'(s, a) = s + a and pi(s) = pi'(s) = 0, whose
-    parameters hardly move.
-    """
+    """A model on the two transitions, see ``two_transitions.py``; ``buffer`` are options of its replay buffer."""
 
-    def _make(terminated: bool = True, **options: Any) -> DDPGfD:
+    def _make(terminated: bool = True, buffer: dict[str, Any] | None = None, **options: Any) -> DDPGfD:
         net = {"net_arch": [], **options.pop("policy_kwargs", {})}
-        settings: dict[str, Any] = dict(learning_rate=1e-12, l2_coef=0.0, pretrain_steps=0, batch_size=2)
-        settings |= dict(gamma=GAMMA, n_steps=2, n_step_coef=0.5, priority_exponent=1.0)
-        settings |= dict(demonstrations=two_transitions(terminated))
-        model = make_model(policy_kwargs=net, **{**settings, **options})
-        for critic, critic_target in zip(model.critic.q_networks, model.critic_target.q_networks, strict=True):
-            set_linear(critic, [2.0, 3.0], 1.0)
-            set_linear(critic_target, [1.0, 1.0])
-        set_linear(model.actor.mu, [0.0])
-        set_linear(model.actor_target.mu, [0.0])
+        buffer_kwargs = {"priority_exponent": 1.0, **(buffer or {})}
+        settings = {**LINEAR, "demonstrations": two_transitions(terminated), **options}
+        model = make_model(policy_kwargs=net, replay_buffer_kwargs=buffer_kwargs, **settings)
+        set_networks(model)
         return attach(model).learn(0)
 
     return _make
-
-
-def update(model: DDPGfD, recorder: Any, n: int = 1) -> dict[str, Any]:
-    """:return: What is logged of ``n`` updates"""
-    model.train(n, model.batch_size)
-    model.dump_logs()
-    return recorder.rows[-1]
-
-
-def seed_that_draws_both_rows(model: DDPGfD) -> None:
-    for seed in range(100):
-        np.random.seed(seed)
-        if set(model.buffer.sample_batch(2).indices) == {0, 1}:
-            np.random.seed(seed)
-            return
-    raise AssertionError("no seed draws both rows")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +59,7 @@ def test_without_n_step_loss_only_the_1_step_error_counts(
 ) -> None:
     row = update(make_linear(**without), recorder)
     assert row["train/critic_loss"] == pytest.approx((2.75**2 + 5.0**2) / 2)
-    assert "train/critic_loss_n_step" not in row
+    assert ("train/critic_loss_n_step" in row) == ("n_steps" not in without)
 
 
 @pytest.mark.parametrize(
@@ -109,9 +70,9 @@ def test_without_n_step_loss_only_the_1_step_error_counts(
 def test_importance_weights_scale_the_rows_of_both_losses(
     make_linear: MakeModel, recorder: Any, beta: Any, weight: float
 ) -> None:
-    model = make_linear(importance_exponent=beta)
+    model = make_linear(importance_exponent=beta, buffer={"demo_bonus": 0.25})
     model._current_progress_remaining = 0.5
-    model.buffer.update_priorities(np.arange(2), np.array([1.0, 4.0]))
+    set_priorities(model, model.buffer.ring.n_rows + np.arange(2), np.array([1.0, 4.0]))
     seed_that_draws_both_rows(model)
     row = update(model, recorder)
     assert row["train/critic_loss"] == pytest.approx((8.6875 + weight * 37.5) / 2)
@@ -121,11 +82,11 @@ def test_importance_weights_scale_the_rows_of_both_losses(
 
 
 def test_priorities_of_two_transitions_are_what_a_pencil_says(make_linear: MakeModel, recorder: Any) -> None:
-    model = make_linear(action_gradient_coef=0.5, priority_epsilon=0.25, demo_bonus=7.0)
+    model = make_linear(action_gradient_coef=0.5, buffer={"priority_epsilon": 0.25, "demo_bonus": 7.0})
     row = update(model, recorder)
     # delta^2 + 0.5 * 3^2 + 0.25 + 7
     expected = [8.6875 + 11.75, 37.5 + 11.75]
-    np.testing.assert_allclose(model.buffer.priorities[:2], expected, rtol=1e-5)
+    np.testing.assert_allclose(demo_priorities(model), expected, rtol=1e-5)
     assert row["train/priority_max"] == pytest.approx(expected[1])
     assert row["train/priority_mean"] == pytest.approx(sum(expected) / 2)
 
@@ -139,35 +100,16 @@ def test_possible_returns_limit_the_targets(make_linear: MakeModel, recorder: An
 def test_the_smallest_of_the_target_critics_counts_and_priorities_take_their_mean_error(
     make_linear: MakeModel, recorder: Any
 ) -> None:
-    model = make_linear(terminated=False, n_steps=1, policy_kwargs={"n_critics": 2}, demo_bonus=0.0)
+    model = make_linear(terminated=False, n_steps=1, policy_kwargs={"n_critics": 2}, buffer={"demo_bonus": 0.0})
     # Q'(s', 0) is -0.5 and 0.25 by the first, 0.5 and -0.25 by the second
-    set_linear(model.critic_target.q_networks[1], [-1.0, 1.0])
-    set_linear(model.critic.q_networks[1], [0.0, 0.0])
+    set_weights(model.critic_target.q_networks[1], [-1.0, 1.0])
+    set_weights(model.critic.q_networks[1], [0.0, 0.0])
     row = update(model, recorder)
     # y = 1 + 0.5 * -0.5 = 0.75 and 2 + 0.5 * -0.25 = 1.875; the second critic says 0
     delta = [2.75**2 + 0.75**2, 4.875**2 + 1.875**2]
     assert row["train/critic_loss"] == pytest.approx(sum(delta) / 2)
     # grad_a Q of the first critic is 3
-    np.testing.assert_allclose(model.buffer.priorities[:2], np.array(delta) / 2 + 9.0 + 1e-6, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("noise", "clip", "low", "high"), [(0.0, 0.5, 0.0, 0.0), (1e6, 0.25, 0.25, 0.25), (1e6, 5.0, 1.0, 1.0)]
-)
-def test_target_policy_noise_is_clipped_and_stays_in_the_action_space(
-    make_linear: MakeModel, noise: float, clip: float, low: float, high: float
-) -> None:
-    model = make_linear(target_policy_noise=noise, target_noise_clip=clip)
-    # Q'(0, a) = a
-    next_q = model._next_q_values(th.zeros(200, 1)).abs()
-    assert float(next_q.min()) == pytest.approx(low)
-    assert float(next_q.max()) == pytest.approx(high)
-
-
-def test_target_policy_noise_has_the_given_standard_deviation(make_linear: MakeModel) -> None:
-    next_q = make_linear(target_policy_noise=0.1)._next_q_values(th.zeros(20_000, 1))
-    assert float(next_q.std()) == pytest.approx(0.1, rel=0.03)
-    assert float(next_q.mean()) == pytest.approx(0.0, abs=0.003)
+    np.testing.assert_allclose(demo_priorities(model), np.array(delta) / 2 + 9.0 + 1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

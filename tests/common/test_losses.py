@@ -1,4 +1,4 @@
-"""The losses of DDPGfD as functions of tensors, with numbers computed by hand."""
+"""The losses of the off-policy algorithms as functions of tensors, with numbers computed by hand."""
 
 import copy
 
@@ -7,18 +7,19 @@ import pytest
 import torch as th
 from gymnasium import spaces
 
-from sb3_pgfd.ddpgfd import MlpPolicy
-from sb3_pgfd.ddpgfd.losses import (
+from sb3_pgfd.common.losses import (
     action_gradient,
     behavior_cloning_loss,
-    policy_gradient,
+    policy_gradient_loss,
     prefers,
-    priorities,
+    smallest,
     smoothed,
     squared_errors,
-    td_target,
+    td_targets,
     transition_errors,
 )
+from sb3_pgfd.ddpgfd import MlpPolicy
+from sb3_pgfd.replay.priorities import priorities
 
 
 def column(*values: float) -> th.Tensor:
@@ -49,8 +50,20 @@ def make_policy(n_critics: int = 1, layer_norm: bool = False) -> MlpPolicy:
 def test_a_target_is_reward_plus_discounted_value_within_the_possible_returns(
     q_range: tuple[float, float] | None, expected: list[float]
 ) -> None:
-    target = td_target(column(1.0, 2.0, -4.0), column(0.9, 0.0, 0.5), column(10.0, 5.0, 1.0), q_range)
+    target = td_targets(column(1.0, 2.0, -4.0), column(0.9, 0.0, 0.5), column(10.0, 5.0, 1.0), q_range)
     assert th.allclose(target, column(*expected))
+
+
+def test_targets_of_two_returns_take_the_values_of_their_own_next_states() -> None:
+    # The next states of a transition follow each other: s' and the state after k steps of the first, then of the second
+    rewards, bootstrap = th.tensor([[1.0, 2.0], [3.0, 4.0]]), th.tensor([[0.5, 0.25], [0.5, 0.0]])
+    targets = td_targets(rewards, bootstrap, column(10.0, 20.0, 30.0, 40.0))
+    assert targets.tolist() == [[1.0 + 5.0, 2.0 + 5.0], [3.0 + 15.0, 4.0]]
+
+
+def test_the_smallest_value_is_that_of_any_critic() -> None:
+    assert smallest([column(1.0, 5.0, 3.0), column(2.0, 4.0, 3.5)]).tolist() == [[1.0], [4.0], [3.0]]
+    assert smallest([column(1.0, 5.0)]).tolist() == [[1.0], [5.0]]
 
 
 def test_errors_of_one_critic_are_squared_per_return() -> None:
@@ -95,25 +108,27 @@ def test_the_policy_gradient_is_that_of_the_weighted_mean_value() -> None:
     parameters = list(policy.actor.parameters())
     actions = policy.actor(observations)
     _, gradient = action_gradient(policy.critic, observations, actions)
-    found = th.autograd.grad(actions, parameters, policy_gradient(gradient, weights))
+    found = th.autograd.grad(policy_gradient_loss(actions, gradient, weights), parameters)
     loss = -(weights * policy.critic.q1_forward(observations, policy.actor(observations))).mean()
     for one, other in zip(found, th.autograd.grad(loss, parameters), strict=True):
         assert th.allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(
-    ("mask", "n_demos", "expected"),
+    ("mask", "is_demo", "expected"),
     [
         # Squared distances: 0.25 + 1, 0 + 4, 1 + 1
-        ([True, True, False], 2, (1.25 + 4.0) / 2),
-        ([True, False, False], 2, 1.25 / 2),
-        ([False, False, False], 0, 0.0),
+        ([True, True, False], [True, True, False], (1.25 + 4.0) / 2),
+        ([True, False, False], [True, True, False], 1.25 / 2),
+        ([False, False, False], [False, False, False], 0.0),
     ],
 )
-def test_cloning_averages_kept_demonstrations_over_all_demonstrations(mask: list[bool], n_demos: int, expected: float) -> None:
+def test_cloning_averages_kept_demonstrations_over_all_demonstrations(
+    mask: list[bool], is_demo: list[bool], expected: float
+) -> None:
     actions = th.tensor([[0.5, 0.0], [0.0, 1.0], [1.0, 1.0]])
     demo_actions = th.tensor([[0.0, 1.0], [0.0, -1.0], [0.0, 0.0]])
-    loss = behavior_cloning_loss(actions, demo_actions, th.tensor(mask)[:, None], th.tensor(n_demos))
+    loss = behavior_cloning_loss(actions, demo_actions, th.tensor(mask)[:, None], th.tensor(is_demo)[:, None])
     assert float(loss) == expected
 
 
@@ -122,16 +137,15 @@ def test_a_priority_adds_up_error_gradient_and_demonstration_bonus() -> None:
     errors = transition_errors(td_errors, th.tensor([[3.0, 4.0], [0.0, 2.0]]), action_gradient_coef=0.5)
     # 4 + 0.5 * 25, 0 + 0.5 * 4
     assert errors.tolist() == [[16.5], [2.0]]
-    found = priorities(errors, th.tensor([[True], [False]]), epsilon=0.125, demo_bonus=10.0)
-    assert found.tolist() == [[26.625], [2.125]]
+    found = priorities(errors.flatten().numpy(), np.array([True, False]), epsilon=0.125, demo_bonus=10.0)
+    assert found.tolist() == [26.625, 2.125]
     assert td_errors.tolist() == [[4.0], [0.0]], "the errors are logged too, so they must not change"
     assert errors.tolist() == [[16.5], [2.0]]
 
 
 def test_a_priority_without_error_and_gradient_is_still_positive() -> None:
     errors = transition_errors(column(0.0), th.zeros(1, 2), 1.0)
-    found = priorities(errors, th.tensor([[False]]), 1e-6, 1.0)
-    np.testing.assert_allclose(found.numpy(), [[1e-6]])
+    assert priorities(errors.flatten().numpy(), np.array([False]), 1e-6, 1.0) == pytest.approx([1e-6])
 
 
 def test_noise_is_clipped_and_leaves_no_action_outside() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch as th
 
-from sb3_pgfd.common.metrics import MeanMetrics, RunningMean
+from sb3_pgfd.common.metrics import MeanMetrics
 
 
 def test_means_are_taken_over_all_elements_of_all_tensors() -> None:
@@ -46,23 +46,3 @@ def test_tensors_of_no_elements_have_no_mean() -> None:
     metrics = MeanMetrics()
     metrics.add({"a": th.zeros(0)})
     assert metrics.flush() == {}
-
-
-def test_a_running_mean_is_that_of_all_numbers_at_first() -> None:
-    mean = RunningMean(window=4)
-    assert [mean.update(value) for value in (8.0, 4.0, 0.0, 4.0)] == [8.0, 6.0, 4.0, 4.0]
-
-
-def test_a_running_mean_forgets_what_lies_further_back_than_its_window() -> None:
-    mean = RunningMean(window=4)
-    for _ in range(10):
-        mean.update(8.0)
-    # A quarter of the way each time
-    assert [mean.update(0.0) for _ in range(3)] == [6.0, 4.5, 3.375]
-
-
-@pytest.mark.parametrize("smallest", [0.0, 1e-300])
-def test_a_tensor_can_be_divided_by_any_running_mean(smallest: float) -> None:
-    divisor = RunningMean().update(smallest)
-    # Smaller numbers are 0 in single precision
-    assert (th.tensor([0.0, 1e-38]) / divisor).isfinite().all()

@@ -1,0 +1,58 @@
+"""Small models of the off-policy algorithms, and the rows of their buffers."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from sb3_pgfd import DDPGfD
+from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
+
+
+class WatchedBuffer(DemoReplayBuffer):
+    """Notes the indices of each batch, and when it was drawn."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.drawn: list[np.ndarray] = []
+        self.last_time = 0
+
+    def sample_batch(self, *args: Any, **kwargs: Any) -> DemoBatch:
+        batch = super().sample_batch(*args, **kwargs)
+        self.drawn.append(batch.indices)
+        self.last_time = time.time_ns()
+        return batch
+
+
+def small_model(algorithm: type[DDPGfD], policy: Any = "MlpPolicy", env: Any = "PointToGoal-v0", **options: Any) -> DDPGfD:
+    """:return: A model that is made, and learns, in no time; ``options`` are of the algorithm"""
+    policy_kwargs = {"net_arch": [16], **options.pop("policy_kwargs", {})}
+    small: dict[str, Any] = dict(buffer_size=500, learning_starts=10, batch_size=8, pretrain_steps=5, seed=0, device="cpu")
+    return algorithm(policy, env, policy_kwargs=policy_kwargs, **{**small, **options})
+
+
+def own_rows(model: DDPGfD, column: str) -> np.ndarray:
+    """:return: A column of the agent's own transitions, in the order in which they were stored"""
+    return model.buffer.ring.take(np.arange(model.buffer.n_own))[column]
+
+
+def demo_rows(model: DDPGfD, column: str) -> np.ndarray:
+    """:return: A column of the demonstration store"""
+    return model.buffer.demonstrations.take(model.buffer.demonstrations.live_rows)[column]
+
+
+def demo_priorities(model: DDPGfD) -> np.ndarray:
+    """:return: p_i of the demonstration store"""
+    return model.buffer.priorities[model.buffer.ring.n_rows :]
+
+
+def own_priorities(model: DDPGfD) -> np.ndarray:
+    """:return: p_i of the agent's own transitions"""
+    return model.buffer.priorities[: model.buffer.n_own]
+
+
+def set_priorities(model: DDPGfD, indices: np.ndarray, values: np.ndarray) -> None:
+    """Make p_i what a test says: :meth:`DemoReplayBuffer.update_priorities` adds eps and eps_D."""
+    buffer = model.buffer
+    bonus = np.where(indices >= buffer.ring.n_rows, buffer.demo_bonus, 0.0)
+    buffer.update_priorities(indices, values - buffer.priority_epsilon - bonus)
