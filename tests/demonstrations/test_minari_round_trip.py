@@ -76,7 +76,7 @@ def datasets(draw: st.DrawFn) -> Demonstrations:
     )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(demonstrations=datasets())
 def test_there_and_back_keeps_every_bit(demonstrations: Demonstrations, tmp_path_factory: pytest.TempPathFactory):
     path = tmp_path_factory.getbasetemp() / "bits-v0"

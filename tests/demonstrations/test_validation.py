@@ -23,7 +23,7 @@ from sb3_pgfd import Demonstrations, DemonstrationsError
 
 
 @pytest.mark.parametrize("field", ["observations", "actions", "rewards", "next_observations"])
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
 def test_a_value_that_is_no_finite_number_is_located(field: str, value: float):
     index = (3, -1) if FIELDS[field].ndim == 2 else 3
     component = FIELDS[field][0].size - 1

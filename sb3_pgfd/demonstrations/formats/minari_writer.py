@@ -144,7 +144,7 @@ def _buffer(episode: Episode, truncated: bool) -> dict[str, Any]:
     n_steps = len(episode)
     flags = {"terminations": np.zeros(n_steps, dtype=bool), "truncations": np.zeros(n_steps, dtype=bool)}
     flags["terminations"][-1], flags["truncations"][-1] = episode.terminated, truncated
-    infos = {}
+    infos = None
     if episode.success is not None:
         # As an environment reports it with each observation; in between it is not known here
         infos = {"success": np.append(np.zeros(n_steps, dtype=bool), episode.success)}
@@ -184,7 +184,7 @@ def _write_with_h5py(
             for name, value in buffer.items():
                 parts = value if isinstance(value, Mapping) else {"": value}
                 for key, array in parts.items():
-                    if name != "seed":
+                    if name != "seed" and array is not None:
                         group.create_dataset(f"{name}/{key}".rstrip("/"), data=array)
     record = {
         "total_episodes": len(buffers),
