@@ -26,7 +26,7 @@ import yaml
 
 from benchmarks.learning import RESULTS, read_results, replace_results
 from sb3_pgfd import Demonstrations
-from sb3_pgfd.plotting import new_figure
+from sb3_pgfd.demonstrations.inspection.plots import new_figure
 from sb3_pgfd.utils.files import hyperparams_file
 
 LOGS = Path(__file__).parent / "logs"

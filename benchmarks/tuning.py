@@ -29,7 +29,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from benchmarks.learning import RESULTS, read_results, replace_results
-from sb3_pgfd.plotting import new_figure
+from sb3_pgfd.demonstrations.inspection.plots import new_figure
 from sb3_pgfd.utils.files import hyperparams_file, write_whole
 
 ENV_ID = "MountainCarContinuous-v0"

@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from demos.recipes import RECIPES, Recipe
-from sb3_pgfd.cli.tables import table
+from sb3_pgfd.cli.output import table
 from sb3_pgfd.demonstrations import record
 from sb3_pgfd.utils.files import write_whole
 

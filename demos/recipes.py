@@ -16,7 +16,7 @@ from demos.experts.reacher import reach_with_arm
 from demos.experts.walker import Walker
 from demos.experts.worse import Coarse, Expert, clumsy
 from sb3_pgfd.demonstrations import Demonstrations
-from sb3_pgfd.demonstrations.recording.experts import scripted_expert
+from sb3_pgfd.demonstrations.recording.policy import scripted_expert
 from sb3_pgfd.environments import register
 
 gym.register_envs(gymnasium_robotics)

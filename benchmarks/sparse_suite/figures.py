@@ -20,7 +20,7 @@ from benchmarks.sparse_suite.cells import (
 from benchmarks.sparse_suite.scores import Estimate, Outcome, curve_of, estimate, select
 from benchmarks.sparse_suite.settings import ABLATION_STEPS
 from benchmarks.sparse_suite.tasks import TASKS, Task
-from sb3_pgfd.plotting import new_figure
+from sb3_pgfd.demonstrations.inspection.plots import new_figure
 from sb3_pgfd.utils.files import write_whole
 
 if TYPE_CHECKING:

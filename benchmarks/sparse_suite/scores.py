@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.sparse_suite.results import Cell
-from sb3_pgfd.comparison.intervals import find_bootstrap, interquartile_mean
+from sb3_pgfd.comparison.curves import bootstrap_interval, interquartile_mean
 
 CONFIDENCE, RESAMPLES = 0.95, 2000
 N_LAST = 3
@@ -99,8 +99,7 @@ def estimate_curve(scores: np.ndarray) -> list[Estimate]:
     """
     values = low = high = interquartile_mean(scores)
     if len(scores) > 1:
-        bootstrap, _ = find_bootstrap()
-        low, high = bootstrap(scores, interquartile_mean, RESAMPLES, CONFIDENCE)
+        low, high = bootstrap_interval(scores, interquartile_mean, RESAMPLES, CONFIDENCE)
     return [Estimate(float(v), float(a), float(b), len(scores)) for v, a, b in zip(values, low, high, strict=True)]
 
 

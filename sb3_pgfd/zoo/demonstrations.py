@@ -7,7 +7,7 @@ from typing import Any
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.formats import find
-from sb3_pgfd.demonstrations.formats.minari_paths import PREFIX
+from sb3_pgfd.demonstrations.formats.minari import PREFIX
 
 
 def resolve_demonstrations(named: Any, folders: Sequence[Path], origin: str) -> Any:

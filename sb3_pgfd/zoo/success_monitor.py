@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 from stable_baselines3.common.monitor import Monitor, ResultsWriter
 
-from sb3_pgfd.demonstrations.recording.rollout import success_of
+from sb3_pgfd.demonstrations.recording.session import success_of
 
 SUCCESS = "is_success"
 

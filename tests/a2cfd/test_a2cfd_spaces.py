@@ -14,6 +14,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
 from sb3_pgfd import A2CfD, Demonstrations
+from sb3_pgfd.demonstrations import record as record_episodes
 
 MakeModel = Callable[..., A2CfD]
 POLICIES = {
@@ -45,7 +46,7 @@ def weights(model: A2CfD) -> dict[str, th.Tensor]:
 
 def unpaid_demonstrations(action_space: spaces.Space) -> Demonstrations:
     """Of a choice that does not pay, so that it is not learned from the environment."""
-    return Demonstrations.record(lambda _: always(action_space, 1), PickZero(action_space), 4)
+    return record_episodes(lambda _: always(action_space, 1), PickZero(action_space), 4)
 
 
 @pytest.mark.parametrize("action_space", CHOICES, ids=str)
@@ -90,7 +91,7 @@ def test_the_likelihood_of_choices_is_the_product_of_their_probabilities(
 def test_continuous_actions_are_cloned_in_environment_units(make_model: MakeModel, box: spaces.Box) -> None:
     env = Clockwork([1.0, 2.0, 3.0], action_space=box)
     wanted = (box.low + 0.8 * (box.high - box.low)).astype(box.dtype)
-    demonstrations = Demonstrations.record(lambda _: wanted, env, 2)
+    demonstrations = record_episodes(lambda _: wanted, env, 2)
     model = make_model(env=env, demonstrations=demonstrations, pretrain_steps=150, pretrain_learning_rate=3e-2).learn(0)
     action, _ = model.predict(np.ones(1, dtype=np.float32), deterministic=True)
     assert action.shape == box.shape
@@ -149,7 +150,7 @@ def test_observations_that_are_choices_are_learned_from(make_model: MakeModel, s
                 seen = np.array([time >> bit & 1 for bit in range(3)], dtype=np.int8)
             return {"time": seen} if in_dict else seen
 
-    dataset = Demonstrations.record(lambda _: np.full(1, 0.5, dtype=np.float32), Numbered(), 2)
+    dataset = record_episodes(lambda _: np.full(1, 0.5, dtype=np.float32), Numbered(), 2)
     model = make_model("MultiInputPolicy" if in_dict else "MlpPolicy", Numbered(), demonstrations=dataset)
     before = weights(model)
     model.learn(25)
@@ -230,7 +231,7 @@ def test_what_cannot_be_normalised_like_the_agents_steps_is_refused(
 
 
 def test_an_environment_that_is_set_later_is_checked_too(make_model: MakeModel, record: Callable[..., Demonstrations]) -> None:
-    stacked = Demonstrations.record(
+    stacked = record_episodes(
         lambda _: np.full(1, 1.9, np.float32), gym.wrappers.FrameStackObservation(gym.make("PointToGoal-v0"), 2), 1
     )
     flat: Any = [np.asarray(array).reshape(-1, 2) for array in (stacked.observations, stacked.next_observations)]

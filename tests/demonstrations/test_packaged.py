@@ -9,7 +9,7 @@ import pytest
 from packaged_physics import start_tolerance
 
 from sb3_pgfd import Demonstrations
-from sb3_pgfd.demonstrations.inspection.replaying import recorded_seed
+from sb3_pgfd.demonstrations.inspection.replay import recorded_seed
 from sb3_pgfd.demonstrations.validation import as_dict
 from sb3_pgfd.environments import register
 from sb3_pgfd.utils.files import hyperparams_file, packaged_demonstrations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sb3_pgfd.demonstrations.inspection.pictures import check_picture_path
+from sb3_pgfd.demonstrations.inspection.plots import check_picture_path
 from sb3_pgfd.utils.files import write_whole
 from sb3_pgfd.zoo.commands.parsing import Option
 from sb3_pgfd.zoo.errors import CommandError

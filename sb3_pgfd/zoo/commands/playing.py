@@ -11,7 +11,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from sb3_pgfd.demonstrations.inspection.video import check_video_path, write_video
+from sb3_pgfd.demonstrations.inspection.replay import check_video_path, write_video
 from sb3_pgfd.utils.screen import has_screen
 from sb3_pgfd.zoo.environments import require_registered
 from sb3_pgfd.zoo.errors import CommandError

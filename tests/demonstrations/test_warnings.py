@@ -12,8 +12,8 @@ from toy_dataset import make_dict
 
 from sb3_pgfd import Demonstrations
 from sb3_pgfd.demonstrations import Episode
-from sb3_pgfd.demonstrations.inspection.findings import two_groups
 from sb3_pgfd.demonstrations.inspection.summary import summarize
+from sb3_pgfd.demonstrations.inspection.warnings import two_groups
 
 SPACE = spaces.Box(-2, 2, (2,), np.float32)
 
@@ -60,13 +60,13 @@ def test_nothing_is_found_where_nothing_is_wrong():
 
 
 WRONG = {
-    "one episode": (episodes([50]), "There is one episode only"),
+    "one episode": (episodes([50]), "There is only one episode"),
     "no rewards": (replaced("rewards", set_to(slice(None), 0)), "All rewards are 0"),
     "no success": (dataclasses.replace(episodes(), episode_info={"success": np.zeros(4)}), "No episode is a success"),
     "no success, by the metadata": (episodes(success_rate=0.0), "No episode is a success"),
     "normalised actions": (
         replaced("actions", lambda array: np.multiply(array, 0.5, out=array)),
-        r"never leave \[-1, 1\] .* from -2 to 2: .*--action-low",
+        r"never leave \[-1, 1\], but .* from -2 to 2: .*--action-low",
     ),
     "an action outside": (
         replaced("actions", set_to((3, 1), 2.5)),
@@ -160,7 +160,7 @@ SAMPLES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 
 
 @pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES.keys())
-@pytest.mark.parametrize("n", [5, 6, 8, 10, 15, 20, 30, 50, 100])
+@pytest.mark.parametrize("n", [5, 8, 15, 30, 100])
 def test_one_group_is_rarely_taken_for_two(sample: Callable[[np.random.Generator, int], np.ndarray], n: int):
     rng = np.random.default_rng(n)
     alarms = sum(two_groups(sample(rng, n)) is not None for _ in range(1000))

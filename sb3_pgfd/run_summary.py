@@ -1,7 +1,8 @@
-"""How an agent compares with its demonstrations."""
+"""Summary of a run: how the agent compares with its demonstrations."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,25 +14,26 @@ from stable_baselines3.common.callbacks import EvalCallback
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.replay import DemoReplayBuffer
+from sb3_pgfd.utils.files import write_whole
 
 
 @dataclass(frozen=True)
 class EpisodeStatistics:
-    """Of some episodes, raw and undiscounted."""
+    """Statistics of some episodes; returns are raw and undiscounted."""
 
     n_episodes: int
     mean_return: float
     std_return: float
     mean_length: float
     success_rate: float | None
-    """None: the environment does not say"""
+    """None: the environment does not report success"""
 
     @classmethod
     def of(cls, returns: Any, lengths: Any, successes: Collection[Any] | None) -> EpisodeStatistics:
         """
-        :param returns: Of each episode
-        :param lengths: Likewise
-        :param successes: Likewise, None or empty: nobody said
+        :param returns: Return of each episode
+        :param lengths: Length of each episode
+        :param successes: Success of each episode; None or empty: unknown
         """
         rate = None if successes is None or len(successes) == 0 else float(np.mean(list(successes)))
         return cls(len(returns), float(np.mean(returns)), float(np.std(returns)), float(np.mean(lengths)), rate)
@@ -39,32 +41,32 @@ class EpisodeStatistics:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run came to; ``str()`` gives three lines."""
+    """Result of a run; ``str()`` gives three lines."""
 
     timesteps: int
     """Environment steps of the run"""
     source: str
-    """What the agent's numbers are from: ``"evaluation"``, the last one, or ``"training"``, the last episodes of it"""
+    """Where the agent's numbers come from: ``"evaluation"`` (the last one) or ``"training"`` (the last episodes)"""
     agent: EpisodeStatistics | None
     """None: no episode was finished"""
     best_evaluation: dict[str, float] | None
-    """Its ``mean_return`` and ``timesteps``"""
+    """``mean_return`` and ``timesteps`` of the best evaluation"""
     demonstrations: EpisodeStatistics | None
     """None: there are none"""
 
     def to_dict(self) -> dict[str, Any]:
-        """:return: The same as plain numbers, for JSON"""
+        """:return: Plain values for JSON"""
         return asdict(self)
 
     def __str__(self) -> str:
-        mine = [f"agent {cell}" for cell in _cells(self.agent)]
-        mine[0] += self._remark()
-        width = max(map(len, mine))
-        theirs = ["", "", ""]
+        agent = [f"agent {cell}" for cell in _cells(self.agent)]
+        agent[0] += self._remark()
+        width = max(map(len, agent))
+        demonstrations = ["", "", ""]
         if self.demonstrations is not None:
-            theirs = [f"   demonstrations {cell}" for cell in _cells(self.demonstrations)]
+            demonstrations = [f"   demonstrations {cell}" for cell in _cells(self.demonstrations)]
         names = ("return", "success", "episode length")
-        rows = zip(names, mine, theirs, strict=True)
+        rows = zip(names, agent, demonstrations, strict=True)
         return "\n".join(f"{name:<16}{left:<{width}}{right}".rstrip() for name, left, right in rows)
 
     def _remark(self) -> str:
@@ -80,31 +82,35 @@ def summarize_run(
     model: BaseAlgorithm, evaluation: EvalCallback | None = None, demonstrations: Demonstrations | str | Path | None = None
 ) -> RunSummary:
     """
-    :param model: That has learned
-    :param evaluation: What evaluated it, with a ``log_path``: SB3 keeps no results without one. Without evaluations the
-        last training episodes count, as many as the model's ``stats_window_size``
-    :param demonstrations: To compare with; None: the model's own, or those in its replay buffer
+    :param model: The trained model
+    :param evaluation: The callback that evaluated it, with a ``log_path``, because SB3 keeps no results without one. Without
+        evaluations the last ``stats_window_size`` training episodes are used
+    :param demonstrations: Demonstrations to compare with; None: the model's own, or those in its replay buffer
     :return: Return, success and episode length of both
     :raises DemonstrationsError: If the demonstrations cannot be read
     """
-    best = None
-    source, agent = "training", _training_episodes(model)
+    source, agent, best = "training", _training_episodes(model), None
     if evaluation is not None and evaluation.evaluations_results:
-        source, agent, best = "evaluation", _last_evaluation(evaluation), _best_evaluation(evaluation)
-    theirs = _demonstrations_of(model) if demonstrations is None else _statistics(Demonstrations.load(demonstrations))
-    return RunSummary(model.num_timesteps, source, agent, best, theirs)
+        source = "evaluation"
+        results, successes = evaluation.evaluations_results, evaluation.evaluations_successes
+        agent = EpisodeStatistics.of(results[-1], evaluation.evaluations_length[-1], successes[-1] if successes else None)
+        means = [float(np.mean(returns)) for returns in results]
+        number = int(np.argmax(means))
+        best = {"mean_return": means[number], "timesteps": evaluation.evaluations_timesteps[number]}
+    compared = _demonstrations_of(model) if demonstrations is None else _statistics(Demonstrations.load(demonstrations))
+    return RunSummary(model.num_timesteps, source, agent, best, compared)
 
 
-def _last_evaluation(evaluation: EvalCallback) -> EpisodeStatistics:
-    successes = evaluation.evaluations_successes
-    last = successes[-1] if successes else None
-    return EpisodeStatistics.of(evaluation.evaluations_results[-1], evaluation.evaluations_length[-1], last)
-
-
-def _best_evaluation(evaluation: EvalCallback) -> dict[str, float]:
-    means = [float(np.mean(results)) for results in evaluation.evaluations_results]
-    best = int(np.argmax(means))
-    return {"mean_return": means[best], "timesteps": evaluation.evaluations_timesteps[best]}
+def write_summary(summary: RunSummary, folder: str | Path) -> Path:
+    """
+    :param summary: Summary of a run
+    :param folder: Folder of the run; an existing file is replaced
+    :return: Path of the file, ``summary.json``
+    """
+    path = Path(folder) / "summary.json"
+    with write_whole(path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(summary.to_dict(), indent=2) + "\n")
+    return path
 
 
 def _training_episodes(model: BaseAlgorithm) -> EpisodeStatistics | None:
@@ -121,30 +127,26 @@ def _demonstrations_of(model: BaseAlgorithm) -> EpisodeStatistics | None:
         return _statistics(own)
     if not isinstance(buffer, DemoReplayBuffer):
         return None
-    # The agent's own successes are no measure for it
+    # The agent's own successes are not what it is compared with
     n_given = buffer.n_demonstrations - int(buffer.kept_successes.sum())
     if n_given == 0:
         return None
     source = (getattr(model, "replay_buffer_kwargs", None) or {}).get("demonstrations")
-    dataset = None if source is None else _still_there(source)
+    try:
+        dataset = None if source is None else Demonstrations.load(source)
+    except DemonstrationsError:
+        # The file has been removed since
+        dataset = None
     return _statistics(dataset) if dataset is not None and len(dataset) == n_given else _stored_statistics(buffer)
 
 
 def _stored_statistics(buffer: DemoReplayBuffer) -> EpisodeStatistics:
-    """Of demonstrations that are nowhere else. The buffer does not keep who succeeded."""
-    ends = np.flatnonzero(buffer.storage.ended[: buffer.n_demonstrations])
-    lengths = np.diff(ends, prepend=-1)
-    rewards = buffer.storage.rewards[: buffer.n_demonstrations].astype(np.float64)
-    returns = np.add.reduceat(rewards, ends - lengths + 1)
-    given = ~buffer.kept_successes[ends]
-    return EpisodeStatistics.of(returns[given], lengths[given], None)
-
-
-def _still_there(source: Any) -> Demonstrations | None:
-    try:
-        return Demonstrations.load(source)
-    except DemonstrationsError:
-        return None
+    """Statistics of demonstrations that are only in the buffer, which does not know their success."""
+    stored = buffer.to_demonstrations()
+    # The demonstrations come first
+    starts = stored.episode_starts[stored.episode_starts < buffer.n_demonstrations]
+    given = np.flatnonzero(~buffer.kept_successes[starts])
+    return EpisodeStatistics.of(stored.episode_returns[given], stored.episode_lengths[given], None)
 
 
 def _statistics(demonstrations: Demonstrations) -> EpisodeStatistics:

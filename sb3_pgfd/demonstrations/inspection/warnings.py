@@ -1,4 +1,4 @@
-"""What is suspicious about demonstrations. Each finding is a sentence, with what to do about it."""
+"""Warnings about demonstrations. Each one says what was found and what to do about it."""
 
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -11,27 +11,27 @@ from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import Locator, as_dict, check_actions
 
-# Rounding of the one who scaled the actions
+# Rounding error of scaled actions
 _SLACK = 1e-4
-# So many names in a sentence
+# Largest number of names in a sentence
 _MAX_NAMED = 8
-# Two groups of returns: the share that the smaller has at least, and how far apart they are relative to the returns
+# Two groups of returns: smallest share of the smaller group, and smallest difference relative to the returns
 _SMALLEST_GROUP = 0.2
 _SMALLEST_DIFFERENCE = 0.2
-# Mixed ends are told by episodes that share the longest length: among short ones that happens by chance
+# Some episodes that share the longest length point to a time limit, except among short ones, where it is chance
 _SHORT = 20
 
 
 def find_warnings(demonstrations: Demonstrations, space: spaces.Space | None, success_rate: float | None) -> list[str]:
     """
-    :param demonstrations: What to look at
-    :param space: The environment's action space, None: unknown
-    :param success_rate: Share of successful episodes, None: unknown
-    :return: One sentence or two for each finding; none if there is nothing to say
+    :param demonstrations: Demonstrations to check
+    :param space: Action space of the environment, None if unknown
+    :param success_rate: Share of successful episodes, None if unknown
+    :return: One or two sentences for each finding
     """
     return [
         *_too_little(demonstrations, success_rate),
-        *_action_units(demonstrations, space),
+        *_action_units(demonstrations.actions, space, Locator(demonstrations.episode_lengths)),
         *_episode_ends(demonstrations),
         *_returns(demonstrations.episode_returns),
         *_constants(demonstrations),
@@ -39,24 +39,15 @@ def find_warnings(demonstrations: Demonstrations, space: spaces.Space | None, su
     ]
 
 
-def fits(actions: np.ndarray, space: spaces.Space) -> bool:
-    """
-    :param actions: Actions of a dataset
-    :param space: An action space
-    :return: Whether they have the shape it asks for
-    """
-    return actions.shape[1:] == space.shape
-
-
 def two_groups(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """
-    Split at the largest gap that leaves a fifth of the values, and two at least, on both sides. Two groups they are if
-    their means differ by more than 3.7 + 60 / n standard deviations within the groups: in simulations, of samples of 5 to
-    500 values that are normal, uniform or exponential, which is one group, about 1 % do so, or fewer. Groups that differ by
-    less than a fifth of the largest value are no news.
+    Split values at the largest gap that leaves a fifth of them, and at least two, on both sides. They form two groups if
+    the means differ by more than 3.7 + 60 / n standard deviations within the groups: in simulations, at most about 1 % of
+    the samples of 5 to 500 normal, uniform or exponential values do so. Groups that differ by less than a fifth of the
+    largest value count as one.
 
     :param values: Shape ``(n,)``
-    :return: The lower and the upper group, None: there is one group, or there are too few values to tell
+    :return: The lower and the upper group in ascending order; None if there is one group, or too few values to tell
     """
     ordered, n = np.sort(values), len(values)
     smallest = max(2, int(np.ceil(_SMALLEST_GROUP * n)))
@@ -74,7 +65,7 @@ def two_groups(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 def _too_little(demonstrations: Demonstrations, success_rate: float | None) -> list[str]:
     found = []
     if demonstrations.n_episodes == 1:
-        found.append("There is one episode only: it shows one start and one way. Record more, from different starts.")
+        found.append("There is only one episode: it shows one start and one way. Record more, from different starts.")
     if not demonstrations.rewards.any():
         found.append(
             "All rewards are 0: nothing tells good actions from bad ones. Record the rewards of the environment, or reward "
@@ -85,12 +76,11 @@ def _too_little(demonstrations: Demonstrations, success_rate: float | None) -> l
     return found
 
 
-def _action_units(demonstrations: Demonstrations, space: spaces.Space | None) -> list[str]:
+def _action_units(actions: np.ndarray, space: spaces.Space | None, locate: Locator) -> list[str]:
     if space is None:
         return []
-    actions = demonstrations.actions
     try:
-        check_actions(actions, space, Locator(demonstrations.episode_lengths))
+        check_actions(actions, space, locate)
     except DemonstrationsError as error:
         return [f"The actions do not fit the action space of the environment. {error}."]
     if not isinstance(space, spaces.Box) or np.abs(actions).max(initial=0.0) > 1.0 + _SLACK:
@@ -100,7 +90,7 @@ def _action_units(demonstrations: Demonstrations, space: spaces.Space | None) ->
         return []
     low, high = float(space.low[larger].min()), float(space.high[larger].max())
     return [
-        f"The actions never leave [-1, 1] while the environment takes them from {low:g} to {high:g}: they may have been "
+        f"The actions never leave [-1, 1], but the environment takes them from {low:g} to {high:g}: they may have been "
         "recorded in normalised units. If so, give the bounds (--action-low, --action-high)."
     ]
 
@@ -108,14 +98,11 @@ def _action_units(demonstrations: Demonstrations, space: spaces.Space | None) ->
 def _episode_ends(demonstrations: Demonstrations) -> list[str]:
     lengths = demonstrations.episode_lengths
     terminated = demonstrations.terminated[demonstrations.episode_starts + lengths - 1]
-    return [
-        *_terminated_at_a_limit(lengths, terminated, _time_limit(demonstrations)),
-        *_cut(lengths, ~terminated),
-    ]
+    return [*_terminated_at_a_limit(lengths, terminated, _time_limit(demonstrations)), *_cut(lengths, ~terminated)]
 
 
 def _time_limit(demonstrations: Demonstrations) -> int | None:
-    """Of the registered environment that the metadata name; nothing is imported to find it."""
+    """Time limit of the environment in the metadata, if it is registered; nothing is imported to find it."""
     env_id, kwargs = demonstrations.metadata.get("env_id"), demonstrations.metadata.get("env_kwargs")
     spec = gym.registry.get(env_id) if isinstance(env_id, str) else None
     limit = kwargs.get("max_episode_steps") if isinstance(kwargs, Mapping) else None
@@ -132,27 +119,27 @@ def _terminated_at_a_limit(lengths: np.ndarray, terminated: np.ndarray, limit: i
     if not (known or all_of_them or many_of_them):
         return []
     what = "the time limit of the environment" if known else "which looks like a time limit"
-    # The option relabels every episode
+    # The option changes every episode
     mend = 'pass done_means="truncated" (--done-means truncated)' if n_longest == n else "set truncated in the recording"
     return [
-        f"{n_longest} of {n} terminated episodes end after exactly {longest} steps, {what}. That is no terminal state: "
-        f"{mend}, or else their last states count as worth nothing."
+        f"{n_longest} of {n} terminated episodes end after exactly {longest} steps, {what}. A time limit is no terminal "
+        f"state: {mend}, otherwise learners take their last states for worthless."
     ]
 
 
 def _cut(lengths: np.ndarray, truncated: np.ndarray) -> list[str]:
-    """A time limit gives most truncated episodes one length, which is the longest."""
+    """A time limit gives most truncated episodes the same length, which is the longest."""
     cut = lengths[truncated]
     if truncated[-1] and lengths[-1] < lengths.max() and len(np.unique(cut[:-1])) <= 1:
         return [
-            f"The last episode stops after {lengths[-1]} steps, at no end and no time limit: the source probably ended in the "
-            f"middle of it. It is marked truncated; leave it out if it is a fragment (--episodes {len(lengths) - 1})."
+            f"The last episode stops after {lengths[-1]} steps, before any end or time limit: the source probably ended in "
+            f"the middle of it. It is marked truncated; leave it out if it is a fragment (--episodes {len(lengths) - 1})."
         ]
     if len(cut) < 2 or np.unique(cut, return_counts=True)[1].max() > len(cut) / 2:
         return []
     return [
-        f"{len(cut)} episodes are truncated at different lengths ({cut.min()} to {cut.max()} steps), so by no time limit: "
-        "either the recording was stopped by hand, or these are terminal states (solved, or the robot fell) with the wrong "
+        f"{len(cut)} episodes are truncated at different lengths ({cut.min()} to {cut.max()} steps), so not by a time limit: "
+        "either someone stopped the recording, or these are terminal states (solved, or the robot fell) with the wrong "
         "flag. Then set terminated where they were recorded."
     ]
 
@@ -173,22 +160,22 @@ def _returns(returns: np.ndarray) -> list[str]:
 def _constants(demonstrations: Demonstrations) -> list[str]:
     if len(demonstrations) < 2:
         return []
+    advice = {
+        "actions": "Nothing is learned about other values: check the recording.",
+        "observations": "A dead sensor, or something that these episodes do not vary: learners cannot tell what other values "
+        "mean.",
+    }
     found = []
-    names = _constant_components("actions", demonstrations.actions)
-    if names:
-        found.append(f"Constant in all steps: {_listed(names)}. Nothing is learned about other values: check the recording.")
-    arrays = as_dict(demonstrations.observations)
-    names = [name for key, array in arrays.items() for name in _constant_components(key, array)]
-    if names:
-        found.append(
-            f"Constant in all steps: {_listed(names)}. A dead sensor, or something that these episodes do not vary: learners "
-            "cannot tell what other values mean."
-        )
+    for field, sentence in advice.items():
+        arrays = as_dict(getattr(demonstrations, field), field)
+        names = [name for key, array in arrays.items() for name in _constant_components(key, array)]
+        if names:
+            found.append(f"Constant in all steps: {_listed(names)}. {sentence}")
     return found
 
 
 def _constant_components(name: str, array: np.ndarray) -> list[str]:
-    """Images have many pixels that never change: they are looked at as a whole."""
+    """Images are checked as a whole, because many of their pixels never change."""
     if array.ndim == 2:
         return [f"{name}[{int(index)}]" for index in np.flatnonzero(array.min(axis=0) == array.max(axis=0))]
     return [name] if array.size and array.min() == array.max() else []
