@@ -1,10 +1,35 @@
 """
-The RL Zoo with the algorithms of this package.
+This package's algorithms in the RL Zoo.
 
-``register()`` makes them known to rl-zoo3 in this process; ``sb3-pgfd train``, or ``python -m sb3_pgfd.train``, and so on are
-the Zoo's own commands with everything registered: see ``commands.py``.
+:func:`register` makes them known to rl-zoo3 in this process. The commands of ``sb3-pgfd`` are in ``commands.py``.
 """
 
-from sb3_pgfd.zoo.registration import ALGORITHMS, register
+from sb3_pgfd.a2cfd import A2CfD
+from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
+from sb3_pgfd.ddpgfd import DDPGfD
+from sb3_pgfd.td3fd import TD3fD
+
+ALGORITHMS: dict[str, type[LearnsFromDemonstrations]] = {"ddpgfd": DDPGfD, "td3fd": TD3fD, "a2cfd": A2CfD}
+"""This package's algorithms by their name in the RL Zoo"""
+
+
+def register() -> None:
+    """
+    Add this package's algorithms to the RL Zoo's tables of algorithms, hyperparameter samplers and converters. The tables
+    are changed in place because other modules of the Zoo hold references to them. Calling it again is harmless.
+
+    :raises ImportError: If rl-zoo3 is not installed
+    """
+    try:
+        from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+        from rl_zoo3.utils import ALGOS
+    except ImportError as error:
+        raise ImportError(f"The RL Zoo cannot be imported ({error}): pip install sb3-pgfd[zoo]") from error
+    from sb3_pgfd.zoo.hyperparams_opt import CONVERTERS, SAMPLERS
+
+    ALGOS.update(ALGORITHMS)
+    HYPERPARAMS_SAMPLER.update(SAMPLERS)
+    HYPERPARAMS_CONVERTER.update(CONVERTERS)
+
 
 __all__ = ["ALGORITHMS", "register"]

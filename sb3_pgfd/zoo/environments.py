@@ -16,16 +16,16 @@ from sb3_pgfd.zoo.errors import INSTALL_ROBOTICS, CommandError
 
 # The first words of the ids that gymnasium-robotics registers
 _ROBOTICS = re.compile(r"(Adroit|AntMaze|Fetch|FrankaKitchen|HandManipulate|HandReach|PointMaze)")
-# What importing it raises if it is not there, or mujoco is not
+# Raised on import if it is not installed, or mujoco is not
 _BROKEN = (ImportError, gym.error.Error)
 
 
 def register_environments() -> None:
     """
-    Register the environments of gymnasium-robotics and our tasks of Meta-World, if they are there. Calling it again is
+    Register the environments of gymnasium-robotics and our tasks of Meta-World, if they are installed. Calling it again is
     harmless.
     """
-    # If it is broken, that matters to its own environments only
+    # A broken installation matters to its own environments only
     with suppress(*_BROKEN):
         _import_robotics()
     if importlib.util.find_spec("metaworld") is not None:
@@ -34,7 +34,7 @@ def register_environments() -> None:
 
 def _import_robotics() -> None:
     with suppress(ImportError):
-        # On import the package prints a note, on environments that hardly anybody uses, into every command's output
+        # On import the package prints a note about rarely used environments, into every command's output
         importlib.import_module("farama_notifications").notifications.pop("gymnasium_robotics", None)
     import gymnasium_robotics
 
@@ -43,7 +43,7 @@ def _import_robotics() -> None:
 
 def require_installed(env_id: object) -> None:
     """
-    :param env_id: Of an environment that somebody wants to use; a file may hold anything
+    :param env_id: Of an environment that is to be used. A file may hold anything
     :raises ImportError: If it is one of gymnasium-robotics or Meta-World, which is not installed or broken
     """
     if not isinstance(env_id, str) or env_id in gym.registry:
@@ -66,7 +66,7 @@ def require_installed(env_id: object) -> None:
 
 def require_registered(env_id: str, packages: Sequence[str] = ()) -> None:
     """
-    :param env_id: Of an environment that somebody wants to use
+    :param env_id: Of an environment that is to be used
     :param packages: Import them first: they may register it
     :raises ImportError: If it is one of gymnasium-robotics or Meta-World, which is not installed
     :raises CommandError: If there is no such environment
@@ -86,6 +86,6 @@ def require_registered(env_id: str, packages: Sequence[str] = ()) -> None:
 
 
 def find_in_current_folder() -> None:
-    """``python -m`` looks for modules in the current folder, a command that was installed does not."""
+    """Make modules in the current folder importable, as ``python -m`` does. An installed command does not."""
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.insert(0, os.getcwd())

@@ -1,10 +1,22 @@
-"""The RL Zoo's experiment manager, with our hyperparameters, and runs that tell more and can be continued."""
+"""The RL Zoo's experiment manager with this package's hyperparameters, search, and files of a run."""
 
+import os
 from argparse import Namespace
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from copy import copy, deepcopy
 from functools import partial
+from pathlib import Path
+from pprint import pprint
 from typing import Any
 
+import optuna
+from gymnasium import spaces
+from optuna.trial import TrialState
+from rl_zoo3.callbacks import TrialEvalCallback
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.utils import get_class_by_name, get_saved_hyperparams
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, CheckpointCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -21,40 +33,156 @@ from sb3_pgfd.callbacks import (
 )
 from sb3_pgfd.plotting import plot_run
 from sb3_pgfd.utils.files import hyperparams_file
-from sb3_pgfd.zoo.reading import ReadingManager
-from sb3_pgfd.zoo.registration import ALGORITHMS
-from sb3_pgfd.zoo.saved_models import saved_with
-from sb3_pgfd.zoo.success_monitor import monitor_successes
-from sb3_pgfd.zoo.tuning import TuningManager
+from sb3_pgfd.wrappers import monitor_successes
+from sb3_pgfd.zoo import ALGORITHMS
+from sb3_pgfd.zoo.agents import saved_with
+from sb3_pgfd.zoo.errors import CommandError
+from sb3_pgfd.zoo.hyperparameters import (
+    as_mapping,
+    check_names,
+    flatten,
+    load_demonstrations,
+    merge,
+    resolve_demonstrations,
+    with_numbers,
+    with_schedules,
+)
+from sb3_pgfd.zoo.hyperparams_opt import CONVERTERS, SAMPLERS
+
+# What bad hyperparameters can cause: numbers that are not finite, a batch too large for the memory, an environment that
+# breaks down in its process. A wrong keyword (TypeError) is wrong in every trial
+_ENDS_A_TRIAL = (AssertionError, ValueError, ArithmeticError, RuntimeError, EOFError, ConnectionError)
 
 
-class PgfdExperimentManager(TuningManager, ReadingManager):
+class PgfdExperimentManager(ExperimentManager):
     """
-    Besides how it reads hyperparameters and how it tunes them, it differs from the Zoo's in this:
+    The Zoo's manager with these differences:
 
-    * The hyperparameters of our algorithms come from this package unless a file is named.
-    * The run's folder has ``progress.csv`` with every logged metric, ``summary.json``, which compares the agent with its
-      demonstrations, and ``run.png``; with a TensorBoard log, the picture is there too. ``monitor.csv`` tells successes if
-      the environment does.
+    * Hyperparameters: those of our algorithms come from this package unless a file is named. ``1e-3`` is a number. Paths of
+      demonstrations are relative to the yaml that names them. ``replay_buffer_class`` and ``features_extractor_class`` may
+      be any class, by its dotted path. ``env_kwargs`` of the yaml hold for evaluation too. Dict observations get
+      ``MultiInputPolicy``. For our algorithms, ``-params`` and trials change single options of nested mappings.
+    * Search: a trial begins with the entry, and options of ``-params`` are not searched. ``--trial-id`` trains with what
+      the trial had, and may be 0.
+    * A run's folder has ``progress.csv`` with every logged metric, ``summary.json``, which compares the agent with its
+      demonstrations, and ``run.png``. ``monitor.csv`` has successes if the environment tells them.
     * Evaluation begins before the first step, so that the pretrained policy is on the curve.
     * The best model and each checkpoint have their own statistics of ``VecNormalize`` beside them, the newest checkpoint its
-      replay buffer too if buffers are saved, and who goes on from them has them.
+      replay buffer too if buffers are saved. A run that continues from them uses these.
+
+    :raises CommandError: If a trial is named without its study
     """
 
     def __init__(self, args: Any, algo: str, *positional: Any, **kwargs: Any):
         if kwargs.get("config") is None and algo in ALGORITHMS:
             kwargs["config"] = str(hyperparams_file(algo))
         super().__init__(args, algo, *positional, **kwargs)
+        if self.trial_id is not None and not (self.storage and self.study_name):
+            raise CommandError(
+                f"--trial-id {self.trial_id}: found --storage {self.storage} and --study-name {self.study_name}, "
+                "expected both: name the study that the trial is in"
+            )
+        # Read here and not by the Zoo, which takes trial 0 for none and replaces whole mappings
+        self._trial_to_train, self.trial_id = self.trial_id, None
+        self._given, self.custom_hyperparams = self.custom_hyperparams or {}, None
+        self._entry: dict[str, Any] = {}
+        self._study: optuna.Study | None = None
         self._evaluation: EvalCallback | None = None
+
+    def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """
+        :raises DemonstrationsError: If there are no such demonstrations
+        :raises CommandError: If there is no such trial, or a name is unknown
+        """
+        self._entry = with_numbers(super().read_hyperparameters()[0])
+        trial = {} if self._trial_to_train is None else self._load_trial(self._trial_to_train)
+        for origin, changes in {f"trial {self._trial_to_train} of {self.study_name}": trial, "-params": self._given}.items():
+            if changes:
+                print(f"Hyperparameters of {origin}:")
+                pprint(changes)
+        hyperparams = self._with_trial(trial)
+        if self.algo in ALGORITHMS:
+            own = {"policy_kwargs"} if "." in str(hyperparams.get("policy")) else set()
+            own |= {"replay_buffer_kwargs"} if hyperparams.get("replay_buffer_class") else set()
+            for origin, named in ((self.config, self._entry), ("-params", self._given)):
+                check_names(ALGORITHMS[self.algo], named, own, origin)
+        return hyperparams, OrderedDict(sorted(hyperparams.items()))
+
+    def _with_trial(self, trial: Mapping[str, Any]) -> dict[str, Any]:
+        """:return: The entry with what a trial has, and with ``-params``, which count most"""
+        hyperparams = deepcopy(self._entry)
+        for changes in (trial, self._given):
+            if "action_noise" in changes:
+                # The Zoo would prefer these two
+                hyperparams = {name: hyperparams[name] for name in hyperparams.keys() - {"noise_type", "noise_std"}}
+            hyperparams = merge(hyperparams, changes) if self.algo in ALGORITHMS else {**hyperparams, **changes}
+        if self.continue_training and self.algo in ALGORITHMS and "demonstrations" not in hyperparams:
+            hyperparams.update(self._demonstrations_of_trained_agent())
+        if "demonstrations" in hyperparams:
+            hyperparams["demonstrations"] = self._resolve(hyperparams["demonstrations"], self._given)
+        buffer = hyperparams.get("replay_buffer_kwargs") or {}
+        if "demonstrations" in buffer:
+            given = as_mapping(self._given.get("replay_buffer_kwargs"))
+            buffer = as_mapping(buffer)
+            hyperparams["replay_buffer_kwargs"] = {**buffer, "demonstrations": self._resolve(buffer["demonstrations"], given)}
+        return hyperparams
+
+    def _resolve(self, named: Any, given: Mapping[str, Any]) -> Any:
+        """:return: The demonstrations of the yaml or of ``-params`` (``given``), named so that it holds in every folder"""
+        if "demonstrations" in given:
+            return resolve_demonstrations(named, [Path.cwd()], "-params")
+        # Unless it is a Python package
+        file = Path(self.config).resolve()
+        folders = [file.parent, Path.cwd()] if file.is_file() else [Path.cwd()]
+        return resolve_demonstrations(named, list(dict.fromkeys(folders)), self.config)
+
+    def _demonstrations_of_trained_agent(self) -> dict[str, Any]:
+        """:return: Those that the continued run learned from, unless its replay buffer holds them"""
+        folder = os.path.dirname(self.trained_agent)
+        buffers = [saved_with(self.trained_agent, "replay_buffer"), Path(folder, "replay_buffer.pkl")]
+        hyperparams, _ = get_saved_hyperparams(os.path.join(folder, self.env_name))
+        if any(buffer.is_file() for buffer in buffers) or hyperparams.get("demonstrations") is None:
+            return {}
+        return {"demonstrations": hyperparams["demonstrations"]}
+
+    @staticmethod
+    def _preprocess_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
+        return with_schedules(hyperparams)
 
     def _preprocess_hyperparams(
         self, hyperparams: dict[str, Any]
     ) -> tuple[dict[str, Any], Callable | None, list[BaseCallback], Callable | None]:
+        buffer_class = hyperparams.get("replay_buffer_class")
+        if isinstance(buffer_class, str) and "." in buffer_class:
+            hyperparams["replay_buffer_class"] = get_class_by_name(buffer_class)
         processed, env_wrapper, callbacks, vec_env_wrapper = super()._preprocess_hyperparams(hyperparams)
-        # Who names columns for the monitor knows the environment
+        if "demonstrations" in processed:
+            processed["demonstrations"] = load_demonstrations(processed["demonstrations"])
+        buffer = processed.get("replay_buffer_kwargs") or {}
+        # A path stays one: SB3 saves these with the model
+        if isinstance(buffer.get("demonstrations"), dict):
+            processed["replay_buffer_kwargs"] = {**buffer, "demonstrations": load_demonstrations(buffer["demonstrations"])}
+        policy = processed.get("policy_kwargs") or {}
+        if isinstance(policy.get("features_extractor_class"), str):
+            extractor = get_class_by_name(policy["features_extractor_class"])
+            processed["policy_kwargs"] = {**policy, "features_extractor_class": extractor}
+        # The Zoo leaves evaluation without those of the yaml
+        if not self._eval_env_kwargs_args:
+            self.eval_env_kwargs = self.env_kwargs
+        # A user who names columns for the monitor knows the environment
         if not self.monitor_kwargs:
             env_wrapper = partial(monitor_successes, then=env_wrapper)
         return processed, env_wrapper, callbacks, vec_env_wrapper
+
+    def _preprocess_action_noise(
+        self, hyperparams: dict[str, Any], saved_hyperparams: dict[str, Any], env: VecEnv
+    ) -> dict[str, Any]:
+        # The default entry is for any environment, and no MlpPolicy takes a Dict
+        if hyperparams.get("policy") == "MlpPolicy" and isinstance(env.observation_space, spaces.Dict):
+            print("Using MultiInputPolicy instead of MlpPolicy, as the observations are a Dict")
+            hyperparams["policy"] = saved_hyperparams["policy"] = "MultiInputPolicy"
+        processed: dict[str, Any] = super()._preprocess_action_noise(hyperparams, saved_hyperparams, env)
+        return processed
 
     def create_callbacks(self) -> None:
         n_specified = len(self.callbacks)
@@ -69,7 +197,7 @@ class PgfdExperimentManager(TuningManager, ReadingManager):
             self.callbacks.append(RunFigure(self.save_path))
 
     def _extend(self, callback: BaseCallback) -> BaseCallback:
-        """:return: One of the Zoo's own callbacks as we want it"""
+        """:return: One of the Zoo's own callbacks, with what we add to it"""
         if isinstance(callback, CheckpointCallback):
             buffers = self.save_replay_buffer
             return Checkpoints(self.save_freq, self.save_path, save_replay_buffer=buffers, save_vecnormalize=True, verbose=1)
@@ -115,3 +243,107 @@ class PgfdExperimentManager(TuningManager, ReadingManager):
             print(f"Picture of the run: {plot_run(self.save_path)}")
         except ImportError as error:
             print(f"No picture of the run: {error}")
+
+    def _load_trial(self, trial_id: int) -> dict[str, Any]:
+        """:return: What an entry of the yaml would hold"""
+        assert self.storage is not None
+        assert self.study_name is not None
+        # Optuna would make an empty file
+        file = self.storage.removeprefix("sqlite:///")
+        if (file != self.storage or file.endswith(".log")) and not Path(file).is_file():
+            raise CommandError(f"--storage: found no file {file}, expected the one that the study was written to")
+        try:
+            if trial_id < 0:
+                raise IndexError(trial_id)
+            return self.load_trial(self.storage, self.study_name, trial_id)
+        except (IndexError, KeyError) as error:
+            raise CommandError(
+                f"--trial-id: found no trial {trial_id} of the study {self.study_name!r} in {self.storage}, expected one: "
+                "trials are numbered from 0, look them up in the report of the study"
+            ) from error
+
+    def _create_sampler(self, sampler_method: str) -> optuna.samplers.BaseSampler:
+        # Without a seed: workers that share a study, and a run that continues one, must not try the same again
+        if self.storage and sampler_method == "tpe":
+            return optuna.samplers.TPESampler(n_startup_trials=self.n_startup_trials, multivariate=True)
+        if self.storage and sampler_method == "random":
+            return optuna.samplers.RandomSampler()
+        return super()._create_sampler(sampler_method)
+
+    def hyperparameters_optimization(self) -> None:
+        """:raises CommandError: If no trial has finished"""
+        if self.algo in ALGORITHMS:
+            # What is wrong with all trials is an error at once, for example demonstrations of another environment
+            with closing(self.create_envs(self.n_envs, no_log=True)) as env:
+                ALGORITHMS[self.algo](env=env, device=self.device, **self._hyperparams)
+        try:
+            super().hyperparameters_optimization()
+        except ValueError as error:
+            if self._study is None or self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+                raise
+            errors = [trial.user_attrs["error"] for trial in self._study.trials if "error" in trial.user_attrs]
+            reason = f"{len(errors)} stopped with an error, the last one: {errors[-1]}" if errors else "Try --pruner none"
+            raise CommandError(
+                f"-optimize: found {len(self._study.trials)} trials, all pruned or failed, expected one to finish. {reason}"
+            ) from error
+
+    def objective(self, trial: optuna.Trial) -> float:
+        if self.algo not in ALGORITHMS:
+            return super().objective(trial)
+        self._study = trial.study
+        # What a trial changes is its own, also with several threads
+        return copy(self)._run_trial(trial)
+
+    def _run_trial(self, trial: optuna.Trial) -> float:
+        # The Zoo keeps the output clean with only the trial's results, unless in debug mode
+        self.verbose = self.verbose if self.verbose >= 2 else 0
+        told = {"given": flatten(self._given), "has_demonstrations": self._with_trial({}).get("demonstrations") is not None}
+        SAMPLERS[self.algo](trial, self.n_actions, self.n_envs, told)
+        # As --trial-id will read it
+        sampled = CONVERTERS[self.algo](trial.params)
+        try:
+            with closing(self.create_envs(self.n_eval_envs, eval_env=True)) as eval_env:
+                evaluation = self._make_evaluation(trial, eval_env)
+                # The Zoo writes the trial's gamma into this one
+                self.normalize_kwargs = {}
+                hyperparams, _, callbacks, _ = self._preprocess_hyperparams(self._with_trial(sampled))
+                hyperparams = self._preprocess_action_noise(hyperparams, {}, eval_env)
+                with closing(self.create_envs(self.n_envs, no_log=True)) as env:
+                    model = ALGORITHMS[self.algo](
+                        env=env, tensorboard_log=None, seed=None, verbose=self.verbose, device=self.device, **hyperparams
+                    )
+                    model.learn(self.n_timesteps, callback=[*callbacks, evaluation])
+        except _ENDS_A_TRIAL as error:
+            print(f"Trial {trial.number} stopped: {error}\nSampled hyperparams:")
+            pprint(sampled)
+            trial.set_user_attr("error", str(error))
+            raise optuna.TrialPruned(str(error)) from error
+        if evaluation.is_pruned:
+            raise optuna.TrialPruned
+        return float(evaluation.last_mean_reward)
+
+    def _make_evaluation(self, trial: optuna.Trial, eval_env: VecEnv) -> "TrialEvaluation":
+        folder = self.optimization_log_path and str(Path(self.optimization_log_path) / f"trial_{trial.number}")
+        return TrialEvaluation(
+            eval_env,
+            trial,
+            best_model_save_path=folder,
+            log_path=folder,
+            n_eval_episodes=self.n_eval_episodes,
+            eval_freq=max(int(self.n_timesteps / self.n_evaluations) // self.n_envs, 1),
+            deterministic=self.deterministic_eval,
+        )
+
+
+class TrialEvaluation(TrialEvalCallback):
+    """
+    The Zoo's evaluation of a trial, which also stops a trial that has diverged. An environment may clip actions that are
+    NaN, and a return that is NaN would count as a failure, not as a bad trial.
+    """
+
+    def _on_step(self) -> bool:
+        if self.n_calls % self.eval_freq == 0 and not all(
+            bool(parameter.isfinite().all()) for parameter in self.model.policy.parameters()
+        ):
+            raise ValueError(f"found parameters that are not finite after {self.num_timesteps} steps: learning has diverged")
+        return super()._on_step()

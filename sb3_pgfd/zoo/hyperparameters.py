@@ -1,22 +1,49 @@
-"""What the entries of a yaml mean."""
+"""Hyperparameters from a yaml entry, ``-params`` and a trial: numbers, schedules, nested mappings, demonstrations."""
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import rl_zoo3.exp_manager
+import yaml
 from rl_zoo3.exp_manager import ExperimentManager
 
-# YAML 1.1, which PyYAML reads, wants a dot and a sign in an exponent: it takes 1e-3 and 1.5e4 for texts
+from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
+from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
+from sb3_pgfd.demonstrations.formats import find
+from sb3_pgfd.utils.files import hyperparams_file
+from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
+from sb3_pgfd.zoo.errors import CommandError
+
+NESTED = ("policy_kwargs", "replay_buffer_kwargs")
+"""Hyperparameters that are mappings of options"""
+
+# YAML 1.1, which PyYAML reads, wants a dot and a sign in an exponent: it reads 1e-3 and 1.5e4 as text
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+_SCHEDULE = re.compile(r"[^_]+_[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 # Options that may be a schedule: the Zoo's own, and those of our algorithms
 _ZOO_SCHEDULES = ("learning_rate", "clip_range", "clip_range_vf", "delta_std")
-_SCHEDULES = ("actor_learning_rate", "importance_exponent")
+_OUR_SCHEDULES = ("actor_learning_rate", "importance_exponent")
+# What the Zoo reads itself
+_ZOO_OPTIONS = {"n_timesteps", "n_envs", "normalize", "frame_stack", "env_kwargs", "env_wrapper", "vec_env_wrapper"}
+_ZOO_OPTIONS |= {"monitor_kwargs", "callback", "noise_type", "noise_std"}
+
+
+def default_algorithm(env_id: str) -> str:
+    """
+    :param env_id: Of the environment
+    :return: The algorithm that commands use without ``--algo``: ``ddpgfd`` if it has an entry for the environment, otherwise
+        ``td3fd``
+    """
+    return "ddpgfd" if env_id in yaml.safe_load(hyperparams_file("ddpgfd").read_text()) else "td3fd"
 
 
 def with_numbers(value: Any) -> Any:
     """
     :param value: Of a yaml
-    :return: The same, and texts like ``1e-3`` in it are numbers
+    :return: The same, with texts like ``1e-3`` as numbers
     """
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return float(value)
@@ -27,28 +54,116 @@ def with_numbers(value: Any) -> Any:
 
 def with_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
     """
-    Make schedules of those that are spelled ``lin_1e-3``.
+    Make schedules of values that are spelled ``lin_1e-3``.
 
     :param hyperparams: By name
-    :return: The same dict, changed, as the Zoo does it
+    :return: The same dict, changed in place as the Zoo does it
     :raises ValueError: If a text is no schedule
     """
-    for name in (*_ZOO_SCHEDULES, *_SCHEDULES):
+    for name in (*_ZOO_SCHEDULES, *_OUR_SCHEDULES):
         value = hyperparams.get(name)
-        if isinstance(value, str) and not _is_schedule(value):
-            raise ValueError(f"{name}: found {value!r}, expected a number, or lin_<number> that falls to 0 over the run")
+        if isinstance(value, str) and not _SCHEDULE.fullmatch(value):
+            raise ValueError(f"{name}: found {value!r}, expected a number, or lin_<number>, which falls to 0 over the run")
     hyperparams = ExperimentManager._preprocess_schedules(hyperparams)
-    for name in _SCHEDULES:
+    for name in _OUR_SCHEDULES:
         if isinstance(hyperparams.get(name), str):
             as_rate = ExperimentManager._preprocess_schedules({"learning_rate": hyperparams[name]})
             hyperparams[name] = as_rate["learning_rate"]
     return hyperparams
 
 
-def _is_schedule(text: str) -> bool:
-    name, _, number = text.partition("_")
+def as_mapping(value: Any) -> dict[str, Any]:
+    """
+    :param value: A mapping, None, or the Zoo's text for one: ``"dict(net_arch=[64], activation_fn=nn.Tanh)"``
+    :return: The mapping, a copy
+    """
+    # In the names that the Zoo itself evaluates these texts with
+    return dict(eval(value, vars(rl_zoo3.exp_manager)) if isinstance(value, str) else value or {})
+
+
+def merge(hyperparams: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    :param hyperparams: By name
+    :param changes: What is different. A nested mapping changes the options that it names and keeps the others
+    :return: Both, as a new dict
+    """
+    both = {**hyperparams, **changes}
+    for name in NESTED:
+        if name in hyperparams and name in changes:
+            both[name] = {**as_mapping(hyperparams[name]), **as_mapping(changes[name])}
+    return both
+
+
+def flatten(hyperparams: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    :param hyperparams: By name
+    :return: The same and the options of nested mappings, all by name
+    """
+    options = {key: value for name in NESTED for key, value in as_mapping(hyperparams.get(name)).items()}
+    return {**hyperparams, **options}
+
+
+def check_names(algorithm: type[LearnsFromDemonstrations], hyperparams: Mapping[str, Any], own: set[str], origin: str) -> None:
+    """
+    :param algorithm: Which is to be trained
+    :param hyperparams: By name
+    :param own: Nested mappings of a class that is not the algorithm's usual one, which may have more options
+    :param origin: Where they are from, for messages
+    :raises CommandError: If a name is unknown. The message says which one was meant
+    """
+    places = algorithm._keyword_places()
     try:
-        float(number)
-    except ValueError:
-        return False
-    return bool(name)
+        accepted = accepted_keywords(algorithm) | _ZOO_OPTIONS
+        check_keywords(f"{origin}: {algorithm.__name__}", hyperparams, accepted, places)
+        for place in places.keys() - own:
+            check_keywords(f"{origin}: {place}", as_mapping(hyperparams.get(place)), places[place])
+    except TypeError as error:
+        raise CommandError(str(error)) from None
+
+
+def resolve_demonstrations(named: Any, folders: Sequence[Path], origin: str) -> Any:
+    """
+    Make a relative path of demonstrations absolute, so that it holds in every folder.
+
+    :param named: A path, a name, an id, or a mapping with one of them as ``source`` and options of
+        :meth:`Demonstrations.load`. None means no demonstrations
+    :param folders: What a relative path may be relative to. The first one where it exists counts
+    :param origin: Where it is named, for messages
+    :return: The same with an absolute path. Names and ids stay as they are
+    :raises DemonstrationsError: If there are no such demonstrations
+    """
+    if named is None:
+        return None
+    if isinstance(named, Mapping):
+        if "source" not in named:
+            raise DemonstrationsError(
+                f"{origin}: demonstrations: found a mapping with {sorted(map(str, named))}, expected a 'source' among them: "
+                "a path, a name or an id"
+            )
+        return {**named, "source": resolve_demonstrations(named["source"], folders, origin)}
+    if not isinstance(named, (str, os.PathLike)):
+        raise DemonstrationsError(
+            f"{origin}: demonstrations: found {named!r:.200}, expected a path, the name of packaged demonstrations, the id of "
+            "a Minari dataset, or a mapping with one of them as 'source' and options of Demonstrations.load"
+        )
+    path = Path(named).expanduser()
+    for candidate in [folder / path for folder in folders]:
+        if candidate.is_file() or candidate.is_dir():
+            return os.path.abspath(candidate)
+    try:
+        find(named)
+    except DemonstrationsError as error:
+        is_path = not path.is_absolute() and ":" not in str(named)
+        searched = f". Looked in {' and in '.join(map(str, folders))}" if is_path else ""
+        raise DemonstrationsError(f"{origin}: demonstrations: {error}{searched}") from None
+    return str(named)
+
+
+def load_demonstrations(resolved: Any) -> Demonstrations | None:
+    """
+    :param resolved: By :func:`resolve_demonstrations`
+    :raises DemonstrationsError: If they cannot be read, or an option is unknown
+    """
+    if resolved is None:
+        return None
+    return Demonstrations.load(**resolved) if isinstance(resolved, Mapping) else Demonstrations.load(resolved)

@@ -14,6 +14,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
 from sb3_pgfd import A2CfD, Demonstrations
+from sb3_pgfd.demonstrations import Episode
 from sb3_pgfd.demonstrations import record as record_episodes
 
 MakeModel = Callable[..., A2CfD]
@@ -175,11 +176,20 @@ def test_demonstrations_are_normalised_like_the_agents_own_steps(
     assert float(batch.observations.abs().max()) > 1.0
     # Actions are those of the environment
     np.testing.assert_array_equal(batch.actions, demonstrations.actions[batch.rows])
-    ends: Any = demonstrations.next_observations
-    last = np.repeat(np.cumsum(demonstrations.episode_lengths) - 1, demonstrations.episode_lengths)
-    targets = model._demonstration_batches.value_targets(batch.rows)
-    assert isinstance(targets.end_observations, th.Tensor)
-    np.testing.assert_array_equal(targets.end_observations, np.asarray(env.normalize_obs(ends[last[batch.rows]])))
+
+
+def test_the_last_state_of_a_truncated_episode_is_normalised_too(make_model: MakeModel) -> None:
+    states, actions = np.array([[0.0], [0.1], [0.3]], np.float32), np.zeros((2, 1), np.float32)
+    cut = Demonstrations.from_episodes([Episode(states, actions, np.zeros(2), terminated=False)])
+    env = VecNormalize(vec_env("box"), gamma=0.9)
+    model = make_model(env=env, demonstrations=cut, gamma=0.9, policy_kwargs={"net_arch": []}).learn(60)
+    env.training = False
+    # V(s) = s
+    set_linear(model.policy.value_net, 1.0, 0.0)
+    end = float(np.asarray(env.normalize_obs(states[2:])).item())
+    targets = model._demonstration_batches.value_targets(np.array([0, 1]))
+    assert targets.tolist() == pytest.approx([0.81 * end, 0.9 * end])
+    assert abs(end - 0.3) > 0.1
 
 
 def test_returns_are_those_of_normalised_rewards(make_model: MakeModel, demonstrations: Demonstrations) -> None:
@@ -192,7 +202,7 @@ def test_returns_are_those_of_normalised_rewards(make_model: MakeModel, demonstr
         def _pretrain_update(self) -> None:
             batches = self._demonstration_batches
             rows = np.arange(len(demonstrations))
-            seen.append(batches.value_targets(rows).returns.numpy())
+            seen.append(batches.value_targets(rows).numpy())
             super()._pretrain_update()
 
     make_model(algorithm=Watched, env=env, gamma=0.9, pretrain_steps=1).learn(0)

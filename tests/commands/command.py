@@ -11,7 +11,7 @@ import pytest
 from imageio_ffmpeg import read_frames
 from PIL import Image
 
-from sb3_pgfd.cli import main
+from sb3_pgfd.zoo.commands import main
 
 ENV_ID = "Pendulum-v1"
 SMALL = ["-params", "pretrain_steps:60", "batch_size:32", "learning_starts:20", "policy_kwargs:dict(net_arch=[16])"]
@@ -30,10 +30,10 @@ def finish(folder: Path, command: Sequence[str], **variables: str) -> "subproces
 def run(folder: Path, name: str, *arguments: str, **variables: str) -> str:
     """
     :param folder: Where to
-    :param name: ``train``: ``python -m sb3_pgfd.train``; ``sb3-pgfd train``: the installed command
+    :param name: Of the command: ``train`` and ``enjoy`` are run as modules, the others by ``python -m sb3_pgfd``
     :param arguments: Of the command
     :param variables: Of the environment
-    :return: What it printed; the test fails with it if the command does
+    :return: What it printed. The test fails with it if the command does
     """
     finished = finish(folder, [*_command(name), *arguments], **variables)
     assert finished.returncode == 0, finished.stdout + finished.stderr
@@ -41,36 +41,45 @@ def run(folder: Path, name: str, *arguments: str, **variables: str) -> str:
 
 
 def fails(folder: Path, name: str, *arguments: str, **variables: str) -> str:
-    """:return: What a command that cannot do its work says on standard error, which is no traceback"""
+    """:return: The error of a command, one line without a traceback"""
     finished = finish(folder, [*_command(name), *arguments], **variables)
     assert finished.returncode == 1, finished.stdout + finished.stderr
     assert "Traceback" not in finished.stderr
     return finished.stderr
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 1) -> str:
+def call(capsys: pytest.CaptureFixture[str], name: str, *arguments: str) -> str:
+    """:return: What a command printed, which is run in this process: that is faster"""
+    with pytest.MonkeyPatch.context() as patch:
+        # The command sets it for the Zoo
+        patch.setattr(sys, "argv", [])
+        assert main(name, arguments, f"sb3-pgfd {name}") == 0, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def refused(capsys: pytest.CaptureFixture[str], name: str, *arguments: str, code: int = 1) -> str:
     """
     :param capsys: Pytest's
-    :param arguments: Of ``sb3-pgfd``, which is run in this process: that is faster, where it does nothing
-    :param code: What it exits with
-    :return: What it says on standard error, which is one line, after its usage if it is misused
+    :param name: Of the command, which is run in this process
+    :param arguments: Of the command
+    :param code: Its exit status
+    :return: Its error, one line, after its usage if it is misused
     """
-    if code == 2:
-        with pytest.raises(SystemExit) as stop:
-            main(arguments)
-        assert stop.value.code == 2
-    else:
-        assert main(arguments) == code
-    said = capsys.readouterr().err
-    last = said.splitlines()[-1]
-    assert last.startswith(f"sb3-pgfd {arguments[0]}: ")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [])
+        if code == 2:
+            with pytest.raises(SystemExit) as stop:
+                main(name, arguments, f"sb3-pgfd {name}")
+            assert stop.value.code == 2
+        else:
+            assert main(name, arguments, f"sb3-pgfd {name}") == code
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"sb3-pgfd {name}: ")
     return last
 
 
 def _command(name: str) -> list[str]:
-    if name.startswith("sb3-pgfd"):
-        return [str(Path(PYTHON).with_name("sb3-pgfd")), *name.split()[1:]]
-    return [PYTHON, "-m", f"sb3_pgfd.{name}"]
+    return [PYTHON, "-m", f"sb3_pgfd.{name}"] if name in ("train", "enjoy") else [PYTHON, "-m", "sb3_pgfd", name]
 
 
 def train(folder: Path, *arguments: str) -> None:

@@ -1,16 +1,17 @@
-"""``train``, as a user runs it: in a process of its own."""
+"""``train``, as a user runs it."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from command import ENV_ID, PYTHON, SMALL, finish, ink, refused, run, train
+from command import ENV_ID, PYTHON, SMALL, call, finish, ink, refused, train
 from stable_baselines3 import PPO
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from sb3_pgfd import DDPGfD
 from sb3_pgfd.replay import DemoReplayBuffer
+from sb3_pgfd.td3fd import TD3fD
 from sb3_pgfd.utils.files import hyperparams_file
 
 
@@ -22,8 +23,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def run_folder(folder: Path) -> Path:
+@pytest.fixture
+def run_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder)
     return folder / "logs" / "ddpgfd" / f"{ENV_ID}_1"
 
 
@@ -35,29 +37,21 @@ def test_train_saves_a_model_that_learned_from_the_packaged_demonstrations(run_f
     # 60 before the first step, none up to the 20th, then one per step
     assert data["_n_updates"] == 60 + 380
     assert data["bc_coef"] == yaml.safe_load(hyperparams_file("ddpgfd").read_text())[ENV_ID]["bc_coef"] > 0.0
-
-
-def test_train_evaluates_the_pretrained_policy_first(run_folder: Path) -> None:
+    # The pretrained policy is evaluated first
     with np.load(run_folder / "evaluations.npz") as evaluations:
         assert evaluations["timesteps"].tolist() == [0, 200, 400]
-
-
-def test_train_draws_a_picture_that_is_not_blank(run_folder: Path) -> None:
     assert ink(run_folder / "run.png") > 0.02
-
-
-def test_train_keeps_the_buffer_with_its_demonstrations(run_folder: Path) -> None:
     model = DDPGfD.load(run_folder / f"{ENV_ID}.zip")
     model.load_replay_buffer(run_folder / "replay_buffer.pkl")
     assert isinstance(model.replay_buffer, DemoReplayBuffer)
-    assert model.replay_buffer.n_demonstrations == 1000
-    assert model.replay_buffer.size() == 400
+    assert (model.replay_buffer.n_demonstrations, model.replay_buffer.size()) == (1000, 400)
 
 
-def test_resuming_goes_on_with_the_buffer_and_does_not_pretrain_again(folder: Path, run_folder: Path) -> None:
+def test_resuming_goes_on_with_the_buffer_and_does_not_pretrain_again(
+    run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["--env", ENV_ID, "-n", "100", "--eval-freq", "-1", "-i", str(run_folder / f"{ENV_ID}.zip")]
-    output = run(folder, "train", "--algo", "ddpgfd", *arguments, "--save-replay-buffer", *SMALL)
-    assert "Loading replay buffer" in output
+    assert "Loading replay buffer" in call(capsys, "train", *arguments, "--save-replay-buffer", *SMALL)
     resumed = run_folder.with_name(f"{ENV_ID}_2")
     model = DDPGfD.load(resumed / f"{ENV_ID}.zip")
     # 80 more updates, from the 21st step on, and no pretraining
@@ -67,29 +61,28 @@ def test_resuming_goes_on_with_the_buffer_and_does_not_pretrain_again(folder: Pa
     assert model.buffer.size() == 500
 
 
-def test_resuming_without_a_saved_buffer_brings_the_demonstrations_back(folder: Path, run_folder: Path) -> None:
-    alone = folder / "alone.zip"
-    alone.write_bytes((run_folder / f"{ENV_ID}.zip").read_bytes())
-    run(folder, "train", "--env", ENV_ID, "-n", "50", "--eval-freq", "-1", "-i", str(alone), "-f", "resumed", *SMALL)
-    assert (folder / "resumed" / "ddpgfd" / f"{ENV_ID}_1" / f"{ENV_ID}.zip").is_file()
+def test_an_environment_without_an_entry_of_ddpgfd_is_learned_by_td3fd(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["pretrain_steps:2", "policy_kwargs:dict(net_arch=[4])", "replay_buffer_kwargs:dict(her_ratio=0.0)"]
+    call(capsys, "train", "--env", "PointToGoal-v0", "-n", "10", "--eval-freq", "-1", "-params", *given)
+    model = TD3fD.load(tmp_path / "logs/td3fd/PointToGoal-v0_1/PointToGoal-v0.zip")
+    assert (model.num_timesteps, model.policy_kwargs["net_arch"], model.policy_delay) == (10, [4], 2)
+    # And so does enjoy
+    assert "Loading logs/td3fd/PointToGoal-v0_1" in call(capsys, "enjoy", "--env", "PointToGoal-v0", "-n", "5", "--no-render")
 
 
-def test_optimize_tries_configurations_that_all_build(folder: Path) -> None:
-    # The seed of a sampler that tries both: once by priorities, once with a share of demonstrations
-    sampling = ["-optimize", "--n-trials", "2", "--n-jobs", "1", "--sampler", "random", "--seed", "12", *SMALL]
-    arguments = ["--env", ENV_ID, "-n", "120", "--n-evaluations", "1", "--eval-episodes", "1", "--no-optim-plots"]
-    output = run(folder, "train", *arguments, *sampling)
-    assert "Number of finished trials:  2" in output
-    assert "Sampled hyperparams" not in output, "a trial was pruned by an exception"
+def test_the_zoos_own_algorithms_train_as_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--al", "ppo", "-n", "64", "--eval-freq", "-1", "-params", "n_envs:1", "n_steps:32", "batch_size:32"]
+    call(capsys, "train", *arguments)
+    assert PPO.load("logs/ppo/CartPole-v1_1/CartPole-v1.zip").num_timesteps == 64
 
 
-def test_the_zoos_own_algorithms_train_as_before(folder: Path) -> None:
-    arguments = ["--algo", "ppo", "--env", "CartPole-v1", "-n", "64", "--eval-freq", "-1", "-params", "n_envs:1", "n_steps:32"]
-    run(folder, "train", *arguments, "batch_size:32")
-    assert PPO.load(folder / "logs" / "ppo" / "CartPole-v1_1" / "CartPole-v1.zip").num_timesteps == 64
-
-
-def test_values_that_cannot_be_read_and_unknown_environments_are_refused(
+def test_what_cannot_be_read_or_found_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -100,15 +93,11 @@ def test_values_that_cannot_be_read_and_unknown_environments_are_refused(
     assert unknown.startswith("sb3-pgfd train: --env Pendulun-v1: found no such environment")
     assert "perhaps Pendulum-v1" in unknown
     assert "missing.npz" in refused(capsys, "train", "--env", ENV_ID, "-params", 'demonstrations:"missing.npz"')
-    assert "_motor" in refused(capsys, "train", "--env", ENV_ID, "--gym-packages", "no_motor")
-    assert list(tmp_path.rglob("*.zip")) == []
-
-
-def test_a_traceback_is_shown_if_somebody_asks(tmp_path: Path) -> None:
-    finished = finish(tmp_path, [PYTHON, "-m", "sb3_pgfd", "train", "--env", "Pendulun-v1"], SB3_PGFD_TRACEBACK="1")
-    assert finished.returncode == 1
-    assert "Traceback" in finished.stderr
-    assert "CommandError: --env Pendulun-v1" in finished.stderr
+    assert "no_motor" in refused(capsys, "train", "--env", ENV_ID, "--gym-packages", "no_motor")
+    misspelt = ["train", "--env", ENV_ID, "-params", "bc_coeff:1.0"]
+    expected = "sb3-pgfd train: -params: DDPGfD: found the unknown argument 'bc_coeff', did you mean 'bc_coef'?"
+    assert refused(capsys, *misspelt) == refused(capsys, *misspelt, "-optimize") == expected
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_errors_while_learning_keep_their_traceback(tmp_path: Path) -> None:

@@ -1,120 +1,55 @@
-"""A2CfD in the RL Zoo: what is registered, and the commands, as a user runs them."""
+"""A2CfD with the RL Zoo's manager: several environments, normalised rewards, schedules, and a run that goes on."""
 
 import csv
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
-import yaml
-from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
-from rl_zoo3.utils import ALGOS
-from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_pgfd import A2CfD
-from sb3_pgfd.zoo import register
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
-ENTRIES: dict[str, Any] = {
-    "CartPole-v1": {"policy": "MlpPolicy", "n_timesteps": 1000, "n_envs": 2, "policy_kwargs": "dict(net_arch=[16])"},
-    "Pendulum-v1": {
-        "policy": "MlpPolicy",
-        "n_timesteps": 1000,
-        "n_envs": 2,
-        "n_steps": 8,
-        "normalize": True,
-        "gamma": 0.9,
-        "demonstrations": "Pendulum-v1",
-        "learning_rate": "lin_2e-3",
-        "actor_learning_rate": "lin_4e-4",
-        "ent_coef": 1e-3,
-        "pretrain_steps": 60,
-        "critic_warmup_steps": 64,
-        "use_rms_prop": True,
-        "policy_kwargs": {"net_arch": [16]},
-    },
+Make = Callable[..., PgfdExperimentManager]
+Run = Callable[[PgfdExperimentManager], BaseAlgorithm]
+ENV_ID = "Pendulum-v1"
+ENTRY: dict[str, Any] = {
+    "policy": "MlpPolicy",
+    "n_timesteps": 320,
+    "n_envs": 2,
+    "n_steps": 8,
+    "normalize": True,
+    "gamma": 0.9,
+    "demonstrations": ENV_ID,
+    "learning_rate": "lin_2e-3",
+    "actor_learning_rate": "lin_4e-4",
+    "pretrain_steps": 60,
+    "critic_warmup_steps": 64,
+    "use_rms_prop": True,
+    "policy_kwargs": {"net_arch": [16]},
 }
 
 
-def run(folder: Path, command: str, *arguments: str) -> str:
-    """:return: What the command printed; the test fails with it if the command does"""
-    finished = subprocess.run(
-        [sys.executable, "-m", f"sb3_pgfd.{command}", "--algo", "a2cfd", *arguments],
-        cwd=folder,
-        env={**os.environ, "SDL_VIDEODRIVER": "dummy", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    return finished.stdout
-
-
-def test_register_makes_it_known_to_the_zoo() -> None:
-    register()
-    register()
-    assert ALGOS["a2cfd"] is A2CfD
-    assert "a2cfd" in HYPERPARAMS_SAMPLER
-    assert "a2cfd" in HYPERPARAMS_CONVERTER
-
-
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize(("env_id", "n_actions"), [("Pendulum-v1", 1), ("CartPole-v1", None)])
-def test_sampled_hyperparameters_build_a_model_and_convert_back(seed: int, env_id: str, n_actions: Any) -> None:
-    register()
-    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
-    sampled: dict[str, Any] = HYPERPARAMS_SAMPLER["a2cfd"](trial, n_actions, 1, {})
-    demonstrations = "Pendulum-v1" if env_id == "Pendulum-v1" else None
-    model = A2CfD("MlpPolicy", env_id, demonstrations=demonstrations, device="cpu", **{**sampled, "pretrain_steps": 1})
-    assert (model.gamma, model.gae_lambda, model.bc_decay) == tuple(sampled[k] for k in ("gamma", "gae_lambda", "bc_decay"))
-    assert 0.0 < model.bc_decay < 1.0
-    model.learn(model.n_steps)
-    assert HYPERPARAMS_CONVERTER["a2cfd"](trial.params) == sampled
-
-
-def test_schedules_are_spelled_like_the_zoos() -> None:
-    processed = PgfdExperimentManager._preprocess_schedules({"learning_rate": "lin_1e-3", "actor_learning_rate": "lin_4e-4"})
-    model = A2CfD("MlpPolicy", "Pendulum-v1", device="cpu", **processed)
-    assert model.lr_schedule(0.5) == pytest.approx(5e-4)
-    assert model.actor_lr_schedule(0.5) == pytest.approx(2e-4)
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one finished run on each of the tasks."""
-    folder = tmp_path_factory.mktemp("zoo")
-    (folder / "entries.yml").write_text(yaml.safe_dump(ENTRIES))
-    shared = ["--conf-file", "entries.yml", "--eval-episodes", "1", "--num-threads", "1", "--seed", "3", "--log-interval", "2"]
-    run(folder, "train", "--env", "CartPole-v1", "-n", "200", "--eval-freq", "100", *shared)
-    run(folder, "train", "--env", "Pendulum-v1", "-n", "320", "--eval-freq", "160", *shared, "-params", "gae_lambda:0.9")
+def folder(tmp_path_factory: pytest.TempPathFactory, make_manager: Make, run_to_its_end: Run) -> Path:
+    folder = tmp_path_factory.mktemp("a2cfd")
+    options = {"eval_freq": 160, "n_eval_episodes": 1, "hyperparams": {"gae_lambda": 0.9}, "log_interval": 2}
+    run_to_its_end(make_manager(folder, ENTRY, "a2cfd", ENV_ID, **options))
     return folder
 
 
-def run_folder(folder: Path, env_id: str, number: int = 1) -> Path:
-    return folder / "logs" / "a2cfd" / f"{env_id}_{number}"
+def load(folder: Path, number: int) -> A2CfD:
+    return A2CfD.load(folder / f"logs/a2cfd/{ENV_ID}_{number}/{ENV_ID}.zip")
 
 
-def test_train_without_demonstrations(folder: Path) -> None:
-    data, _, _ = load_from_zip_file(run_folder(folder, "CartPole-v1") / "CartPole-v1.zip")
-    assert data is not None
-    # Whole rollouts of 5 steps of 2 environments
-    assert (data["num_timesteps"], data["_n_updates"], data["n_envs"]) == (200, 20, 2)
-    assert data["demonstrations_source"] is None
-
-
-def test_train_with_demonstrations_schedules_and_normalisation(folder: Path) -> None:
-    path = run_folder(folder, "Pendulum-v1")
-    data, _, _ = load_from_zip_file(path / "Pendulum-v1.zip")
-    assert data is not None
-    assert data["demonstrations_source"] == "Pendulum-v1"
+def test_demonstrations_schedules_and_normalisation_reach_the_model(folder: Path) -> None:
+    model, path = load(folder, 1), folder / f"logs/a2cfd/{ENV_ID}_1"
+    assert model.demonstrations_source == ENV_ID
     # 20 updates, of which the first 64 / 16 left the actor alone
-    assert (data["_n_updates"], data["_n_actor_updates"], data["_n_held_steps"]) == (20, 16, 64)
-    assert (data["gae_lambda"], data["gamma"], data["ent_coef"]) == (0.9, 0.9, 1e-3)
+    assert (model.num_timesteps, model._n_updates, model.n_envs) == (320, 20, 2)
+    assert (model.gae_lambda, model.gamma) == (0.9, 0.9)
     with (path / "progress.csv").open() as file:
         rows = [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
     assert max(row.get("pretrain/n_updates", 0) for row in rows) == 60
@@ -125,24 +60,18 @@ def test_train_with_demonstrations_schedules_and_normalisation(folder: Path) -> 
         assert evaluations["timesteps"].tolist() == [0, 160, 320]
 
 
-def test_enjoy_runs_the_best_model_without_demonstrations(folder: Path) -> None:
-    assert "Mean reward" in run(folder, "enjoy", "--env", "Pendulum-v1", "-n", "400", "--no-render", "--load-best")
+def test_resuming_does_not_pretrain_or_warm_up_again(folder: Path, make_manager: Make, run_to_its_end: Run) -> None:
+    trained = folder / f"logs/a2cfd/{ENV_ID}_1/{ENV_ID}.zip"
+    run_to_its_end(make_manager(folder, {**ENTRY, "n_timesteps": 32}, "a2cfd", ENV_ID, trained_agent=str(trained)))
+    resumed = load(folder, 2)
+    assert resumed._n_updates == 22
+    assert "pretrain" not in (folder / f"logs/a2cfd/{ENV_ID}_2/progress.csv").read_text()
+    assert resumed._n_actor_updates == load(folder, 1)._n_actor_updates + 2
 
 
-def test_resuming_does_not_pretrain_or_warm_up_again(folder: Path) -> None:
-    trained = run_folder(folder, "Pendulum-v1") / "Pendulum-v1.zip"
-    arguments = ["--env", "Pendulum-v1", "-n", "32", "--eval-freq", "-1", "--conf-file", "entries.yml", "-i", str(trained)]
-    run(folder, "train", *arguments, "--log-interval", "1")
-    resumed = run_folder(folder, "Pendulum-v1", 2)
-    data, _, _ = load_from_zip_file(resumed / "Pendulum-v1.zip")
-    assert data is not None
-    assert (data["_n_updates"], data["_n_actor_updates"], data["_n_held_steps"]) == (22, 18, 64)
-    assert "pretrain" not in (resumed / "progress.csv").read_text()
-
-
-def test_optimize_tries_configurations_that_all_build(folder: Path) -> None:
-    arguments = ["--env", "CartPole-v1", "-n", "120", "--conf-file", "entries.yml", "-optimize", "--n-trials", "2"]
-    arguments += ["--n-evaluations", "1", "--eval-episodes", "1", "--no-optim-plots", "--sampler", "random", "--seed", "1"]
-    output = run(folder, "train", *arguments)
-    assert "Number of finished trials:  2" in output
-    assert "Sampled hyperparams" not in output, "a trial was pruned by an exception"
+def test_cartpole_is_learned_without_demonstrations(tmp_path: Path, make_manager: Make, run_to_its_end: Run) -> None:
+    entry = {"policy": "MlpPolicy", "n_timesteps": 40, "n_envs": 2, "policy_kwargs": "dict(net_arch=[4])"}
+    model = run_to_its_end(make_manager(tmp_path, entry, "a2cfd", "CartPole-v1"))
+    assert isinstance(model, A2CfD)
+    # Whole rollouts of 5 steps of 2 environments
+    assert (model.num_timesteps, model._n_updates, model.demonstrations_source) == (40, 4, None)

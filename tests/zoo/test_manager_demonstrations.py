@@ -208,7 +208,7 @@ def test_dicts_for_a_flattened_environment_are_refused_with_advice(
     model = run_to_its_end(make_manager(there, {**entry, "demonstrations": named}))
     assert isinstance(model, DDPGfD)
     # As Gymnasium's wrapper joins them: by name, so the goal comes first
-    stored = model.buffer.storage.observations[""][: len(demonstrations)]
+    stored = model.buffer.demonstrations.columns["observations/"][: len(demonstrations)]
     observations: Any = demonstrations.observations
     np.testing.assert_array_equal(stored, np.hstack((observations["goal"], observations["position"])))
 

@@ -1,5 +1,6 @@
 """What a run leaves, and how it is continued."""
 
+import argparse
 import csv
 import io
 import json
@@ -9,11 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rl_zoo3.enjoy
 import yaml
 from huggingface_sb3 import EnvironmentName
 from PIL import Image
-from rl_zoo3.utils import create_test_env, get_saved_hyperparams
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.save_util import load_from_pkl
@@ -21,8 +20,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_pgfd import DDPGfD, Demonstrations
+from sb3_pgfd.zoo.agents import add_agent_arguments, load_agent, saved_with
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
-from sb3_pgfd.zoo.saved_models import own_statistics, saved_with
 
 Make = Callable[..., PgfdExperimentManager]
 Run = Callable[[PgfdExperimentManager], BaseAlgorithm]
@@ -139,20 +138,18 @@ def test_the_best_model_has_its_own_statistics(run_folder: Path, demonstrations:
         ({"load_checkpoint": "80"}, "rl_model_80_steps.zip"),
     ],
 )
-def test_who_plays_a_saved_model_has_its_own_statistics(arguments: dict[str, Any], model: str, run_folder: Path) -> None:
+def test_a_saved_model_acts_with_its_own_statistics(arguments: dict[str, Any], model: str, run_folder: Path) -> None:
     own = saved_with(run_folder / model, "vecnormalize")
     expected = n_seen(own if own.is_file() else run_folder / ENV_ID / "vecnormalize.pkl")
-    hyperparams, _ = get_saved_hyperparams(str(run_folder / ENV_ID), test_mode=True)
-    with own_statistics(rl_zoo3.enjoy):
-        found = rl_zoo3.enjoy.get_model_path(1, str(run_folder.parents[1]), "ddpgfd", EnvironmentName(ENV_ID), **arguments)
-        assert found[1:] == (str(run_folder / model), str(run_folder))
-        env = rl_zoo3.enjoy.create_test_env(
-            ENV_ID, stats_path=str(run_folder / ENV_ID), hyperparams=hyperparams, should_render=False
-        )
-    assert isinstance(env, VecNormalize)
-    assert getattr(env.obs_rms, "count", None) == expected
-    assert (env.training, env.norm_reward) == (False, False)
-    assert rl_zoo3.enjoy.create_test_env is create_test_env
+    parser = argparse.ArgumentParser()
+    add_agent_arguments(parser)
+    options = parser.parse_args(["-f", str(run_folder.parents[1]), "--no-render"])
+    vars(options).update(env=EnvironmentName(ENV_ID), algo="ddpgfd", env_kwargs=None, **arguments)
+    agent = load_agent(options)
+    assert (agent.model_path, agent.run, agent.deterministic) == (run_folder / model, run_folder, True)
+    assert isinstance(agent.env, VecNormalize)
+    assert getattr(agent.env.obs_rms, "count", None) == expected
+    assert (agent.env.training, agent.env.norm_reward) == (False, False)
 
 
 # The buffer of the end of the run counts for a checkpoint that has none. SB3 makes a checkpoint before the step is stored

@@ -10,12 +10,13 @@ import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_pgfd.utils.files import hyperparams_file
+from sb3_pgfd.zoo import ALGORITHMS
 from sb3_pgfd.zoo.environments import register_environments
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
 ENTRIES = [
     (algo, env_id)
-    for algo in ("ddpgfd", "a2cfd")
+    for algo in ALGORITHMS
     for env_id in yaml.safe_load(hyperparams_file(algo).read_text())
     if env_id != "default"
 ]
@@ -39,15 +40,13 @@ def test_an_entry_begins_to_learn_from_its_demonstrations(
     assert env_id == "CartPole-v1" or vars(model)["demonstrations_source"] is not None
 
 
-@pytest.mark.parametrize("algo", ["ddpgfd", "a2cfd"])
+@pytest.mark.parametrize("algo", ALGORITHMS)
 def test_the_default_entry_is_for_dict_observations_too(
-    algo: str,
-    tmp_path: Path,
-    make_manager: Callable[..., PgfdExperimentManager],
-    run_to_its_end: Callable[[PgfdExperimentManager], BaseAlgorithm],
+    algo: str, tmp_path: Path, make_manager: Callable[..., PgfdExperimentManager]
 ) -> None:
     register_environments()
-    manager = make_manager(tmp_path, None, algo, "AntMaze_UMaze-v5", hyperparams={"n_timesteps": 20, "pretrain_steps": 2})
-    model = run_to_its_end(manager)
-    assert model.policy_class is type(model).policy_aliases["MultiInputPolicy"]
+    manager = make_manager(tmp_path, None, algo, "AntMaze_UMaze-v5", hyperparams={"n_timesteps": 20})
+    experiment = manager.setup_experiment()
+    assert experiment is not None
+    assert experiment[0].policy_class is type(experiment[0]).policy_aliases["MultiInputPolicy"]
     assert yaml.safe_load((Path(manager.params_path) / "config.yml").read_text())["policy"] == "MultiInputPolicy"

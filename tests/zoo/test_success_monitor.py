@@ -17,9 +17,8 @@ from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_pgfd import DDPGfD
-from sb3_pgfd.wrappers import ReportSuccess
+from sb3_pgfd.wrappers import ReportSuccess, monitor_successes
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
-from sb3_pgfd.zoo.success_monitor import monitor_successes
 
 Info = dict[str, Any]
 

@@ -1,8 +1,0 @@
-"""``python -m sb3_pgfd.plot_train``: the RL Zoo's ``plot_train`` with this package's algorithms."""
-
-import sys
-
-from sb3_pgfd.zoo.commands import main
-
-if __name__ == "__main__":
-    sys.exit(main("plot-train"))

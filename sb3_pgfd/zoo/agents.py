@@ -1,0 +1,333 @@
+"""Trained agents of the RL Zoo: show, film, push to the Hugging Face hub and load from it."""
+
+import argparse
+import json
+import re
+import shutil
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+import torch as th
+import yaml
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+
+from sb3_pgfd.demonstrations.inspection.replay import check_video_path, write_video
+from sb3_pgfd.utils.files import write_whole
+from sb3_pgfd.utils.screen import has_screen, progress
+from sb3_pgfd.zoo.errors import CommandError
+
+# Frames per second of environments that do not name theirs
+_FPS = 30
+_METRICS = "train_eval_metrics.zip"
+_CARD = """---
+{metadata}
+---
+
+# **{algorithm}** Agent playing **{env}**
+
+This is a trained model of a **{algorithm}** agent playing **{env}**, made with
+[Stable-Baselines3](https://github.com/DLR-RM/stable-baselines3), the
+[RL Zoo](https://github.com/DLR-RM/rl-baselines3-zoo) and sb3-pgfd.
+
+```bash
+pip install "sb3-pgfd[zoo]"
+TRUST_REMOTE_CODE=True sb3-pgfd load-from-hub --algo {algo} --env {env} -orga {organization} -f logs/
+sb3-pgfd enjoy --algo {algo} --env {env} -f logs/
+```
+
+Train it again: `sb3-pgfd train --algo {algo} --env {env}`. Its hyperparameters are in `config.yml`.
+"""
+
+
+def saved_with(model_path: str | Path, what: Literal["vecnormalize", "replay_buffer"]) -> Path:
+    """
+    Path of a model's own ``VecNormalize`` statistics or replay buffer, as opposed to those of the end of its run:
+    ``rl_model_vecnormalize_1000_steps.pkl`` of the checkpoint ``rl_model_1000_steps.zip`` (SB3's name), and
+    ``best_model_vecnormalize.pkl`` of ``best_model.zip``.
+
+    :param model_path: Of the model
+    :param what: Which of the two
+    :return: The path. There need not be a file
+    """
+    path = Path(model_path)
+    checkpoint = re.fullmatch(r"(.+)_(\d+)_steps", path.stem)
+    name = f"{checkpoint[1]}_{what}_{checkpoint[2]}_steps" if checkpoint else f"{path.stem}_{what}"
+    return path.parent / f"{name}.pkl"
+
+
+def load_without_buffer(algorithm: type[BaseAlgorithm], path: str | Path, **options: Any) -> BaseAlgorithm:
+    """
+    Load a model that is to act and not to learn: without memory for a replay buffer and without schedules, which another
+    Python version may not be able to read.
+
+    :param algorithm: Class of the model
+    :param path: Where it was saved
+    :param options: Further arguments of ``load``
+    """
+    custom: dict[str, Any] = {"learning_rate": 0.0, "lr_schedule": _zero, "clip_range": _zero}
+    if issubclass(algorithm, OffPolicyAlgorithm):
+        custom |= {"replay_buffer_class": None, "replay_buffer_kwargs": {}, "optimize_memory_usage": False}
+        options["buffer_size"] = 1
+    return algorithm.load(path, custom_objects=custom, **options)
+
+
+def _zero(_: float) -> float:
+    return 0.0
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A trained model and the environment that it acts in."""
+
+    model: BaseAlgorithm
+    model_path: Path
+    env: VecEnv
+    env_kwargs: dict[str, Any]
+    run: Path
+    """Folder of its run"""
+    deterministic: bool
+
+
+def add_agent_arguments(parser: argparse.ArgumentParser) -> None:
+    """:param parser: Gets the arguments of :func:`load_agent` besides ``--env`` and ``--algo``, named as in the Zoo"""
+    parser.add_argument("-f", "--folder", default="logs", help="log folder")
+    parser.add_argument("-n", "--n-timesteps", type=int, default=1000, help="number of steps (default: 1000)")
+    parser.add_argument("--exp-id", type=int, default=0, help="number of the run (default: 0: latest, -1: no run folder)")
+    parser.add_argument("--load-best", action="store_true", help="the best model of the run, not the last one")
+    parser.add_argument("--load-checkpoint", type=int, metavar="STEPS", help="the checkpoint after so many steps")
+    parser.add_argument("--load-last-checkpoint", action="store_true", help="the last checkpoint")
+    parser.add_argument("--n-envs", type=int, default=1, help="number of environments, each in its own process")
+    parser.add_argument("--deterministic", action="store_true", help="deterministic actions (default, except in Atari games)")
+    parser.add_argument("--stochastic", action="store_true", help="stochastic actions")
+    parser.add_argument("--no-render", action="store_true", help="do not draw the environment")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="of PyTorch")
+    parser.add_argument("--num-threads", type=int, default=-1, help="of PyTorch (default: -1: its own)")
+    parser.add_argument("--verbose", type=int, default=1)
+
+
+def load_agent(options: argparse.Namespace, reward_log: str | None = None) -> Agent:
+    """
+    Load a model and make the environment of its run, with the wrappers and the ``VecNormalize`` statistics that belong to
+    this model. The Zoo takes the statistics of the end of the run for checkpoints and the best model too.
+
+    :param options: With the arguments of :func:`add_agent_arguments`, ``env``, ``algo`` and ``env_kwargs``, which may have
+        the ``render_mode``
+    :param reward_log: Folder for the returns of its episodes
+    """
+    from rl_zoo3.exp_manager import ExperimentManager
+    from rl_zoo3.utils import ALGOS, create_test_env, get_model_path, get_saved_hyperparams
+
+    which = (options.load_best, options.load_checkpoint, options.load_last_checkpoint)
+    _, model_path, run = get_model_path(options.exp_id, options.folder, options.algo, options.env, *which)
+    print(f"Loading {model_path}")
+    set_random_seed(options.seed)
+    if options.num_threads > 0:
+        th.set_num_threads(options.num_threads)
+    settings = Path(run, options.env)
+    hyperparams, statistics = get_saved_hyperparams(str(settings), test_mode=True)
+    arguments = settings / "args.yml"
+    # The run's args.yml has the command line's, which replaced those of its entry
+    recorded = yaml.unsafe_load(arguments.read_text()).get("env_kwargs") if arguments.is_file() else None
+    env_kwargs = {**(recorded or hyperparams.get("env_kwargs") or {}), **(options.env_kwargs or {})}
+    own = saved_with(model_path, "vecnormalize")
+    with TemporaryDirectory() as folder:
+        if statistics is not None and own.is_file():
+            print(f"VecNormalize statistics: {own}")
+            # The Zoo looks for a file of this name
+            shutil.copy(own, Path(folder, "vecnormalize.pkl"))
+            statistics = folder
+        env = create_test_env(
+            options.env.gym_id, n_envs=options.n_envs, stats_path=statistics, seed=options.seed, log_dir=reward_log,
+            should_render=not options.no_render, hyperparams=hyperparams, env_kwargs=env_kwargs,
+        )  # fmt: skip
+    model = load_without_buffer(ALGOS[options.algo], model_path, seed=options.seed, device=options.device)
+    is_visual = ExperimentManager.is_atari(options.env.gym_id) or ExperimentManager.is_minigrid(options.env.gym_id)
+    deterministic = not options.stochastic and (options.deterministic or not is_visual)
+    return Agent(model, Path(model_path), env, env_kwargs, Path(run), deterministic)
+
+
+def play(agent: Agent, n_timesteps: int, show: Callable[[], Any], show_progress: bool = False) -> list[dict[str, Any]]:
+    """
+    :param agent: Who acts
+    :param n_timesteps: Steps in each environment
+    :param show: Called after the reset and after each step
+    :param show_progress: Whether to draw a progress bar
+    :return: The infos of the last steps of all finished episodes, each with SB3's ``episode``
+    """
+    observations: Any = agent.env.reset()
+    show()
+    state: Any = None
+    starts, finished = np.ones(agent.env.num_envs, dtype=bool), []
+    # Ctrl-C ends the show, and what was seen so far counts
+    with suppress(KeyboardInterrupt):
+        for _ in progress(range(n_timesteps), show_progress, "Steps", "step"):
+            actions, state = agent.model.predict(observations, state, starts, deterministic=agent.deterministic)
+            observations, _, starts, infos = agent.env.step(actions)
+            finished += [info for info in infos if "episode" in info]
+            show()
+    return finished
+
+
+def film(agent: Agent, n_timesteps: int, path: Path, show_progress: bool = False) -> list[dict[str, Any]]:
+    """
+    Play and write a video. Several environments are shown beside each other.
+
+    :param agent: Who acts, in an environment with the ``render_mode`` ``rgb_array``
+    :param n_timesteps: Steps in each environment
+    :param path: Of the video, ending ``.mp4``. It is replaced
+    :param show_progress: Whether to draw a progress bar
+    :return: As by :func:`play`
+    :raises CommandError: If the environment draws no pictures
+    """
+    fps = agent.env.get_attr("metadata", 0)[0].get("render_fps") or _FPS
+
+    def add_picture() -> None:
+        picture = agent.env.render()
+        if picture is None:
+            raise CommandError("found an environment that draws no pictures, expected render_mode 'rgb_array'")
+        add_frame(picture)
+
+    with write_video(path, fps, overwrite=True) as add_frame:
+        finished = play(agent, n_timesteps, add_picture, show_progress)
+    print(f"Video: {path}")
+    return finished
+
+
+def enjoy(options: argparse.Namespace) -> None:
+    """
+    Show or film an agent, and print the returns of its episodes.
+
+    :param options: As for :func:`load_agent`, and ``video``, ``reward_log`` and ``progress``
+    :raises CommandError: If a window is needed and there is no screen
+    :raises DemonstrationsError: If the video's name does not end with ``.mp4``
+    """
+    if options.video is not None:
+        check_video_path(options.video)
+        options.env_kwargs = {**(options.env_kwargs or {}), "render_mode": "rgb_array"}
+    elif not (options.no_render or has_screen()):
+        raise CommandError(
+            "found no screen to show the agent on (neither DISPLAY nor WAYLAND_DISPLAY is set), expected one: --video "
+            "FILE.mp4 films it, --no-render prints the numbers alone"
+        )
+    agent = load_agent(options, options.reward_log or None)
+    if options.video is not None:
+        finished = film(agent, options.n_timesteps, options.video, options.progress)
+    else:
+        show = partial(agent.env.render, "human")
+        finished = play(agent, options.n_timesteps, _nothing if options.no_render else show, options.progress)
+    agent.env.close()
+    if options.verbose > 0 and finished:
+        _print_episodes(finished)
+
+
+def _nothing() -> None:
+    """No picture."""
+
+
+def _print_episodes(finished: list[dict[str, Any]]) -> None:
+    returns, lengths = ([float(info["episode"][key]) for info in finished] for key in ("r", "l"))
+    for episode_return, length in zip(returns, lengths, strict=True):
+        print(f"Episode Reward: {episode_return:.2f}\nEpisode Length {length:.0f}")
+    successes = [info["is_success"] for info in finished if info.get("is_success") is not None]
+    if successes:
+        print(f"Success rate: {100 * np.mean(successes):.2f}%")
+    print(f"{len(finished)} Episodes")
+    print(f"Mean reward: {np.mean(returns):.2f} +/- {np.std(returns):.2f}")
+    print(f"Mean episode length: {np.mean(lengths):.2f} +/- {np.std(lengths):.2f}")
+
+
+def push_to_hub(options: argparse.Namespace) -> None:
+    """
+    Evaluate and film an agent, and upload it to the Hugging Face hub with the file names of the Zoo.
+
+    :param options: As for :func:`load_agent`, and ``organization``, ``repo_name`` and ``commit_message``
+    """
+    from huggingface_hub import EvalResult, HfApi, ModelCardData
+    from huggingface_sb3 import ModelName
+
+    if not options.no_render:
+        options.env_kwargs = {**(options.env_kwargs or {}), "render_mode": "rgb_array"}
+    agent, name, env_id = load_agent(options), ModelName(options.algo, options.env), options.env.gym_id
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        mean, std = evaluate_policy(agent.model, agent.env, n_eval_episodes=10, deterministic=agent.deterministic)
+        results = {"mean_reward": mean, "std_reward": std, "n_eval_episodes": 10, "is_deterministic": agent.deterministic}
+        (folder / "results.json").write_text(json.dumps(results))
+        if not options.no_render:
+            film(agent, options.n_timesteps, folder / "replay.mp4")
+        agent.env.close()
+        _copy_run(agent, folder, name.filename, options.env)
+        algorithm, reward = type(agent.model).__name__, f"{mean:.2f} +/- {std:.2f}"
+        result = EvalResult(
+            task_type="reinforcement-learning", task_name="reinforcement-learning", dataset_type=env_id, dataset_name=env_id,
+            metric_type="mean_reward", metric_name="mean_reward", metric_value=reward,
+        )  # fmt: skip
+        tags = [env_id, "deep-reinforcement-learning", "reinforcement-learning", "stable-baselines3"]
+        metadata = ModelCardData(library_name="stable-baselines3", tags=tags, model_name=algorithm, eval_results=[result])
+        words = {"algo": options.algo, "env": env_id, "organization": options.organization, "algorithm": algorithm}
+        (folder / "README.md").write_text(_CARD.format(metadata=metadata.to_yaml(), **words), encoding="utf-8")
+        repository = f"{options.organization}/{options.repo_name or name}"
+        print(f"Uploading to {repository}")
+        url = HfApi().create_repo(repo_id=repository, exist_ok=True)
+        HfApi().upload_folder(repo_id=repository, folder_path=folder, commit_message=options.commit_message)
+    print(f"The agent is at {url}")
+
+
+def _copy_run(agent: Agent, folder: Path, model_name: str, env_name: str) -> None:
+    """:param folder: Gets what :func:`load_from_hub` and the Zoo expect in a repository"""
+    settings = agent.run / env_name
+    shutil.copy(agent.model_path, folder / model_name)
+    for name in ("args.yml", "config.yml"):
+        shutil.copy(settings / name, folder / name)
+    kept = {key: value for key, value in agent.env_kwargs.items() if key != "render_mode"}
+    (folder / "env_kwargs.yml").write_text(yaml.dump(kept))
+    statistics = unwrap_vec_normalize(agent.env)
+    if statistics is not None:
+        statistics.save(str(folder / "vec_normalize.pkl"))
+    with zipfile.ZipFile(folder / _METRICS, "w") as archive:
+        for path in (*agent.run.glob("evaluations.npz"), *agent.run.glob("*.csv")):
+            archive.write(path, path.name)
+
+
+def load_from_hub(options: argparse.Namespace) -> None:
+    """
+    Download an agent that :func:`push_to_hub` or the Zoo has uploaded, into a run of its own.
+
+    :param options: ``algo``, ``env``, ``folder``, ``organization``, ``repo_name``, ``exp_id`` and ``force``
+    :raises ValueError: If ``TRUST_REMOTE_CODE`` is not set: a downloaded model is unpickled
+    """
+    from huggingface_hub import HfApi
+    from huggingface_sb3 import ModelName, load_from_hub
+    from rl_zoo3.utils import get_latest_run_id
+
+    model, env, parent = ModelName(options.algo, options.env), options.env, Path(options.folder, options.algo)
+    repository = f"{options.organization}/{options.repo_name or model}"
+    print(f"Downloading from https://huggingface.co/{repository}")
+    places = {model.filename: f"{env}.zip", _METRICS: _METRICS}
+    places |= {name: f"{env}/{name}" for name in ("config.yml", "args.yml", "env_kwargs.yml")}
+    downloaded = {place: load_from_hub(repository, name) for name, place in places.items()}
+    if HfApi().file_exists(repository, "vec_normalize.pkl"):
+        downloaded[f"{env}/vecnormalize.pkl"] = load_from_hub(repository, "vec_normalize.pkl")
+    number = options.exp_id or get_latest_run_id(str(parent), env) + 1
+    run = parent / f"{env}_{number}" if number > 0 else parent
+    # Without a number the folder holds all runs of the algorithm: never replace it
+    with write_whole(run, overwrite=options.force and number > 0, folder=True) as folder:
+        (folder / env).mkdir()
+        for place, file in downloaded.items():
+            shutil.copy(file, folder / place)
+        with zipfile.ZipFile(folder / _METRICS) as archive:
+            archive.extractall(folder)
+        (folder / _METRICS).unlink()
+    print(f"The run is in {run}")

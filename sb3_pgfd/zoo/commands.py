@@ -1,0 +1,183 @@
+"""The commands ``train``, ``enjoy``, ``push-to-hub``, ``load-from-hub`` and ``zoo`` of ``sb3-pgfd``."""
+
+import argparse
+import pkgutil
+import runpy
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sb3_pgfd.utils.screen import draw_without_screen
+from sb3_pgfd.zoo import register
+from sb3_pgfd.zoo.environments import find_in_current_folder, register_environments, require_registered
+from sb3_pgfd.zoo.errors import CommandError, expected_errors, report, stop_writing
+
+COMMANDS = {
+    "train": "train an agent, or search hyperparameters with -optimize",
+    "enjoy": "watch a trained agent, or film it with --video",
+    "push-to-hub": "upload a trained agent to the Hugging Face hub",
+    "load-from-hub": "download a trained agent from the Hugging Face hub",
+    "zoo": "run another module of the RL Zoo, with this package's algorithms and environments registered",
+}
+"""The commands and what they do, in the order of ``sb3-pgfd --help``"""
+
+# What Python raises for a value of `name:value` that it cannot read
+_UNREADABLE = (AttributeError, NameError, SyntaxError, TypeError, ValueError)
+
+
+def main(name: str, command_line: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """
+    Run one of the commands.
+
+    :param name: One of ``COMMANDS``
+    :param command_line: Its arguments, by default those of this process
+    :param prog: How it was called, by default as a module
+    :return: 0, or 1 if it failed; then one line on standard error says what was found and what was expected
+    """
+    command_line = sys.argv[1:] if command_line is None else command_line
+    try:
+        if name != "train":
+            # Before anything imports MuJoCo
+            draw_without_screen()
+        register()
+        register_environments()
+        find_in_current_folder()
+        _RUN[name](command_line, prog or f"python -m sb3_pgfd.{name}")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        stop_writing()
+        return 1
+    except expected_errors() as error:
+        if not report(error, name):
+            raise
+        return 1
+    return 0
+
+
+def _make_parser(name: str, prog: str, whole: bool = True) -> argparse.ArgumentParser:
+    """:return: A parser with the arguments of all commands. If not ``whole``, it is to skip what it does not know"""
+    from huggingface_sb3 import EnvironmentName
+    from rl_zoo3.utils import ALGOS, StoreDict
+
+    parser = argparse.ArgumentParser(prog=prog, description=COMMANDS[name], add_help=whole, allow_abbrev=whole)
+    parser.add_argument("--env", type=EnvironmentName, default="CartPole-v1", required=name.endswith("hub"), help="its id")
+    parser.add_argument("--algo", choices=list(ALGOS), help="default: ddpgfd if it is tuned for --env, otherwise td3fd")
+    parser.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, which register environments")
+    parser.add_argument("--env-kwargs", nargs="+", action=StoreDict, help="arguments of the environment, name:value")
+    return parser
+
+
+def _parse(parser: argparse.ArgumentParser, command_line: Sequence[str]) -> argparse.Namespace:
+    from sb3_pgfd.zoo.hyperparameters import default_algorithm
+
+    try:
+        options = parser.parse_args(command_line) if parser.add_help else parser.parse_known_args(command_line)[0]
+    except _UNREADABLE as error:
+        parser.error(
+            f"found a value that Python cannot read ({error}), expected name:value; texts need quotes within quotes, "
+            "as in demonstrations:'\"my_demos.npz\"'"
+        )
+    options.algo = options.algo or default_algorithm(options.env.gym_id)
+    return options
+
+
+def _train(command_line: Sequence[str], prog: str) -> None:
+    import rl_zoo3.train
+    from rl_zoo3.utils import StoreDict
+
+    from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
+
+    # The Zoo's parser reads the command line once more, and all of it
+    parser = _make_parser("train", prog, whole=False)
+    for names in (("-params", "--hyperparams"), ("--eval-env-kwargs",)):
+        parser.add_argument(*names, nargs="+", action=StoreDict)
+    options = _parse(parser, command_line)
+    if not {"-h", "--help"} & set(command_line):
+        require_registered(options.env.gym_id, options.gym_packages)
+    sys.argv = [prog, "--algo", options.algo, *command_line]
+    # The Zoo's function names the class of its manager and has no argument for it
+    rl_zoo3.train.ExperimentManager = PgfdExperimentManager  # type: ignore[misc]
+    rl_zoo3.train.train()
+
+
+def _enjoy(command_line: Sequence[str], prog: str) -> None:
+    from sb3_pgfd.zoo.agents import add_agent_arguments, enjoy
+
+    parser = _make_parser("enjoy", prog)
+    add_agent_arguments(parser)
+    parser.add_argument("--video", type=Path, metavar="FILE.mp4", help="film it instead of showing it; needs no screen")
+    parser.add_argument("--reward-log", default="", metavar="FOLDER", help="write the returns of the episodes there")
+    parser.add_argument("-P", "--progress", action="store_true", help="show a progress bar")
+    options = _parse(parser, command_line)
+    require_registered(options.env.gym_id, options.gym_packages)
+    enjoy(options)
+
+
+def _push_to_hub(command_line: Sequence[str], prog: str) -> None:
+    from sb3_pgfd.zoo.agents import add_agent_arguments, push_to_hub
+
+    parser = _make_parser("push-to-hub", prog)
+    add_agent_arguments(parser)
+    _add_hub_arguments(parser)
+    parser.add_argument("-m", "--commit-message", default="Initial commit")
+    options = _parse(parser, command_line)
+    require_registered(options.env.gym_id, options.gym_packages)
+    push_to_hub(options)
+
+
+def _load_from_hub(command_line: Sequence[str], prog: str) -> None:
+    from sb3_pgfd.zoo.agents import load_from_hub
+
+    parser = _make_parser("load-from-hub", prog)
+    _add_hub_arguments(parser)
+    parser.add_argument("-f", "--folder", default="logs", help="log folder")
+    parser.add_argument("--exp-id", type=int, default=0, help="number of the run (default: 0: the next, -1: no run folder)")
+    parser.add_argument("--force", action="store_true", help="replace the run of this number")
+    load_from_hub(_parse(parser, command_line))
+
+
+def _add_hub_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-orga", "--organization", required=True, help="user or organization of the Hugging Face hub")
+    parser.add_argument("-name", "--repo-name", help="of the repository (default: <algo>-<env>)")
+
+
+def zoo_modules() -> dict[str, str]:
+    """
+    :return: Full names of the RL Zoo's modules that can be run and have no command here, by their short name
+    """
+    import rl_zoo3.plots
+
+    found = {}
+    for package in (rl_zoo3, rl_zoo3.plots):
+        for module in pkgutil.iter_modules(package.__path__):
+            source = Path(package.__path__[0], f"{module.name}.py")
+            if source.is_file() and "ArgumentParser(" in source.read_text(encoding="utf-8"):
+                found[module.name] = f"{package.__name__}.{module.name}"
+    ours = {name.replace("-", "_") for name in COMMANDS}
+    return {name: full_name for name, full_name in found.items() if name not in ours}
+
+
+def _zoo(command_line: Sequence[str], prog: str) -> None:
+    modules = zoo_modules()
+    usage = f"usage: {prog} <module> [arguments of the module]\n\nmodules: {', '.join(modules)}"
+    if command_line and command_line[0] in ("-h", "--help"):
+        print(usage)
+        return
+    name = command_line[0].replace("-", "_") if command_line else None
+    if name not in modules:
+        found = f"no module {command_line[0]!r} to run in the RL Zoo" if command_line else "no module"
+        raise CommandError(f"found {found}, expected one of {', '.join(modules)}")
+    sys.argv = [f"{prog} {name}", *command_line[1:]]
+    # The packages import these modules, which runpy warns of
+    warnings.filterwarnings("ignore", ".*found in sys.modules after import", RuntimeWarning)
+    runpy.run_module(modules[name], run_name="__main__")
+
+
+_RUN: dict[str, Callable[[Sequence[str], str], None]] = {
+    "train": _train,
+    "enjoy": _enjoy,
+    "push-to-hub": _push_to_hub,
+    "load-from-hub": _load_from_hub,
+    "zoo": _zoo,
+}
