@@ -27,7 +27,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from benchmarks.learning import RESULTS, Benchmark, Evaluations, options_of, read_results, replace_results
 from sb3_pgfd import A2CfD, Demonstrations
-from sb3_pgfd.plotting import new_figure
+from sb3_pgfd.demonstrations.inspection.plots import new_figure
 from sb3_pgfd.utils.files import hyperparams_file
 
 ZOO_A2C = Path(rl_zoo3.__file__).parent / "hyperparams" / "a2c.yml"

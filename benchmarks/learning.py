@@ -26,7 +26,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
 
 from sb3_pgfd import DDPGfD, Demonstrations, TD3fD
-from sb3_pgfd.plotting import new_figure
+from sb3_pgfd.demonstrations.inspection.plots import new_figure
 from sb3_pgfd.utils.files import hyperparams_file, write_whole
 from sb3_pgfd.zoo.hyperparameters import with_schedules
 

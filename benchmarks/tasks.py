@@ -1,6 +1,6 @@
 """
 Every packaged task with its packaged demonstrations and tuned hyperparameters, trained as a user does it: by
-``sb3-pgfd train``. The algorithm is TD3fD where hyperparams/td3fd.yml has an entry for the task, otherwise DDPGfD.
+``sb3-pgfd train`` with the algorithm that it chooses.
 
     python -m benchmarks.tasks --processes 2            # all
     python -m benchmarks.tasks --tasks Reacher-v5       # one
@@ -28,6 +28,7 @@ from benchmarks.learning import RESULTS, read_results, replace_results
 from sb3_pgfd import Demonstrations
 from sb3_pgfd.demonstrations.inspection.plots import new_figure
 from sb3_pgfd.utils.files import hyperparams_file
+from sb3_pgfd.zoo.hyperparameters import default_algorithm
 
 LOGS = Path(__file__).parent / "logs"
 RESULTS_FILE = RESULTS / "tasks.csv"
@@ -62,7 +63,7 @@ TASKS = (
 
 def hyperparameters_of(env_id: str) -> tuple[str, dict[str, Any]]:
     """:return: Name of the algorithm, and its entry for the environment"""
-    algo = "td3fd" if env_id in yaml.safe_load(hyperparams_file("td3fd").read_text()) else "ddpgfd"
+    algo = default_algorithm(env_id)
     return algo, yaml.safe_load(hyperparams_file(algo).read_text())[env_id]
 
 

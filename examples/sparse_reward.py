@@ -8,8 +8,10 @@ from sb3_pgfd import Demonstrations, TD3fD
 
 if __name__ == "__main__":
     demonstrations = Demonstrations.load("MountainCarContinuous-v0", n_episodes=1)
-    # gamma, the possible returns (q_range) and features belong to the task; everything else can stay at its default
-    model = TD3fD("MlpPolicy", "MountainCarContinuous-v0", demonstrations=demonstrations, q_range=(-100.0, 100.0), seed=0)
+    env = gym.make("MountainCarContinuous-v0")
+    # gamma, the possible returns (q_range) and features belong to the task; everything else can stay at its default. The
+    # default number of pretraining updates, 20,000, takes minutes
+    model = TD3fD("MlpPolicy", env, demonstrations=demonstrations, q_range=(-100.0, 100.0), pretrain_steps=5_000, seed=0)
     model.learn(2_000, progress_bar=True)
     mean, std = evaluate_policy(model, Monitor(gym.make("MountainCarContinuous-v0")), n_eval_episodes=20)
     print(f"mean return {mean:.1f} +- {std:.1f}")
