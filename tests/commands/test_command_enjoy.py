@@ -19,7 +19,7 @@ def here(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_enjoy_films_what_it_plays_and_prints_the_returns(trained: Path) -> None:
     output = run(
-        folder, "enjoy", "--env", ENV_ID, "-n", "400", "--reward-log", "rewards", "--seed", "7", "--video", "played.mp4"
+        trained, "enjoy", "--env", ENV_ID, "-n", "400", "--reward-log", "rewards", "--seed", "7", "--video", "played.mp4"
     )
     returns = np.loadtxt(trained / "rewards" / "0.monitor.csv", delimiter=",", skiprows=2, ndmin=2)[:, 0]
     assert "2 Episodes" in output
