@@ -18,6 +18,7 @@ lint: $(VENV)/.installed
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+	$(VENV)/bin/lint-imports --no-cache --no-logo
 
 format: $(VENV)/.installed
 	$(PYTHON) -m ruff check --fix .
@@ -38,20 +39,20 @@ check-wheel: $(VENV)/.installed
 		tests/cli/test_cli_compare.py tests/zoo/test_search_workers.py
 
 demos: $(VENV)/.installed  ## Make the packaged demonstrations again
-	$(PYTHON) demos/make_demos.py
+	$(PYTHON) -m demos.make_demos
 
 benchmarks: $(VENV)/.installed  ## Everything the README's tables show
-	$(PYTHON) benchmarks/update_speed.py
-	$(PYTHON) benchmarks/sum_tree_speed.py
-	$(PYTHON) benchmarks/reading_speed.py
-	$(PYTHON) benchmarks/pendulum.py --processes 2
-	$(PYTHON) benchmarks/mountain_car.py --processes 2
-	$(PYTHON) benchmarks/a2c_speed.py
-	$(PYTHON) benchmarks/a2c.py --processes 2
-	$(PYTHON) benchmarks/tasks.py --processes 2
-	$(PYTHON) benchmarks/tuning.py --processes 2
-	$(PYTHON) benchmarks/sparse_suite/grid.py --processes 2
-	$(PYTHON) benchmarks/sparse_suite/report.py --readme README.md
+	$(PYTHON) -m benchmarks.update_speed
+	$(PYTHON) -m benchmarks.replay_speed
+	$(PYTHON) -m benchmarks.reading_speed
+	$(PYTHON) -m benchmarks.pendulum --processes 2
+	$(PYTHON) -m benchmarks.mountain_car --processes 2
+	$(PYTHON) -m benchmarks.a2c_speed
+	$(PYTHON) -m benchmarks.a2c --processes 2
+	$(PYTHON) -m benchmarks.tasks --processes 2
+	$(PYTHON) -m benchmarks.tuning --processes 2
+	$(PYTHON) -m benchmarks.sparse_suite.grid --processes 2
+	$(PYTHON) -m benchmarks.sparse_suite.report --readme README.md
 
 clean:
 	rm -rf $(VENV) build dist logs .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,19 +1,18 @@
 """
 Learning curves of A2CfD with the packaged hyperparameters, with and without demonstrations, next to SB3's A2C.
 
-    python benchmarks/a2c.py pendulum --processes 2     # also: pendulum-alone, cartpole, lunar-lander, mountain-car
+    python -m benchmarks.a2c pendulum --processes 2     # also: pendulum-alone, cartpole, lunar-lander, mountain-car
 
-A run is one (method, seed). A finished run is kept in benchmarks/results/a2c_<task>.csv and not run again.
+A run is one method with one seed. A finished run is in benchmarks/results/a2c_<task>.csv and does not run again.
 
-``SB3 A2C`` has the RL Zoo's hyperparameters for the environment. ``cloned SB3 A2C`` is the same algorithm with the networks of
-A2CfD, whose policy has cloned the same demonstrations by maximum likelihood for as many updates, and is then fine-tuned with
-A2CfD's hyperparameters without its measures against collapse: no pretrained critic, no warm-up, no demonstration term, no
-smaller learning rate for the actor.
+``SB3 A2C`` has the RL Zoo's hyperparameters for the environment. ``cloned SB3 A2C`` is SB3's A2C with A2CfD's networks and
+hyperparameters. It first clones the same demonstrations by maximum likelihood for as many updates, then learns. It has none of
+A2CfD's measures against collapse: no pretrained critic, no warm-up, no demonstration term, no smaller learning rate for the
+actor.
 """
 
 import argparse
 import multiprocessing
-from ast import literal_eval
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,37 +20,39 @@ from typing import Any
 
 import rl_zoo3
 import torch as th
-import yaml
-from learning import RESULTS, Benchmark, Evaluations, append_results, read_results
-from rl_zoo3.exp_manager import ExperimentManager
 from stable_baselines3 import A2C
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from benchmarks.learning import RESULTS, Benchmark, Evaluations, options_of, read_results, replace_results
 from sb3_pgfd import A2CfD, Demonstrations
+from sb3_pgfd.plotting import new_figure
 from sb3_pgfd.utils.files import hyperparams_file
-from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
 ZOO_A2C = Path(rl_zoo3.__file__).parent / "hyperparams" / "a2c.yml"
 
 
 @dataclass(frozen=True)
 class Task:
-    """What to run, with which methods and seeds, and what must be reached."""
+    """A benchmark, its methods and its number of seeds."""
 
     benchmark: Benchmark
     methods: tuple[str, ...]
     n_seeds: int
     changes: Mapping[str, Any] = field(default_factory=dict)
-    """In the environment's entry of hyperparams/a2cfd.yml"""
+    """Changes to the environment's entry of hyperparams/a2cfd.yml"""
+
+
+Cell = tuple[Task, str, int]
+"""Task, method and seed"""
 
 
 def _every(step: int, last: int) -> tuple[int, ...]:
     return tuple(range(0, last + 1, step))
 
 
-# Nothing is cloned that a large rate could destroy
+# Without a cloned policy a large learning rate destroys nothing
 ALONE = {
     "demonstrations": None,
     "actor_learning_rate": "lin_1e-3",
@@ -74,52 +75,30 @@ TASKS = {
 }
 
 
-def options_of(
-    file: Path, entry: str, manager: type[ExperimentManager], changes: Mapping[str, Any] | None = None
-) -> tuple[dict[str, Any], int, dict[str, Any] | None]:
+def make_env(env_id: str, seed: int, options: dict[str, Any]) -> VecEnv:
     """
-    :param file: Hyperparameters in the RL Zoo's format
-    :param entry: Name of the entry
-    :param manager: Reads schedules
-    :param changes: In the entry
-    :return: Arguments of the algorithm, number of environments, arguments of ``VecNormalize`` or None
+    :param env_id: Environment
+    :param seed: Seed of the environments
+    :param options: Hyperparameters, of which ``n_envs`` and ``normalize`` are taken out
     """
-    options = {**yaml.safe_load(file.read_text())[entry], **(changes or {})}
-    n_envs, normalize = options.pop("n_envs", 1), options.pop("normalize", None)
-    del options["n_timesteps"]
-    for name, value in options.items():
-        if isinstance(value, str) and value.startswith("dict("):
-            options[name] = _arguments(value)
-    if isinstance(normalize, str):
-        normalize = _arguments(normalize)
-    elif normalize is not None:
-        normalize = {} if normalize else None
-    return manager._preprocess_schedules(options), n_envs, normalize
-
-
-def _arguments(text: str) -> dict[str, Any]:
-    """``dict(a=1, b=False)``, as the RL Zoo spells arguments."""
-    pairs = (part.split("=") for part in text.removeprefix("dict(").removesuffix(")").split(",") if part.strip())
-    return {name.strip(): literal_eval(value.strip()) for name, value in pairs}
-
-
-def make_env(env_id: str, n_envs: int, seed: int, normalize: dict[str, Any] | None, gamma: float) -> VecEnv:
-    env: VecEnv = make_vec_env(env_id, n_envs=n_envs, seed=seed)
-    return env if normalize is None else VecNormalize(env, gamma=gamma, **normalize)
+    env: VecEnv = make_vec_env(env_id, n_envs=options.pop("n_envs", 1), seed=seed)
+    normalize = options.pop("normalize", False)
+    arguments = normalize if isinstance(normalize, dict) else {}
+    return VecNormalize(env, gamma=options.get("gamma", 0.99), **arguments) if normalize else env
 
 
 def make_model(method: str, task: Task, seed: int) -> BaseAlgorithm:
     """
-    :param method: See above
-    :param task: What to learn
+    :param method: Name of the method, see above
+    :param task: Task to learn
     :param seed: Seed
     """
     env_id = task.benchmark.env_id
     if method == "SB3 A2C":
-        options, n_envs, normalize = options_of(ZOO_A2C, env_id, ExperimentManager)
-        return A2C(env=make_env(env_id, n_envs, seed, normalize, options["gamma"]), seed=seed, device="cpu", **options)
-    options, n_envs, normalize = options_of(hyperparams_file("a2cfd"), env_id, PgfdExperimentManager, task.changes)
-    env = make_env(env_id, n_envs, seed, normalize, options.get("gamma", 0.99))
+        options = options_of(ZOO_A2C, env_id)
+        return A2C(env=make_env(env_id, seed, options), seed=seed, device="cpu", **options)
+    options = options_of(hyperparams_file("a2cfd"), env_id, task.changes)
+    env = make_env(env_id, seed, options)
     if method != "cloned SB3 A2C":
         return A2CfD(env=env, seed=seed, device="cpu", **options)
     return _cloned(env, seed, options)
@@ -141,17 +120,20 @@ def _cloned(env: VecEnv, seed: int, options: dict[str, Any]) -> A2C:
     return model
 
 
-def run_cell(cell: tuple[Task, str, int]) -> list[dict[str, Any]]:
-    """:param cell: Task, method and seed"""
+def run_cell(cell: Cell) -> tuple[Cell, list[dict[str, Any]]]:
+    """
+    :param cell: Task, method and seed
+    :return: The cell and its rows
+    """
     task, method, seed = cell
     th.set_num_threads(1)
     evaluations = Evaluations(task.benchmark)
     make_model(method, task, seed).learn(task.benchmark.steps, callback=evaluations)
-    return [{"algorithm": method, "seed": seed, **row} for row in evaluations.rows]
+    return cell, evaluations.rows
 
 
 def report(name: str, task: Task, rows: list[dict[str, Any]]) -> None:
-    """Print one line per run, and what was reached."""
+    """Print one line per run, and how many reached the target."""
     benchmark = task.benchmark
     print(f"{name}: {benchmark.env_id}, mean return over {benchmark.n_evaluations} starts, after environment steps")
     print(f"{'method':<16}{'seed':>5}" + "".join(f"{steps:>9,}" for steps in benchmark.evaluate_at) + f"{'seconds':>9}")
@@ -172,7 +154,7 @@ def _run(rows: list[dict[str, Any]], method: str, seed: int) -> list[dict[str, A
 
 def _print_reached(method: str, runs: list[list[float]], target: float) -> None:
     at_end, at_best = (sum(value >= target for value in values) for values in ([r[-1] for r in runs], map(max, runs)))
-    # How much worse than the policy at step 0 the worst later evaluation is, in units of that policy's return
+    # Loss of the worst later evaluation against the policy at step 0, in units of that policy's return
     worst = max(max((run[0] - value) / abs(run[0]) for value in run[1:]) for run in runs)
     print(
         f"  {method}: {at_end} of {len(runs)} seeds >= {target:g} at the end, {at_best} at some evaluation; "
@@ -182,11 +164,7 @@ def _print_reached(method: str, runs: list[list[float]], target: float) -> None:
 
 def draw(name: str, task: Task, rows: list[dict[str, Any]]) -> Path:
     """:return: Path of the figure"""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure((7.0, 4.0))
     axis = figure.subplots()
     for color, method in zip(("C0", "0.6", "C1"), task.methods, strict=False):
         for seed in range(task.n_seeds):
@@ -206,19 +184,17 @@ def draw(name: str, task: Task, rows: list[dict[str, Any]]) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="*", metavar="task", help=f"{', '.join(TASKS)}; by default all")
+    parser.add_argument("tasks", nargs="*", metavar="task", help=f"{', '.join(TASKS)}; default: all")
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--fresh", action="store_true", help="run again what is in the results already")
+    parser.add_argument("--fresh", action="store_true", help="repeat runs that are finished")
     args = parser.parse_args()
     for name in args.tasks or TASKS:
         task, path = TASKS[name], RESULTS / f"a2c_{name}.csv"
-        if args.fresh:
-            path.unlink(missing_ok=True)
-        done = {(row["algorithm"], row["seed"]) for row in read_results(path)}
+        done = set() if args.fresh else {(row["algorithm"], row["seed"]) for row in read_results(path)}
         cells = [(task, method, seed) for method in task.methods for seed in range(task.n_seeds)]
         with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
-            for rows in pool.imap_unordered(run_cell, [cell for cell in cells if cell[1:] not in done]):
-                append_results(path, rows)
+            for (_, method, seed), rows in pool.imap_unordered(run_cell, [cell for cell in cells if cell[1:] not in done]):
+                replace_results(path, {"algorithm": method, "seed": seed}, rows)
         report(name, task, read_results(path))
 
 

@@ -1,12 +1,12 @@
 """
-What A2CfD's ``learn()`` costs, next to that of SB3's A2C with the same networks, optimiser, steps and environments.
+Speed of A2CfD's ``learn()``, next to SB3's A2C with the same networks, optimiser, steps and environments.
 
-    python benchmarks/a2c_speed.py
+    python -m benchmarks.a2c_speed
 
-Both algorithms take turns, a few hundred steps at a time, on one thread, and each round gives one ratio of environment
-steps per second; the median of these ratios is printed. Seconds are those of this process on the processor, so that other
-processes count less. A2CfD has a standard deviation that depends on the state, gradients that are shortened by network, and
-two optimisers. With demonstrations each update of the actor clones a batch of them too.
+The algorithms take turns, a few hundred steps at a time, on one thread. Each round gives one ratio of environment steps per
+second; the median of the ratios is printed. The time is processor time of this process, so that other processes disturb it
+less. A2CfD has a standard deviation that depends on the state, and clips the gradients of each network by itself. With
+demonstrations each update of the actor clones a batch of them too.
 """
 
 import argparse
@@ -21,12 +21,13 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_pgfd import A2CfD, Demonstrations
+from sb3_pgfd.demonstrations import record
 
 TARGET = 0.95
 
 
 class Setting(NamedTuple):
-    """What both algorithms share."""
+    """The options that both algorithms share."""
 
     env_id: str
     net_arch: list[int]
@@ -46,9 +47,9 @@ SETTINGS = [
 
 
 def find_demonstrations(env_id: str) -> Demonstrations:
-    """:return: Packaged ones, or for CartPole-v1 those of a controller that pushes the pole back"""
+    """:return: The packaged ones; for CartPole-v1 those of a controller that pushes the pole back"""
     if env_id == "CartPole-v1":
-        return Demonstrations.record(lambda state: int(state[2] + state[3] > 0.0), gym.make(env_id), 3)
+        return record(lambda state: int(state[2] + state[3] > 0.0), gym.make(env_id), 3)
     return Demonstrations.load(env_id)
 
 
@@ -60,7 +61,7 @@ def make_models(setting: Setting) -> dict[str, OnPolicyAlgorithm]:
     def make_env() -> Any:
         return make_vec_env(setting.env_id, setting.n_envs, seed=0)
 
-    # Neither pretraining nor warm-up, which is an update without the actor's half
+    # No pretraining, and no warm-up: its updates leave out the actor
     learning: dict[str, Any] = dict(
         demonstrations=find_demonstrations(setting.env_id), pretrain_steps=0, critic_warmup_steps=0
     )
@@ -76,11 +77,11 @@ def time_learning(setting: Setting, rounds: int, steps: int) -> dict[str, np.nda
     models = make_models(setting)
     rates: dict[str, list[float]] = {name: [] for name in models}
     for round_ in range(rounds + 1):
-        # Who comes first changes too
+        # The algorithms also take turns in coming first
         for name in sorted(models, reverse=round_ % 2 == 0):
             start = time.process_time()
             models[name].learn(steps * setting.n_envs, reset_num_timesteps=round_ == 0)
-            # In the first round everything is done for the first time
+            # The first round warms up
             if round_ > 0:
                 rates[name].append(steps * setting.n_envs / (time.process_time() - start))
     return {name: np.array(values) for name, values in rates.items()}

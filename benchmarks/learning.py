@@ -1,16 +1,17 @@
 """
-Learning curves of DDPGfD with the packaged hyperparameters and demonstrations, next to SB3's DDPG without them.
+Learning curves of DDPGfD and TD3fD with the packaged hyperparameters and demonstrations, next to SB3's DDPG without them.
 
-Used by benchmarks/pendulum.py and benchmarks/mountain_car.py; benchmarks/a2c.py uses its parts. A run is one (algorithm,
-seed); a finished run is kept in benchmarks/results/<env>.csv and not run again, so an interrupted benchmark goes on where it
-stopped.
+benchmarks/pendulum.py and benchmarks/mountain_car.py run it; the other benchmarks use parts of it. A run is one algorithm with
+one seed. A finished run is in benchmarks/results/<env>.csv and does not run again, so an interrupted benchmark continues where
+it stopped.
 """
 
 import argparse
 import csv
 import multiprocessing
 import time
-from collections.abc import Sequence
+from ast import literal_eval
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,19 +25,20 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
 
-from sb3_pgfd import DDPGfD, Demonstrations
-from sb3_pgfd.utils.files import hyperparams_file
-from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
+from sb3_pgfd import DDPGfD, Demonstrations, TD3fD
+from sb3_pgfd.plotting import new_figure
+from sb3_pgfd.utils.files import hyperparams_file, write_whole
+from sb3_pgfd.zoo.hyperparameters import with_schedules
 
 RESULTS = Path(__file__).parent / "results"
 FIRST_EVALUATION_SEED = 10_000
-# What a column of the results holds besides numbers
+# The columns of all results that are texts; the others are numbers
 TEXTS = ("algorithm", "configuration", "task", "method", "config", "error")
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What to run and what it must reach."""
+    """An environment, the steps of a run and the return that it must reach."""
 
     env_id: str
     steps: int
@@ -47,11 +49,15 @@ class Benchmark:
     n_evaluations: int = 100
 
 
+Cell = tuple[Benchmark, str, int]
+"""Benchmark, algorithm and seed"""
+
+
 def evaluate(model: BaseAlgorithm, env_id: str, n_episodes: int) -> np.ndarray:
     """
-    :param model: Whose deterministic policy is run
-    :param env_id: Where
-    :param n_episodes: Number of starts, always the same ones
+    :param model: Model to evaluate with its deterministic policy
+    :param env_id: Environment
+    :param n_episodes: Number of starts, which are always the same
     :return: Returns, shape ``(n_episodes,)``
     """
     normalize = model.get_vec_normalize_env()
@@ -69,7 +75,7 @@ def evaluate(model: BaseAlgorithm, env_id: str, n_episodes: int) -> np.ndarray:
 
 
 class Evaluations(BaseCallback):
-    """Evaluate at the steps of a benchmark; the time it takes does not count."""
+    """Evaluate at the steps of a benchmark. The time of evaluations is not counted."""
 
     def __init__(self, benchmark: Benchmark):
         super().__init__()
@@ -101,66 +107,99 @@ class Evaluations(BaseCallback):
         return True
 
 
+def options_of(file: Path, entry: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """
+    :param file: Hyperparameters in the RL Zoo's format
+    :param entry: Name of the entry
+    :param changes: Changes to the entry
+    :return: Arguments of the algorithm, besides them ``n_envs``, ``normalize`` and ``noise_std`` if the entry has them
+    """
+    options = {**yaml.safe_load(file.read_text())[entry], **(changes or {})}
+    for name in ("n_timesteps", "noise_type"):
+        options.pop(name, None)
+    for name, value in options.items():
+        # The RL Zoo spells arguments as a call of dict
+        if isinstance(value, str) and value.startswith("dict("):
+            pairs = (part.split("=") for part in value.removeprefix("dict(").removesuffix(")").split(",") if part.strip())
+            options[name] = {key.strip(): literal_eval(text.strip()) for key, text in pairs}
+    return with_schedules(options)
+
+
 def make_model(algorithm: str, env_id: str, seed: int) -> BaseAlgorithm:
     """
-    :param algorithm: ``"DDPGfD"`` with the packaged hyperparameters, ``"default"`` with those for any environment,
-        ``"relative priorities"`` with the packaged ones and the scale-free bonus, or ``"SB3 DDPG"`` with those that it has
-        of the packaged ones
+    :param algorithm: ``"DDPGfD"`` or ``"TD3fD"`` with the packaged hyperparameters; ``"default"``: DDPGfD with those for any
+        environment; ``"relative priorities"``: DDPGfD with the packaged ones and the scale-free bonus; ``"SB3 DDPG"`` with
+        the packaged ones that it has
     :param env_id: Environment
     :param seed: Seed
     """
-    options = yaml.safe_load(hyperparams_file("ddpgfd").read_text())["default" if algorithm == "default" else env_id]
+    name, cls = ("td3fd", TD3fD) if algorithm == "TD3fD" else ("ddpgfd", DDPGfD)
+    options = options_of(hyperparams_file(name), "default" if algorithm == "default" else env_id)
     env = gym.make(env_id)
     assert env.action_space.shape is not None
-    sigma = options.pop("noise_std") * np.ones(env.action_space.shape)
-    for name in ("n_timesteps", "noise_type"):
-        del options[name]
-    # Schedules are spelled as in the RL Zoo, "lin_1e-3"
-    options = PgfdExperimentManager._preprocess_schedules(options)
-    options.update(action_noise=NormalActionNoise(np.zeros_like(sigma), sigma), seed=seed, device="cpu")
+    if "noise_std" in options:
+        sigma = options.pop("noise_std") * np.ones(env.action_space.shape)
+        options["action_noise"] = NormalActionNoise(np.zeros_like(sigma), sigma)
+    options.update(seed=seed, device="cpu")
     if algorithm == "relative priorities":
-        options["relative_priorities"] = True
+        options["replay_buffer_kwargs"] = {**options.get("replay_buffer_kwargs", {}), "relative_priorities": True}
     if algorithm != "SB3 DDPG":
-        return DDPGfD(env=env, **{**options, "demonstrations": env_id})
+        return cls(env=env, **{**options, "demonstrations": env_id})
     plain = ("policy", "gamma", "learning_rate", "batch_size", "tau", "gradient_steps", "action_noise", "seed", "device")
     net_arch = (options.get("policy_kwargs") or {}).get("net_arch", [400, 300])
     return DDPG(env=env, policy_kwargs={"net_arch": net_arch}, **{name: options[name] for name in plain if name in options})
 
 
-def run_cell(cell: tuple[Benchmark, str, int]) -> list[dict[str, Any]]:
-    """:param cell: Benchmark, algorithm and seed"""
+def run_cell(cell: Cell) -> tuple[Cell, list[dict[str, Any]]]:
+    """
+    :param cell: Benchmark, algorithm and seed
+    :return: The cell and its rows
+    """
     benchmark, algorithm, seed = cell
     th.set_num_threads(1)
     evaluations = Evaluations(benchmark)
     make_model(algorithm, benchmark.env_id, seed).learn(benchmark.steps, callback=evaluations)
-    return [{"algorithm": algorithm, "seed": seed, **row} for row in evaluations.rows]
+    return cell, evaluations.rows
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """:param path: A CSV written by :func:`append_results`, or nothing yet"""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return [
-            {name: value if name in TEXTS else float(value) for name, value in row.items()} for row in csv.DictReader(file)
-        ]
+    """
+    :param path: A CSV of results; it may not exist yet
+    :return: Its rows, with numbers in place of texts but for the columns of texts
+    """
+    return [{name: value if name in TEXTS else float(value) for name, value in row.items()} for row in _read_rows(path)]
 
 
-def append_results(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def replace_results(path: Path, run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """
-    :param path: CSV to append to
-    :param rows: With the same columns as those that are there
+    Write the rows of a run into a CSV, in place of its old rows.
+
+    :param path: A CSV of results; it may not exist yet
+    :param run: Columns that identify the run, with their values
+    :param rows: Rows with the columns of the file; with no rows the old ones are removed
     """
+    # Texts, not numbers: the rows of other runs stay as they are to the last digit
+    kept = [row for row in _read_rows(path) if any(row[name] != str(value) for name, value in run.items())]
+    rows = [*kept, *({**run, **row} for row in rows)]
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        if file.tell() == 0:
-            writer.writeheader()
+    with write_whole(path, overwrite=True) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[-1]), lineterminator="\n")
+        writer.writeheader()
         writer.writerows(rows)
 
 
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def report(benchmark: Benchmark, rows: list[dict[str, Any]]) -> None:
-    """Print one line per run, and draw all of them."""
+    """Print one line per run, and draw all runs."""
     header = "".join(f"{steps:>10,}" for steps in benchmark.evaluate_at)
     print(f"{benchmark.env_id}: mean return over {benchmark.n_evaluations} starts, after environment steps (0: pretrained)")
     demonstrations = Demonstrations.load(benchmark.env_id)
@@ -172,21 +211,25 @@ def report(benchmark: Benchmark, rows: list[dict[str, Any]]) -> None:
         run = {row["steps"]: row for row in rows if (row["algorithm"], row["seed"]) == (algorithm, seed)}
         returns = "".join(f"{run[steps]['mean_return']:>10.1f}" for steps in benchmark.evaluate_at)
         print(f"{algorithm:<20}{seed:>5.0f}{returns}{run[last]['seconds']:>10.0f}")
-    final = [row["mean_return"] for row in rows if row["algorithm"] == "DDPGfD" and row["steps"] == last]
-    reached = sum(value >= benchmark.target for value in final)
-    print(f"\nDDPGfD at {last:,} steps: {reached} of {len(final)} seeds >= {benchmark.target:g}")
+    print()
+    for name in ("DDPGfD", "TD3fD"):
+        final = [row["mean_return"] for row in rows if row["algorithm"] == name and row["steps"] == last]
+        reached = sum(value >= benchmark.target for value in final)
+        print(f"{name} at {last:,} steps: {reached} of {len(final)} seeds >= {benchmark.target:g}")
     print(f"Figure: {draw(benchmark, rows)}")
 
 
 def draw(benchmark: Benchmark, rows: list[dict[str, Any]]) -> Path:
     """:return: Path of the figure"""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure((7.0, 4.0))
     axis = figure.subplots()
-    for color, algorithm in (("C0", "DDPGfD"), ("C1", "relative priorities"), ("C4", "default"), ("0.6", "SB3 DDPG")):
+    for color, algorithm in (
+        ("C0", "DDPGfD"),
+        ("C5", "TD3fD"),
+        ("C1", "relative priorities"),
+        ("C4", "default"),
+        ("0.6", "SB3 DDPG"),
+    ):
         seeds = sorted({row["seed"] for row in rows if row["algorithm"] == algorithm})
         for seed in seeds:
             run = sorted(
@@ -208,20 +251,19 @@ def draw(benchmark: Benchmark, rows: list[dict[str, Any]]) -> Path:
 
 
 def main(benchmark: Benchmark) -> None:
-    """:param benchmark: What to run"""
+    """:param benchmark: Benchmark to run"""
     parser = argparse.ArgumentParser(description=f"Learning curves on {benchmark.env_id}")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to N - 1")
-    parser.add_argument("--algorithms", nargs="+", default=["DDPGfD", "SB3 DDPG"], help="also: default, 'relative priorities'")
+    choices = ["DDPGfD", "TD3fD", "SB3 DDPG", "default", "relative priorities"]
+    parser.add_argument("--algorithms", nargs="+", default=choices[:3], choices=choices, metavar="NAME")
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--fresh", action="store_true", help="run again what is in the results already")
+    parser.add_argument("--fresh", action="store_true", help="repeat runs that are finished")
     args = parser.parse_args()
     path = RESULTS / f"{benchmark.env_id}.csv"
-    if args.fresh:
-        path.unlink(missing_ok=True)
-    done = {(row["algorithm"], row["seed"]) for row in read_results(path)}
+    done = set() if args.fresh else {(row["algorithm"], row["seed"]) for row in read_results(path)}
     cells = [(benchmark, algorithm, seed) for seed in range(args.seeds) for algorithm in args.algorithms]
     todo = [cell for cell in cells if cell[1:] not in done]
     with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
-        for rows in pool.imap_unordered(run_cell, todo):
-            append_results(path, rows)
+        for (_, algorithm, seed), rows in pool.imap_unordered(run_cell, todo):
+            replace_results(path, {"algorithm": algorithm, "seed": seed}, rows)
     report(benchmark, read_results(path))

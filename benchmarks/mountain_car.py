@@ -1,10 +1,10 @@
 """
-DDPGfD and SB3's DDPG on MountainCarContinuous-v0, 3 demonstrations, 20,000 steps (about 8 minutes on 2 cores).
+DDPGfD, TD3fD and SB3's DDPG on MountainCarContinuous-v0, 3 demonstrations, 20,000 steps (about 8 minutes on 2 cores).
 
-    python benchmarks/mountain_car.py --processes 2
+    python -m benchmarks.mountain_car --processes 2
 """
 
-from learning import Benchmark, main
+from benchmarks.learning import Benchmark, main
 
 if __name__ == "__main__":
     main(

@@ -1,13 +1,13 @@
 """
-What reading demonstrations costs, next to reading the bare arrays of the same file with NumPy or h5py alone.
+Time and memory of reading demonstrations, next to reading the bare arrays of the same file with NumPy or h5py alone.
 
-    python benchmarks/reading_speed.py
+    python -m benchmarks.reading_speed
 
-Writes 1,000,000 transitions in 1,000 episodes, 30-dimensional observations and 7-dimensional actions in float32, as our
-``.npz`` and as a Minari dataset. Each measurement is a process of its own, with one thread; the bare arrays and
-``Demonstrations.load`` take turns, so that a machine that changes its speed changes it for both, and the medians are
-compared. Memory is the process's peak less the peak of one that has imported the same and read nothing, as a multiple of
-what the bare arrays take: a Minari file holds T + 1 observations of an episode, which become T observations and T next ones.
+It writes 1,000,000 transitions in 1,000 episodes, with 30-dimensional observations and 7-dimensional actions in float32, as
+our ``.npz`` and as a Minari dataset. Each measurement is a process of its own with one thread. The bare arrays and
+``Demonstrations.load`` take turns, so that a change of the machine's speed changes both; the medians are compared. Memory is
+the peak of the process minus the peak of a process that imports the same and reads nothing, as a multiple of the size of the
+bare arrays. A Minari file holds T + 1 observations of an episode, which become T observations and T next observations.
 """
 
 import argparse
@@ -29,7 +29,8 @@ import numpy as np
 from sb3_pgfd import Demonstrations
 from sb3_pgfd.demonstrations import Episode
 
-RESULTS = Path(__file__).parent / "results" / "reading_speed.csv"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "reading_speed.csv"
 OBSERVATION_DIM, ACTION_DIM, EPISODE_LENGTH = 30, 7, 1000
 MAX_TIME_RATIO, MAX_MEMORY_RATIO = 3.0, 2.2
 FILES = {".npz": "demonstrations.npz", "Minari HDF5": "demonstrations-v0"}
@@ -37,8 +38,8 @@ FILES = {".npz": "demonstrations.npz", "Minari HDF5": "demonstrations-v0"}
 
 def write_files(folder: Path, n_episodes: int) -> None:
     """
-    :param folder: Where to write
-    :param n_episodes: Of 1,000 transitions each
+    :param folder: Folder of the files
+    :param n_episodes: Number of episodes of 1,000 transitions
     """
     rng = np.random.default_rng(0)
     episodes = [
@@ -83,7 +84,7 @@ def peak_bytes() -> int:
 
 
 def measure_here(reader: str, path: Path) -> dict[str, float]:
-    """:return: Seconds, peak memory of this process, and bytes of the arrays if they were read bare"""
+    """:return: Seconds, peak memory of this process, and the bytes of bare arrays"""
     start = time.perf_counter()
     result = READERS[reader](path)
     seconds = time.perf_counter() - start
@@ -92,10 +93,12 @@ def measure_here(reader: str, path: Path) -> dict[str, float]:
 
 
 def in_process(*arguments: str) -> dict[str, float]:
-    """Run this file in a process of its own. This one reads no file: a process inherits the peak of the one that starts it."""
+    """
+    Run this module in a process of its own. This process must not read files itself: a child inherits its peak of memory.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, *arguments]
-    text = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    command = [sys.executable, "-m", "benchmarks.reading_speed", *arguments]
+    text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env=environment).stdout
     return json.loads(text or "{}")
 
 
@@ -103,7 +106,7 @@ def compare(folder: Path, repetitions: int) -> list[dict[str, float | str]]:
     """:return: One row of the table for each format"""
     empty = min(in_process("--read", "nothing", str(folder))["peak"] for _ in range(repetitions))
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in READERS if name != "nothing"}
-    # The first round brings the files into memory
+    # The first round brings the files into the system's cache
     for repetition in range(repetitions + 1):
         for name, found in runs.items():
             run = in_process("--read", name, str(folder / FILES[name.rsplit(" ", 1)[0]]))
@@ -131,8 +134,8 @@ def compare(folder: Path, repetitions: int) -> list[dict[str, float | str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=1000, help="of 1,000 transitions each")
-    parser.add_argument("--repetitions", type=int, default=5, help="measurements of each, of which the median counts")
+    parser.add_argument("--episodes", type=int, default=1000, help="number of episodes of 1,000 transitions")
+    parser.add_argument("--repetitions", type=int, default=5, help="number of measurements, of which the median is taken")
     parser.add_argument("--write", metavar="FOLDER", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--read", metavar=("READER", "PATH"), nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -1,13 +1,13 @@
 """
 Every packaged task with its packaged demonstrations and tuned hyperparameters, trained as a user does it: by
-``sb3-pgfd train``. Tables and figures of the README come from the CSV that this writes.
+``sb3-pgfd train``. The algorithm is TD3fD where hyperparams/td3fd.yml has an entry for the task, otherwise DDPGfD.
 
-    python benchmarks/tasks.py --processes 2            # all
-    python benchmarks/tasks.py --tasks Reacher-v5       # one
-    python benchmarks/tasks.py --report                 # table and figure from the CSV alone
+    python -m benchmarks.tasks --processes 2            # all
+    python -m benchmarks.tasks --tasks Reacher-v5       # one
+    python -m benchmarks.tasks --report                 # table and figure from the CSV alone
 
-A run is one (task, seed). A finished one is kept in benchmarks/results/tasks_ddpgfd.csv and is not run again; its log folder
-is benchmarks/logs.
+A run is one task with one seed. A finished run is in benchmarks/results/tasks.csv and does not run again without --fresh; its
+logs are in benchmarks/logs.
 """
 
 import argparse
@@ -23,14 +23,14 @@ from typing import Any
 
 import numpy as np
 import yaml
-from learning import RESULTS, append_results, read_results
 
+from benchmarks.learning import RESULTS, read_results, replace_results
 from sb3_pgfd import Demonstrations
-from sb3_pgfd.plotting import new_figure
+from sb3_pgfd.demonstrations.inspection.plots import new_figure
 from sb3_pgfd.utils.files import hyperparams_file
 
 LOGS = Path(__file__).parent / "logs"
-RESULTS_FILE = RESULTS / "tasks_ddpgfd.csv"
+RESULTS_FILE = RESULTS / "tasks.csv"
 N_EPISODES = 50
 
 
@@ -43,7 +43,7 @@ class Task:
     seeds: int
     eval_freq: int
     by_success: bool = False
-    """Whether the target is a share of successful episodes, otherwise it is a mean return"""
+    """Whether the target is a success rate; otherwise it is a mean return"""
 
 
 TASKS = (
@@ -60,23 +60,33 @@ TASKS = (
 )
 
 
-def train(cell: tuple[Task, int]) -> list[dict[str, Any]]:
-    """:param cell: Task and seed"""
+def hyperparameters_of(env_id: str) -> tuple[str, dict[str, Any]]:
+    """:return: Name of the algorithm, and its entry for the environment"""
+    algo = "td3fd" if env_id in yaml.safe_load(hyperparams_file("td3fd").read_text()) else "ddpgfd"
+    return algo, yaml.safe_load(hyperparams_file(algo).read_text())[env_id]
+
+
+def train(cell: tuple[Task, int]) -> tuple[tuple[Task, int], list[dict[str, Any]]]:
+    """
+    :param cell: Task and seed
+    :return: The cell and its rows
+    """
     task, seed = cell
-    folder = LOGS / "ddpgfd" / task.env_id / f"seed_{seed}"
-    options = ["--algo", "ddpgfd", "--env", task.env_id, "--seed", str(seed), "--num-threads", "1", "-f", str(folder)]
+    algo, _ = hyperparameters_of(task.env_id)
+    folder = LOGS / algo / task.env_id / f"seed_{seed}"
+    options = ["--algo", algo, "--env", task.env_id, "--seed", str(seed), "--num-threads", "1", "-f", str(folder)]
     evaluation = ["--eval-freq", str(task.eval_freq), "--eval-episodes", str(N_EPISODES)]
     start = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "output.txt").open("w") as output:
         command = [sys.executable, "-m", "sb3_pgfd.train", *options, *evaluation]
         subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=output, stderr=output, check=True)
-    # An interrupted run leaves a folder with a smaller number
-    run = max((folder / "ddpgfd").glob(f"{task.env_id}_*"), key=lambda path: int(path.name.rsplit("_", 1)[1]))
-    return read_evaluations(run / "evaluations.npz", task, seed, time.perf_counter() - start)
+    # Folders with a smaller number are those of interrupted runs
+    run = max((folder / algo).glob(f"{task.env_id}_*"), key=lambda path: int(path.name.rsplit("_", 1)[1]))
+    return cell, read_evaluations(run / "evaluations.npz", time.perf_counter() - start)
 
 
-def read_evaluations(path: Path, task: Task, seed: int, seconds: float) -> list[dict[str, Any]]:
+def read_evaluations(path: Path, seconds: float) -> list[dict[str, Any]]:
     """:return: One row for each evaluation"""
     with np.load(path) as evaluations:
         returns, lengths = evaluations["results"], evaluations["ep_lengths"]
@@ -84,8 +94,6 @@ def read_evaluations(path: Path, task: Task, seed: int, seconds: float) -> list[
         steps = evaluations["timesteps"]
     return [
         {
-            "task": task.env_id,
-            "seed": seed,
             "steps": int(steps[k]),
             "mean_return": round(float(returns[k].mean()), 3),
             "worst_return": round(float(returns[k].min()), 3),
@@ -98,12 +106,12 @@ def read_evaluations(path: Path, task: Task, seed: int, seconds: float) -> list[
 
 
 def demonstrations_of(task: Task) -> Demonstrations:
-    """:return: Those that the tuned hyperparameters name"""
-    return Demonstrations.load(yaml.safe_load(hyperparams_file("ddpgfd").read_text())[task.env_id]["demonstrations"])
+    """:return: The demonstrations that the tuned hyperparameters name"""
+    return Demonstrations.load(hyperparameters_of(task.env_id)[1]["demonstrations"])
 
 
 def report(tasks: Sequence[Task], rows: Sequence[dict[str, Any]]) -> None:
-    """Print one line per task, and draw all of them."""
+    """Print one line per task, and draw all tasks."""
     print("| task | demonstrations, their return | steps | measure, target | pretrained | at the end, each seed |")
     print("|---|---|---|---|---|---|")
     for task in tasks:
@@ -162,17 +170,18 @@ def draw(tasks: Sequence[Task], rows: Sequence[dict[str, Any]]) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", nargs="+", metavar="ENV", help="by default all")
+    parser.add_argument("--tasks", nargs="+", metavar="ENV", help="default: all")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--report", action="store_true", help="run nothing")
+    parser.add_argument("--fresh", action="store_true", help="repeat runs that are finished")
     args = parser.parse_args()
     tasks = [task for task in TASKS if args.tasks is None or task.env_id in args.tasks]
-    done = {(row["task"], row["seed"]) for row in read_results(RESULTS_FILE)}
+    done = set() if args.fresh else {(row["task"], row["seed"]) for row in read_results(RESULTS_FILE)}
     cells = [(task, seed) for task in tasks for seed in range(task.seeds) if (task.env_id, seed) not in done]
     if not args.report:
         with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
-            for rows in pool.imap_unordered(train, cells):
-                append_results(RESULTS_FILE, rows)
+            for (task, seed), rows in pool.imap_unordered(train, cells):
+                replace_results(RESULTS_FILE, {"task": task.env_id, "seed": seed}, rows)
     report(tasks, read_results(RESULTS_FILE))
 
 

@@ -1,13 +1,12 @@
 """
-Does the RL Zoo's ``-optimize`` find something at least as good as the default entry? 20 trials of DDPGfD on
+Does the RL Zoo's ``-optimize`` find hyperparameters at least as good as the default entry? 20 trials of DDPGfD on
 MountainCarContinuous-v0 with its 3 packaged demonstrations, through ``python -m sb3_pgfd.train`` as a user runs it.
 
-    python benchmarks/tuning.py --processes 2        # about a quarter of an hour on 2 cores
+    python -m benchmarks.tuning --processes 2        # about a quarter of an hour on 2 cores
 
-The study searches from the ``default`` entry; as many workers as processes share its journal, and none of its trials may be
-lost. Then its best trial (``--trial-id``), the ``default`` entry and the task's own entry are each trained with seeds that the
-study has not used, and evaluated over 50 episodes. What is finished lies in the journal and in benchmarks/results/ and is not
-run again.
+The study searches from the ``default`` entry. Several workers share its journal, and no trial may be lost. Then the best trial
+(``--trial-id``), the ``default`` entry and the task's own entry are trained with seeds that the study has not used, and
+evaluated over 50 episodes. Finished trials are in the journal, finished runs in benchmarks/results/; they do not run again.
 """
 
 import argparse
@@ -25,26 +24,26 @@ from typing import Any
 import numpy as np
 import optuna
 import yaml
-from learning import RESULTS, read_results
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from sb3_pgfd.plotting import new_figure
-from sb3_pgfd.utils.files import hyperparams_file
+from benchmarks.learning import RESULTS, read_results, replace_results
+from sb3_pgfd.demonstrations.inspection.plots import new_figure
+from sb3_pgfd.utils.files import hyperparams_file, write_whole
 
 ENV_ID = "MountainCarContinuous-v0"
 STEPS, N_TRIALS, SEEDS = 3_000, 20, (0, 1, 2)
 STUDY = "tuning"
+LOGS = Path(__file__).parent / "logs" / "tuning"
 CONFIGURATIONS = ("best trial", "default entry", "own entry")
-COLUMNS = ("configuration", "seed", "mean_return", "std_return", "worst_return", "seconds")
 
 
 class Runs:
     """
-    Runs of ``sb3_pgfd.train``, whose logs lie in one folder.
+    Runs of ``sb3_pgfd.train`` with their logs in one folder.
 
-    :param folder: Absolute, as the runs begin in it
+    :param folder: Absolute path: the runs start in it
     """
 
     def __init__(self, folder: Path):
@@ -56,7 +55,7 @@ class Runs:
         self.default.write_text(yaml.safe_dump({"default": {**entry, "demonstrations": ENV_ID}}))
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """:param arguments: Of the command"""
+        """:param arguments: Arguments of the command"""
         command = [sys.executable, "-m", "sb3_pgfd.train", "--algo", "ddpgfd", "--env", ENV_ID, "--num-threads", "1"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with (self.folder / "output.txt").open("ab") as output:
@@ -71,11 +70,11 @@ class Runs:
 
     def optimize(self, n_workers: int) -> None:
         """
-        Let workers share the study until it has all of its trials.
+        Let workers share the study until it has all its trials.
 
         :raises RuntimeError: If a worker fails
         """
-        # Of workers that were killed; they would count as trials
+        # Trials of killed workers would count as trials
         for trial in self.trials():
             if not trial.state.is_finished():
                 self.study.tell(trial.number, state=TrialState.FAIL)
@@ -91,7 +90,7 @@ class Runs:
         return optuna.load_study(study_name=STUDY, storage=JournalStorage(JournalFileBackend(str(self.journal))))
 
     def trials(self) -> list[optuna.trial.FrozenTrial]:
-        """:return: All so far"""
+        """:return: All trials so far"""
         return self.study.trials if self.journal.is_file() else []
 
     def train(self, configuration: str, seed: int) -> dict[str, Any]:
@@ -107,26 +106,16 @@ class Runs:
             arguments += ["--storage", str(self.journal), "--study-name", STUDY, "--trial-id", str(number)]
         start = time.perf_counter()
         self.run(*arguments)
-        seconds = time.perf_counter() - start
+        seconds = round(time.perf_counter() - start, 2)
         with np.load(sorted(logs.glob("*/*/evaluations.npz"))[-1]) as evaluations:
             returns = evaluations["results"][-1]
-        values = (returns.mean(), returns.std(), returns.min(), seconds)
-        return {"configuration": configuration, "seed": seed} | {
-            name: round(float(value), 2) for name, value in zip(COLUMNS[2:], values, strict=True)
-        }
-
-
-def write(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    """Write all rows anew."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+        values = {"mean_return": returns.mean(), "std_return": returns.std(), "worst_return": returns.min()}
+        rounded = {name: round(float(value), 2) for name, value in values.items()}
+        return {"configuration": configuration, "seed": seed, **rounded, "seconds": seconds}
 
 
 def write_trials(path: Path, trials: Sequence[optuna.trial.FrozenTrial]) -> None:
-    """Each trial with its parameters; those that it has not are left empty."""
+    """Write each trial with its parameters."""
     names = sorted({name for trial in trials for name in trial.params})
     rows = []
     for trial in trials:
@@ -136,11 +125,14 @@ def write_trials(path: Path, trials: Sequence[optuna.trial.FrozenTrial]) -> None
         value = None if trial.value is None else round(trial.value, 2)
         seconds = round(trial.duration.total_seconds(), 1)
         rows.append({"number": trial.number, "state": trial.state.name, "value": value, "seconds": seconds, **values})
-    write(path, ("number", "state", "value", "seconds", *names), rows)
+    with write_whole(path, overwrite=True) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ("number", "state", "value", "seconds", *names), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def report(runs: Runs, rows: Sequence[dict[str, Any]]) -> None:
-    """Print what was found and draw it."""
+    """Print and draw the trials and the runs."""
     trials = runs.trials()
     states = Counter(trial.state.name.lower() for trial in trials)
     errors = sum("error" in trial.user_attrs for trial in trials)
@@ -159,7 +151,7 @@ def report(runs: Runs, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def at_once(trials: Sequence[optuna.trial.FrozenTrial]) -> int:
-    """:return: How many trials were under way at the same time, at most"""
+    """:return: Largest number of trials that ran at the same time"""
     begun = [trial.datetime_start for trial in trials if trial.datetime_start and trial.datetime_complete]
     spans = [(trial.datetime_start, trial.datetime_complete) for trial in trials]
     return max(sum(start <= moment < end for start, end in spans if start and end) for moment in begun)
@@ -187,9 +179,7 @@ def draw(trials: Sequence[optuna.trial.FrozenTrial], rows: Sequence[dict[str, An
         returns = [row["mean_return"] for row in rows if row["configuration"] == configuration]
         right.scatter([place] * len(returns), returns, color="C0")
         right.hlines(np.mean(returns), place - 0.2, place + 0.2, color="C3")
-    right.set(
-        title=f"trained anew, {STEPS:,} steps", ylabel="mean return, 50 episodes", xlim=(-0.5, len(CONFIGURATIONS) - 0.5)
-    )
+    right.set(title=f"new seeds, {STEPS:,} steps", ylabel="mean return, 50 episodes", xlim=(-0.5, len(CONFIGURATIONS) - 0.5))
     right.set_xticks(range(len(CONFIGURATIONS)), CONFIGURATIONS)
     for axis in (left, right):
         axis.grid(alpha=0.3)
@@ -200,7 +190,7 @@ def draw(trials: Sequence[optuna.trial.FrozenTrial], rows: Sequence[dict[str, An
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "logs" / "tuning", help="journal and logs")
+    parser.add_argument("--folder", type=Path, default=LOGS, help="folder of the journal and the logs")
     parser.add_argument("--processes", type=int, default=1)
     args = parser.parse_args()
     runs = Runs(args.folder.resolve())
@@ -208,15 +198,13 @@ def main() -> None:
         runs.optimize(args.processes)
     write_trials(RESULTS / "tuning_trials.csv", runs.trials())
     path = RESULTS / "tuning.csv"
-    rows = read_results(path)
-    done = {(row["configuration"], row["seed"]) for row in rows}
+    done = {(row["configuration"], row["seed"]) for row in read_results(path)}
     todo = [(configuration, seed) for seed in SEEDS for configuration in CONFIGURATIONS if (configuration, seed) not in done]
-    # Each waits for a process of its own
+    # Each thread waits for its process
     with ThreadPool(args.processes) as pool:
         for row in pool.imap_unordered(lambda run: runs.train(*run), todo):
-            rows.append(row)
-            write(path, COLUMNS, sorted(rows, key=lambda row: (row["configuration"], row["seed"])))
-    report(runs, rows)
+            replace_results(path, {name: row.pop(name) for name in ("configuration", "seed")}, [row])
+    report(runs, read_results(path))
 
 
 if __name__ == "__main__":

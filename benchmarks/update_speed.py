@@ -1,16 +1,19 @@
 """
-What one DDPGfD update costs, next to one update of SB3's DDPG with the same networks and batch size.
+Time of one update of DDPGfD and TD3fD, next to one update of SB3's DDPG with the same networks and batch size.
 
-    python benchmarks/update_speed.py
+    python -m benchmarks.update_speed
 
-Both algorithms take turns, update by update, on one thread, so that a machine that changes its speed changes it for
-both; the medians are compared. DDPGfD does more in its update: it draws by priority, regresses on 1-step and n-step
-returns, takes the gradient of Q with respect to the action for every row, and writes the priorities back. The second
-table times ``learn()`` as a whole on Pendulum-v1, in environment steps per second.
+The algorithms take turns on one thread, so that a change of the machine's speed changes all of them; the medians are compared.
+The time is that of two updates, halved: TD3fD updates its actor every second time. DDPGfD does more than DDPG: it draws
+by priority, regresses on 1-step and n-step returns, takes the gradient of Q with respect to the action for every row, and
+writes the priorities back. TD3fD has two critics with LayerNorm, and clones. The second table times ``learn()`` as a whole on
+Pendulum-v1, in environment steps per second, with one update per step.
 """
 
 import argparse
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -19,21 +22,50 @@ from stable_baselines3 import DDPG
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from sb3_pgfd import DDPGfD
+from sb3_pgfd import DDPGfD, TD3fD
+
+ALGORITHMS: dict[str, tuple[type[OffPolicyAlgorithm], dict[str, Any]]] = {
+    "SB3 DDPG": (DDPG, {}),
+    "DDPGfD": (DDPGfD, {"demonstrations": "Pendulum-v1", "pretrain_steps": 0}),
+    # The updates of the warm-up leave out the policy gradient. Pendulum-v1 has no successes to keep
+    "TD3fD": (
+        TD3fD,
+        {
+            "demonstrations": "Pendulum-v1",
+            "pretrain_steps": 0,
+            "critic_warmup_steps": 0,
+            "replay_buffer_kwargs": {"keep_successes": False},
+        },
+    ),
+}
+SIZES = ((256, 256), (128, 128))
+"""Units of the two hidden layers, and batch size"""
+MAX_UPDATE_RATIO, MIN_LEARNING_RATIO = 1.0, 0.95
+N_WARM_UP = 50
 
 
-def make_models(width: int, batch_size: int, n_transitions: int = 5_000) -> dict[str, OffPolicyAlgorithm]:
+def make_models(width: int, batch_size: int) -> dict[str, OffPolicyAlgorithm]:
     """
     :param width: Units of the two hidden layers
     :param batch_size: Batch size
-    :param n_transitions: Random transitions of Pendulum-v1 in both buffers
-    :return: Two models, ready to update
+    :return: One model of each algorithm
     """
-    shared = dict(policy_kwargs=dict(net_arch=[width, width]), batch_size=batch_size, buffer_size=100_000, device="cpu")
-    models: dict[str, OffPolicyAlgorithm] = {
-        "SB3 DDPG": DDPG("MlpPolicy", "Pendulum-v1", seed=0, **shared),  # type: ignore[arg-type]  # mixed dict
-        "DDPGfD": DDPGfD("MlpPolicy", "Pendulum-v1", seed=0, demonstrations="Pendulum-v1", **shared),  # type: ignore[arg-type]  # mixed dict
+    shared: dict[str, Any] = {
+        "policy_kwargs": {"net_arch": [width, width]},
+        "batch_size": batch_size,
+        "buffer_size": 100_000,
+        "gradient_steps": 1,
+        "seed": 0,
+        "device": "cpu",
     }
+    return {name: cls("MlpPolicy", "Pendulum-v1", **shared, **own) for name, (cls, own) in ALGORITHMS.items()}
+
+
+def fill(models: Mapping[str, OffPolicyAlgorithm], n_transitions: int = 5_000) -> None:
+    """
+    :param models: Models to make ready for :meth:`train`
+    :param n_transitions: Number of random transitions of Pendulum-v1 for each replay buffer
+    """
     env = gym.make("Pendulum-v1")
     observation, _ = env.reset(seed=0)
     env.action_space.seed(0)
@@ -53,67 +85,66 @@ def make_models(width: int, batch_size: int, n_transitions: int = 5_000) -> dict
         observation = env.reset()[0] if terminated or truncated else next_observation
     for model in models.values():
         model.set_logger(Logger(folder=None, output_formats=[]))
-    return models
 
 
 def time_updates(width: int, batch_size: int, repetitions: int) -> dict[str, float]:
-    """:return: Median seconds of one update, by algorithm"""
+    """:return: Median seconds of one update of each algorithm"""
     models = make_models(width, batch_size)
+    fill(models)
     seconds: dict[str, list[float]] = {name: [] for name in models}
-    for repetition in range(repetitions + 50):
+    for repetition in range(N_WARM_UP + repetitions):
         for name, model in models.items():
             start = time.perf_counter()
-            model.train(gradient_steps=1, batch_size=batch_size)
-            if repetition >= 50:
-                seconds[name].append(time.perf_counter() - start)
+            for _ in range(2):
+                model.train(gradient_steps=1, batch_size=batch_size)
+            if repetition >= N_WARM_UP:
+                seconds[name].append((time.perf_counter() - start) / 2)
     return {name: float(np.median(values)) for name, values in seconds.items()}
 
 
 def time_learning(width: int, batch_size: int, rounds: int, steps: int = 500) -> dict[str, float]:
-    """:return: Environment steps per second of ``learn()``, by algorithm, median over rounds in turn"""
-    shared = dict(policy_kwargs=dict(net_arch=[width, width]), batch_size=batch_size, learning_starts=100, device="cpu")
-    models: dict[str, OffPolicyAlgorithm] = {
-        "SB3 DDPG": DDPG("MlpPolicy", "Pendulum-v1", seed=0, **shared),  # type: ignore[arg-type]  # mixed dict
-        "DDPGfD": DDPGfD(
-            "MlpPolicy",
-            "Pendulum-v1",
-            seed=0,
-            demonstrations="Pendulum-v1",
-            pretrain_steps=0,
-            **shared,  # type: ignore[arg-type]  # mixed dict
-        ),
-    }
+    """:return: Environment steps per second of ``learn()`` of each algorithm, median over rounds"""
+    models = make_models(width, batch_size)
     rates: dict[str, list[float]] = {name: [] for name in models}
     for round_ in range(rounds + 1):
         for name, model in models.items():
             start = time.perf_counter()
             model.learn(steps, reset_num_timesteps=round_ == 0)
-            # The first round holds the steps before the first update
+            # The first round contains the steps before the first update
             if round_ > 0:
                 rates[name].append(steps / (time.perf_counter() - start))
     return {name: float(np.median(values)) for name, values in rates.items()}
 
 
+def print_table(title: str, results: Mapping[str, Mapping[str, float]], unit: str, target: str) -> None:
+    """
+    :param title: Heading of the first column
+    :param results: Value of each algorithm by networks and batch size
+    :param unit: Format of a value
+    :param target: Target of the ratio
+    """
+    print(f"{title:<18}" + "".join(f"{name:>12}{'ratio':>8}" for name in ALGORITHMS) + f"   target of DDPGfD {target}")
+    for label, values in results.items():
+        ratios = (f"{unit.format(values[name]):>12}{values[name] / values['SB3 DDPG']:>8.3f}" for name in ALGORITHMS)
+        print(f"{label:<18}" + "".join(ratios))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=1000, help="updates of each algorithm")
+    parser.add_argument("--repetitions", type=int, default=500, help="pairs of updates of each algorithm")
     parser.add_argument("--rounds", type=int, default=10, help="rounds of learn(), 500 steps each")
     args = parser.parse_args()
     th.set_num_threads(1)
 
-    print(f"{'nets / batch':<18}{'SB3 DDPG':>12}{'DDPGfD':>12}{'ratio':>8}{'target':>9}")
-    for width, batch_size, target in ((256, 256, 1.0), (128, 128, 0.9)):
-        times = time_updates(width, batch_size, args.repetitions)
-        ratio = times["DDPGfD"] / times["SB3 DDPG"]
-        label = f"{width}x{width} / {batch_size}"
-        print(f"{label:<18}{times['SB3 DDPG'] * 1e3:>9.3f} ms{times['DDPGfD'] * 1e3:>9.3f} ms{ratio:>8.3f}{f'<= {target}':>9}")
-
-    print(f"\n{'learn(), steps/s':<18}{'SB3 DDPG':>12}{'DDPGfD':>12}{'ratio':>8}{'target':>9}")
-    for width, batch_size in ((256, 256), (128, 128)):
-        rates = time_learning(width, batch_size, args.rounds)
-        ratio = rates["DDPGfD"] / rates["SB3 DDPG"]
-        label = f"{width}x{width} / {batch_size}"
-        print(f"{label:<18}{rates['SB3 DDPG']:>12.0f}{rates['DDPGfD']:>12.0f}{ratio:>8.3f}{'>= 0.95':>9}")
+    names = {f"{width}x{width} / {batch_size}": (width, batch_size) for width, batch_size in SIZES}
+    times = {
+        label: {name: 1e3 * value for name, value in time_updates(*size, args.repetitions).items()}
+        for label, size in names.items()
+    }
+    print_table("one update", times, "{:.3f} ms", f"<= {MAX_UPDATE_RATIO:g}")
+    rates = {label: time_learning(*size, args.rounds) for label, size in names.items()}
+    print()
+    print_table("learn(), steps/s", rates, "{:.0f}", f">= {MIN_LEARNING_RATIO:g}")
 
 
 if __name__ == "__main__":

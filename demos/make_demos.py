@@ -1,9 +1,9 @@
 """
 Make the packaged demonstrations: scripted experts, made worse on purpose, then recorded.
 
-    python demos/make_demos.py                            # writes demos/*.npz
-    python demos/make_demos.py FetchReach-v4 Reacher-v5   # these alone
-    python demos/make_demos.py --check                    # fails if the files in demos/ are not what this script makes
+    python -m demos.make_demos                            # writes demos/*.npz
+    python -m demos.make_demos FetchReach-v4 Reacher-v5   # these alone
+    python -m demos.make_demos --check                    # fails if the files in demos/ are not what this script makes
 
 What ``--check`` promises: on the machine and with the versions that a file was made with, it is made again to the last bit
 of its actions. Another MuJoCo or Box2D, which the file names, may simulate something else, and another processor differs in
@@ -20,8 +20,8 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
-from recipes import RECIPES, Recipe
 
+from demos.recipes import RECIPES, Recipe
 from sb3_pgfd.demonstrations import Demonstrations, record
 from sb3_pgfd.demonstrations.arrays import map_observations
 from sb3_pgfd.demonstrations.validation import as_dict

@@ -1,8 +1,8 @@
 """
 How good the scripted experts are: 100 episodes each, with and without action noise.
 
-    python demos/measure_experts.py                  # prints a table, writes benchmarks/results/experts.csv
-    python demos/measure_experts.py FetchReach-v4    # this one alone, without writing
+    python -m demos.measure_experts                  # prints a table, writes benchmarks/results/experts.csv
+    python -m demos.measure_experts FetchReach-v4    # this one alone, without writing
 """
 
 import argparse
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
-from recipes import RECIPES, Recipe
 
-from sb3_pgfd.cli.tables import table
+from demos.recipes import RECIPES, Recipe
+from sb3_pgfd.cli.output import table
 from sb3_pgfd.demonstrations import record
 from sb3_pgfd.utils.files import write_whole
 

@@ -7,16 +7,16 @@ from typing import Any
 import gymnasium as gym
 import gymnasium_robotics
 import numpy as np
-from experts import fetch
-from experts.classic_control import pump_and_catch, push_along
-from experts.maze import Waypoints
-from experts.metaworld import shipped_policy
-from experts.reacher import reach_with_arm
-from experts.walker import Walker
-from experts.worse import Coarse, Expert, clumsy
 
+from demos.experts import fetch
+from demos.experts.classic_control import pump_and_catch, push_along
+from demos.experts.maze import Waypoints
+from demos.experts.metaworld import shipped_policy
+from demos.experts.reacher import reach_with_arm
+from demos.experts.walker import Walker
+from demos.experts.worse import Coarse, Expert, clumsy
 from sb3_pgfd.demonstrations import Demonstrations
-from sb3_pgfd.demonstrations.recording.experts import scripted_expert
+from sb3_pgfd.demonstrations.recording.policy import scripted_expert
 from sb3_pgfd.environments import register
 
 gym.register_envs(gymnasium_robotics)

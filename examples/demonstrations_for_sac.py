@@ -1,4 +1,4 @@
-"""Demonstrations for SB3's own algorithms: half of each batch, with 3-step returns (the sampling of RLPD)."""
+"""Demonstrations for SB3's own algorithms: half of each batch, with 3-step returns (sampling as in RLPD)."""
 
 from stable_baselines3 import SAC
 

@@ -1,4 +1,4 @@
-"""Features extractors, for the ``policy_kwargs`` of any algorithm of SB3."""
+"""Features extractors for the ``policy_kwargs`` of any SB3 algorithm."""
 
 from collections.abc import Sequence
 
@@ -11,23 +11,22 @@ from sb3_pgfd.utils.checks import is_number, is_whole
 
 class RelativePositions(BaseFeaturesExtractor):
     """
-    The observation, and behind it the ways between things: differences of positions in it. What a hand does depends on the
-    way to the object, not on where both are; a handful of demonstrations does not tell a network so. Observations stay as
-    they are stored, so that demonstrations need no other form::
+    Append differences of positions to the observation. What a gripper does depends on where the object is relative to it,
+    not on where both are, and a network does not learn this from a few demonstrations. Stored observations and
+    demonstrations stay as they are::
 
         policy_kwargs = dict(
             features_extractor_class=RelativePositions,
-            # Meta-World: the hand at 0 to 2, the object at 4 to 6, the goal at 36 to 38
+            # Meta-World: gripper at entries 0 to 2, object at 4 to 6, goal at 36 to 38
             features_extractor_kwargs=dict(pairs=[(0, 4), (4, 36)], scale=10.0),
         )
 
     :param observation_space: A ``Box`` of shape ``(k,)``
-    :param pairs: ``(i, j)`` for the way to the position that begins at entry j, from that which begins at i
-    :param size: Entries of a position
-    :param scale: What differences are multiplied by, perhaps to make them larger than the positions: gradient descent
-        learns first what large inputs tell
-    :raises ValueError: If it is another space, there is no pair, a position reaches beyond the observation, or a number is
-        out of range
+    :param pairs: Each pair ``(i, j)`` appends the position starting at entry j minus the position starting at entry i
+    :param size: Number of entries of a position
+    :param scale: Factor of the differences. A factor above 1 helps, because gradient descent learns from large inputs first
+    :raises ValueError: If the space is no such Box, there is no pair, a position reaches beyond the observation, or a number
+        is out of range
     """
 
     def __init__(self, observation_space: spaces.Space, pairs: Sequence[Sequence[int]], size: int = 3, scale: float = 1.0):
@@ -41,22 +40,23 @@ class RelativePositions(BaseFeaturesExtractor):
         two_each = bool(pairs) and all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs)
         if not two_each or not all(is_whole(start, 0) and start + size <= n_entries for pair in pairs for start in pair):
             raise ValueError(
-                f"pairs: found {pairs!r}, expected pairs of entries of an observation of {n_entries}, at each of which a "
-                f"position of size {size} begins"
+                f"pairs: found {pairs!r}, expected pairs of entries at which a position of size {size} starts, in an "
+                f"observation of {n_entries} entries"
             )
         super().__init__(observation_space, n_entries + len(pairs) * size)
         self.scale = scale
-        begins, ends = (th.tensor([start + k for start in starts for k in range(size)]) for starts in zip(*pairs, strict=True))
-        # They move with the policy to its device, and are no part of what it saves
-        self.register_buffer("begins", begins, persistent=False)
-        self.register_buffer("ends", ends, persistent=False)
-        self.begins: th.Tensor
-        self.ends: th.Tensor
+        entries = th.tensor(pairs)[:, :, None] + th.arange(size)
+        first, second = entries.transpose(0, 1).flatten(1)
+        # Buffers move to the policy's device; they are not saved, because the constructor makes them again
+        self.register_buffer("first", first, persistent=False)
+        self.register_buffer("second", second, persistent=False)
+        self.first: th.Tensor
+        self.second: th.Tensor
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
         :param observations: Shape ``(B, k)``
         :return: Observations and differences, shape ``(B, features_dim)``
         """
-        ways = observations.index_select(1, self.ends) - observations.index_select(1, self.begins)
-        return th.cat((observations, self.scale * ways), dim=1)
+        differences = observations.index_select(1, self.second) - observations.index_select(1, self.first)
+        return th.cat((observations, self.scale * differences), dim=1)

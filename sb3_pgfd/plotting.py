@@ -1,4 +1,4 @@
-"""Pictures of a run."""
+"""Plots of a training run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sb3_pgfd.demonstrations.inspection.plots import new_figure
 from sb3_pgfd.utils.files import write_whole
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 Curve = tuple[np.ndarray, np.ndarray]
 
-# Share of the axis that the pretraining takes, left of step 0: its updates take no environment steps
+# Width of the pretraining, left of step 0, relative to the environment steps: its updates take no environment steps
 PRETRAIN_WIDTH = 0.15
 _STEPS = "time/total_timesteps"
 _PRETRAIN_UPDATES = "pretrain/n_updates"
@@ -29,10 +30,10 @@ _PANELS = (
 
 def plot_run(log_dir: str | Path, output: str | Path | None = None) -> Path:
     """
-    Save the picture of :func:`run_figure`.
+    Save the figure of :func:`run_figure`.
 
     :param log_dir: Folder of the run
-    :param output: Path of the picture, by default ``run.png`` in that folder; one that is there is replaced
+    :param output: Path of the picture, by default ``run.png`` in that folder; an existing file is replaced
     :return: Path of the picture
     :raises FileNotFoundError: If there is no ``progress.csv``
     :raises ImportError: If matplotlib is not installed
@@ -46,12 +47,12 @@ def plot_run(log_dir: str | Path, output: str | Path | None = None) -> Path:
 
 def run_figure(log_dir: str | Path) -> Figure:
     """
-    Draw one run against environment steps: return of every episode and of the evaluations, the losses, and the share of
+    Draw one run over its environment steps: the return of every episode and of the evaluations, the losses, and the share of
     demonstrations in the batches. Pretraining is drawn left of step 0.
 
     :param log_dir: A folder with ``progress.csv`` (SB3's CSV logger), and optionally ``*.monitor.csv`` (SB3's
-        ``Monitor``) and ``evaluations.npz`` (SB3's ``EvalCallback``): what ``python -m sb3_pgfd.train`` leaves
-    :return: The figure, see :func:`new_figure`
+        ``Monitor``) and ``evaluations.npz`` (SB3's ``EvalCallback``), as ``python -m sb3_pgfd.train`` writes them
+    :return: The figure, which pyplot does not keep alive
     :raises FileNotFoundError: If there is no ``progress.csv``
     :raises ImportError: If matplotlib is not installed
     """
@@ -74,24 +75,8 @@ def run_figure(log_dir: str | Path) -> Figure:
         axis.grid(alpha=0.3)
     if n_pretrain:
         _shade_pretraining(axes, n_pretrain, PRETRAIN_WIDTH * last_step)
-    # What lies left of 0 is counted in updates
+    # Left of 0 the axis counts updates
     axes[-1].set_xticks([tick for tick in axes[-1].get_xticks() if 0.0 <= tick <= last_step])
-    return figure
-
-
-def new_figure(size: tuple[float, float]) -> Figure:
-    """
-    :param size: Width and height in inches
-    :return: A figure that pyplot knows nothing of, so that it goes when it is no longer needed
-    :raises ImportError: If matplotlib is not installed
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(f"Pictures need matplotlib ({error}): pip install sb3-pgfd[plots]") from error
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
     return figure
 
 
@@ -118,7 +103,7 @@ def _draw_metric(axis: Axes, rows: list[dict[str, str]], name: str, n_pretrain: 
         axis.plot((updates / n_pretrain - 1.0) * pretrain_width, before, color="C2")
     axis.plot(steps, after, color="C0")
     values = np.concatenate((before, after))
-    # A loss can fall by orders of magnitude
+    # Losses can fall by orders of magnitude
     if len(values) and values.min() > 0.0 and values.max() / values.min() > 100.0:
         axis.set_yscale("log")
 

@@ -8,23 +8,23 @@ from typing import Any
 import gymnasium as gym
 from stable_baselines3.common.monitor import Monitor, ResultsWriter
 
-from sb3_pgfd.demonstrations.recording.rollout import success_of
+from sb3_pgfd.demonstrations.recording.session import success_of
 
 SUCCESS = "is_success"
 
 
 class ReportSuccess(gym.Wrapper, gym.utils.RecordConstructorArgs):
     """
-    Report success as Stable-Baselines3 and the RL Zoo read it: ``EvalCallback`` and ``rollout/success_rate`` go by
-    ``info["is_success"]`` in the last step of an episode. PointMaze and Meta-World call theirs ``success``. In the yaml::
+    Report success under the name that Stable-Baselines3 and the RL Zoo read: ``EvalCallback`` and ``rollout/success_rate``
+    use ``info["is_success"]`` of the last step of an episode. PointMaze and Meta-World call it ``success``. In the yaml::
 
         env_wrapper: sb3_pgfd.wrappers.ReportSuccess
 
-    Every step says something: one in which the environment is silent is no success, unless it has an ``is_success`` of its
-    own. Like the environment's, it is what holds after this step, not whether the task was ever solved in the episode.
+    Every step reports success. If the info lacks the key, its own ``is_success`` counts, or else False. The value holds after
+    this step; it does not say whether the task was solved earlier in the episode.
 
     :param env: Environment to wrap
-    :param key: What the environment calls it in its info
+    :param key: Name of success in the environment's info
     """
 
     def __init__(self, env: gym.Env, key: str = "success"):
@@ -34,8 +34,8 @@ class ReportSuccess(gym.Wrapper, gym.utils.RecordConstructorArgs):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """
-        :param action: For the environment
-        :return: What the environment returned, with ``is_success`` in its info
+        :param action: Action for the environment
+        :return: The result of the environment, with ``is_success`` in the info
         """
         observation, reward, terminated, truncated, info = self.env.step(action)
         success = info.get(self.key, info.get("is_success", False))

@@ -3,7 +3,7 @@
 import pathlib
 
 import sb3_pgfd
-from sb3_pgfd import A2CfD, DDPGfD, Demonstrations
+from sb3_pgfd import A2CfD, DDPGfD, Demonstrations, TD3fD
 from sb3_pgfd.cli import main
 from sb3_pgfd.utils.files import hyperparams_file, packaged_demonstrations
 
@@ -11,7 +11,7 @@ if __name__ == "__main__":
     package = pathlib.Path(sb3_pgfd.__file__).parent
     assert "site-packages" in package.parts, f"found the package in {package}, expected it in site-packages"
     assert (package / "py.typed").is_file()
-    for algo in ("ddpgfd", "a2cfd"):
+    for algo in ("ddpgfd", "td3fd", "a2cfd"):
         assert hyperparams_file(algo).is_relative_to(package)
         assert hyperparams_file(algo).is_file()
     names = list(packaged_demonstrations())
@@ -19,10 +19,11 @@ if __name__ == "__main__":
     for name in names:
         print(Demonstrations.load(name))
     assert not list(package.glob("demos/*.py")), "the scripts that make demonstrations are not part of the wheel"
-    model = DDPGfD("MlpPolicy", "Pendulum-v1", demonstrations="Pendulum-v1", pretrain_steps=10, learning_starts=20)
-    model.learn(30)
+    for algorithm in (DDPGfD, TD3fD):
+        model = algorithm("MlpPolicy", "Pendulum-v1", demonstrations="Pendulum-v1", pretrain_steps=10, learning_starts=20)
+        model.learn(30)
     A2CfD("MlpPolicy", "Pendulum-v1", demonstrations="Pendulum-v1-20", pretrain_steps=10).learn(30)
-    # No extra is needed to look at demonstrations and to write them in our format
+    # Showing and filtering demonstrations needs no extra
     assert main(["demos", "show", "Pendulum-v1", "--replay"]) == 0
     assert main(["demos", "filter", "Pendulum-v1", "good.npz", "--min-return", "-200", "--force"]) == 0
     print(f"sb3-pgfd {sb3_pgfd.__version__} learns from its wheel")

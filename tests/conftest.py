@@ -9,6 +9,7 @@ import torch as th
 from point_to_goal import Recorder, to_goal
 
 from sb3_pgfd import Demonstrations
+from sb3_pgfd.demonstrations import record as record_demonstrations
 from sb3_pgfd.utils.screen import draw_without_screen
 
 # Before any test imports MuJoCo
@@ -33,7 +34,7 @@ def record() -> Callable[..., Demonstrations]:
     """``record(view, n_episodes)``: demonstrations of a controller that reaches the goal."""
 
     def _record(view: str = "box", n_episodes: int = 3) -> Demonstrations:
-        return Demonstrations.record(to_goal, gym.make("PointToGoal-v0", view=view), n_episodes)
+        return record_demonstrations(to_goal, gym.make("PointToGoal-v0", view=view), n_episodes)
 
     return _record
 

@@ -114,8 +114,7 @@ ALGORITHMS: dict[str, Any] = {
 CONTINUOUS = [name for name in ALGORITHMS if name not in ("DQN", "QRDQN")]
 
 
-@pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize(("n_envs", "normalize"), [(1, True), (3, False)])
 @pytest.mark.parametrize("name", CONTINUOUS)
 def test_successful_episodes_are_recorded_as_they_happened(name: str, n_envs: int, normalize: bool, tmp_path: Path):
     log: Log = []
@@ -212,7 +211,7 @@ def test_learning_on_goes_on_with_the_same_file(name: str, normalize: bool, tmp_
     env = make_envs(log, 2)
     model, callback = make_model(name, VecNormalize(env) if normalize else env), RecordSuccesses(tmp_path / "a.npz")
     numbers = []
-    for n_steps in (32, 34, 36, 36):
+    for n_steps in (32, 34, 36):
         model.learn(n_steps, callback=callback, reset_num_timesteps=False)
         numbers.append(Demonstrations.load(tmp_path / "a.npz").n_episodes)
     assert numbers == sorted(set(numbers))
@@ -281,7 +280,7 @@ def test_a_file_is_refused_before_anything_is_learned(tmp_path: Path):
 def test_another_model_is_refused(tmp_path: Path):
     callback = RecordSuccesses(tmp_path / "a.npz")
     make_model("PPO", make_envs([])).learn(8, callback=callback)
-    with pytest.raises(DemonstrationsError, match=r"found another algorithm or environment than that which .* was begun"):
+    with pytest.raises(DemonstrationsError, match=r"found another algorithm or environment than at the start of"):
         make_model("SAC", make_envs([])).learn(8, callback=callback)
 
 
@@ -305,7 +304,6 @@ def test_what_is_recorded_says_where_it_comes_from(tmp_path: Path):
     assert metadata["success_rate"] is None
 
 
-@pytest.mark.parametrize("max_episodes", [0, -1])
-def test_no_episode_at_all_is_refused(max_episodes: int, tmp_path: Path):
-    with pytest.raises(DemonstrationsError, match=f"found max_episodes={max_episodes}, expected at least 1, or None"):
-        RecordSuccesses(tmp_path / "a.npz", max_episodes=max_episodes)
+def test_no_episode_at_all_is_refused(tmp_path: Path):
+    with pytest.raises(DemonstrationsError, match="found max_episodes=0, expected at least 1, or None"):
+        RecordSuccesses(tmp_path / "a.npz", max_episodes=0)

@@ -1,12 +1,12 @@
 """
 Figures and tables of the benchmark, from its CSV alone.
 
-    python benchmarks/sparse_suite/report.py
-    python benchmarks/sparse_suite/report.py --readme README.md      # puts the tables there
+    python -m benchmarks.sparse_suite.report
+    python -m benchmarks.sparse_suite.report --readme README.md      # puts the tables there
 
-Prints the tables in Markdown, writes benchmarks/results/sparse_suite*.png, and names every cell of the grid that failed or is
-missing. The score of a run is the mean success of its last three evaluations up to the task's number of steps; over seeds it
-is the interquartile mean with a 95 % bootstrap interval.
+The report prints the tables in Markdown, writes benchmarks/results/sparse_suite*.png, and names every cell of the grid that
+failed or is missing. The score of a run is the mean success of its last three evaluations up to the task's number of steps.
+The score of several seeds is the interquartile mean with a 95 % bootstrap interval.
 """
 
 import argparse
@@ -14,8 +14,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from suite_figures import NAMES, ablation_name, draw_ablation, draw_demonstrations, draw_learning, draw_scores
-from suite_grid import (
+from benchmarks.learning import read_results
+from benchmarks.sparse_suite.cells import (
     ABLATION_METHODS,
     ABLATION_TASKS,
     CURVE_DEMOS,
@@ -27,17 +27,26 @@ from suite_grid import (
     status_of,
     usual_demos,
 )
-from suite_paths import RESULTS_FILE
-from suite_results import failures_file, read_results
-from suite_scores import GOOD, Outcome, estimate, outcomes_of, select
-from suite_settings import ABLATION_STEPS
-from suite_tasks import TASKS, Task
-
+from benchmarks.sparse_suite.figures import (
+    NAMES,
+    ablation_name,
+    draw_ablation,
+    draw_demonstrations,
+    draw_learning,
+    draw_scores,
+)
+from benchmarks.sparse_suite.results import RESULTS_FILE, failures_file
+from benchmarks.sparse_suite.scores import GOOD, Outcome, estimate, outcomes_of, select
+from benchmarks.sparse_suite.settings import ABLATION_STEPS
+from benchmarks.sparse_suite.tasks import TASKS, Task
 from sb3_pgfd.utils.files import write_whole
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """:param rows: The first is the header"""
+    """
+    :param rows: Cells of the table, the header first
+    :return: The table in Markdown
+    """
     header, *body = rows
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *body))
 
@@ -45,14 +54,14 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 def score_of(
     outcomes: Sequence[Outcome], task: Task, method: str, demos: int | None = None, last_step: int | None = None
 ) -> str:
-    """:return: Score over the seeds, empty if there is none"""
+    """:return: The score over the seeds as text, empty if there is none"""
     own = select(outcomes, task.name, method, usual_demos(task, method) if demos is None else demos)
     found = estimate([outcome.score(last_step or task.steps) for outcome in own])
     return "" if found is None else str(found)
 
 
 def score_table(outcomes: Sequence[Outcome]) -> str:
-    """:return: Tasks by methods"""
+    """:return: The scores, one row per task and one column per method"""
     methods = [method for method in MAIN if any(outcome.cell.method == method for outcome in outcomes)]
     rows = [["task", "demonstrations", *(NAMES[method] for method in methods)]]
     for task in TASKS.values():
@@ -60,8 +69,8 @@ def score_table(outcomes: Sequence[Outcome]) -> str:
     return markdown(rows)
 
 
-def steadiness_table(outcomes: Sequence[Outcome], method: str = "ddpgfd") -> str:
-    """:return: Of each task: every seed's score, when it became good, what came after that, and the time that it took"""
+def steadiness_table(outcomes: Sequence[Outcome], method: str = "td3fd") -> str:
+    """:return: For each task: the score, the first good evaluation, the lowest one after it and the time of each seed"""
     rows = [["task", "score of each seed", f"steps to {GOOD:g}", f"lowest evaluation after the first >= {GOOD:g}", "minutes"]]
     for task in TASKS.values():
         own = [item for item in select(outcomes, task.name, method, task.n_demos) if item.steps[-1] >= task.steps]
@@ -84,7 +93,7 @@ def _steps(value: float | None) -> str:
 
 
 def demonstrations_table(outcomes: Sequence[Outcome]) -> str:
-    """:return: Methods by numbers of demonstrations"""
+    """:return: The scores, one row per method and one column per number of demonstrations"""
     rows = [[f"{TASKS[CURVE_TASK].env_id}, demonstrations:", *map(str, CURVE_DEMOS)]]
     for method in CURVES:
         scores = [score_of(outcomes, TASKS[CURVE_TASK], method, demos) for demos in CURVE_DEMOS]
@@ -93,10 +102,10 @@ def demonstrations_table(outcomes: Sequence[Outcome]) -> str:
 
 
 def ablation_table(outcomes: Sequence[Outcome]) -> str:
-    """:return: What is taken away by tasks, while it learns"""
+    """:return: The scores half way, one row per change and one column per task"""
     tasks = [TASKS[name] for name in ABLATION_TASKS]
     rows = [[f"score at {ABLATION_STEPS:,} steps", *(task.env_id for task in tasks)]]
-    for method in ("ddpgfd", *ABLATION_METHODS):
+    for method in ("td3fd", *ABLATION_METHODS):
         scores = [score_of(outcomes, task, method, last_step=ABLATION_STEPS) for task in tasks]
         rows.append([ablation_name(method), *scores])
     return markdown(rows)
@@ -109,16 +118,15 @@ TABLES = {
     "ablation": ablation_table,
 }
 
-
 OLD_TABLE = re.compile(r"\A(\|.*\n)*")
 
 
 def with_tables(text: str, tables: Mapping[str, str]) -> str:
     """
     :param text: Markdown with a line ``<!-- report.py: scores -->`` before each table
-    :param tables: By name
-    :return: The text with these tables in place of those that it has
-    :raises ValueError: If there is no place for one
+    :param tables: Tables by name
+    :return: The text with these tables in place of its old ones
+    :raises ValueError: If the text has no such line for one of them
     """
     for name, table in tables.items():
         mark = f"<!-- report.py: {name} -->\n"
@@ -131,10 +139,10 @@ def with_tables(text: str, tables: Mapping[str, str]) -> str:
 
 def report(results: Path, n_seeds: int | None = None, readme: Path | None = None) -> str:
     """
-    :param results: The CSV; pictures go beside it
-    :param n_seeds: That have been asked of the grid, None: all
-    :param readme: Markdown to put the tables into
-    :return: Tables, and what is missing
+    :param results: The CSV; the figures are written beside it
+    :param n_seeds: Largest number of seeds of each method, None: no limit
+    :param readme: Markdown file to put the tables into
+    :return: The tables and the cells that are missing, as text
     """
     rows, failures = read_results(results), read_results(failures_file(results))
     outcomes = outcomes_of(rows)
@@ -144,8 +152,8 @@ def report(results: Path, n_seeds: int | None = None, readme: Path | None = None
         with write_whole(readme, overwrite=True) as temporary:
             temporary.write_text(filled, encoding="utf-8")
     parts = list(tables.values())
-    pictures = {"": draw_learning, "_scores": draw_scores, "_demonstrations": draw_demonstrations, "_ablation": draw_ablation}
-    paths = [draw(outcomes, results.with_name(f"{results.stem}{name}.png")) for name, draw in pictures.items()]
+    figures = {"": draw_learning, "_scores": draw_scores, "_demonstrations": draw_demonstrations, "_ablation": draw_ablation}
+    paths = [draw(outcomes, results.with_name(f"{results.stem}{name}.png")) for name, draw in figures.items()]
     parts.append("\n".join(f"Figure: {path}" for path in paths))
     if outcomes:
         longest = max(outcomes, key=lambda item: item.seconds)
@@ -159,11 +167,11 @@ def report(results: Path, n_seeds: int | None = None, readme: Path | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """:param arguments: Of the command line"""
+    """:param arguments: Arguments of the command line"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS_FILE, metavar="FILE")
-    parser.add_argument("--seeds", type=int, metavar="N", help="that have been asked of the grid, by default all")
-    parser.add_argument("--readme", type=Path, metavar="FILE", help="Markdown to put the tables into")
+    parser.add_argument("--seeds", type=int, metavar="N", help="largest number of seeds of each method")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="Markdown file to put the tables into")
     args = parser.parse_args(arguments)
     print(report(args.results, args.seeds, args.readme))
 

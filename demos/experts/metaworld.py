@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from experts.worse import Expert
+from demos.experts.worse import Expert
 
 
 def shipped_policy(env: gym.Env) -> Expert:

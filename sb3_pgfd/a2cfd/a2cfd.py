@@ -8,24 +8,17 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import (
-    DictRolloutBufferSamples,
-    GymEnv,
-    MaybeCallback,
-    RolloutBufferSamples,
-    Schedule,
-)
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule, explained_variance
+from torch.nn import functional as F
 
-from sb3_pgfd.a2cfd.demonstration_batches import DemonstrationBatches, joined
-from sb3_pgfd.a2cfd.losses import cloning_loss, demonstration_weight, normalized, policy_gradient_loss, value_loss
-from sb3_pgfd.a2cfd.options import check_options
-from sb3_pgfd.a2cfd.policies import A2CfDPolicy, CnnPolicy, MlpPolicy, MultiInputPolicy
-from sb3_pgfd.common.descent import descend
+from sb3_pgfd.a2cfd.demonstration_batches import DemonstrationBatches, join_observations
+from sb3_pgfd.a2cfd.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, check_action_space
 from sb3_pgfd.common.metrics import MeanMetrics
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.demonstrations import Demonstrations
+from sb3_pgfd.utils.checks import check_learning_rate, is_number, is_switch, is_whole
 
 SelfA2CfD = TypeVar("SelfA2CfD", bound="A2CfD")
 
@@ -35,14 +28,16 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
     Advantage Actor-Critic from Demonstrations.
 
     Paper: Mnih et al. 2016, "Asynchronous Methods for Deep Reinforcement Learning", https://arxiv.org/abs/1602.01783, in
-    its synchronous form, with actor and critic apart. With demonstrations the actor clones them and the critic learns
-    their returns first; then each update of the actor adds a demonstration term that decays, after DAPG (Rajeswaran et al.
-    2018, "Learning Complex Dexterous Manipulation with Deep Reinforcement Learning and Demonstrations",
-    https://arxiv.org/abs/1709.10087), whose symbols are used below. Without demonstrations it is plain A2C.
+    its synchronous form. With demonstrations the actor first clones them and the critic learns their returns. Then each
+    update of the actor adds a demonstration term that decays, after DAPG (Rajeswaran et al. 2018, "Learning Complex
+    Dexterous Manipulation with Deep Reinforcement Learning and Demonstrations", https://arxiv.org/abs/1709.10087); its
+    symbols are used below. Without demonstrations the algorithm is plain A2C.
 
-    :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
+    :param policy: The policy model to use: MlpPolicy, CnnPolicy or MultiInputPolicy, with separate networks for actor and
+        critic, or a subclass of SB3's ``ActorCriticPolicy``. A policy with a single group of parameters learns at
+        ``learning_rate``, and its shared layers are not held while the critic warms up
     :param env: The environment to learn from (if registered in Gymnasium, can be str)
-    :param demonstrations: What to learn from first: a dataset, a path, or the name of packaged ones
+    :param demonstrations: Demonstrations to learn from: a dataset, a path, or the name of packaged ones
     :param learning_rate: Learning rate of the critic, a number or a schedule
     :param actor_learning_rate: Learning rate of the actor, None: the critic's
     :param n_steps: Steps of each environment per update
@@ -50,29 +45,31 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
     :param gae_lambda: lambda of generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438). With 1 the
         advantage is the n-step return minus V(s); with ``n_steps=1`` it is r + gamma V(s') - V(s)
     :param ent_coef: Weight of the entropy of the policy
-    :param max_grad_norm: Largest norm of the gradient, of the actor's and of the critic's
+    :param vf_coef: Weight of the critic's loss. It matters where actor and critic share layers
+    :param max_grad_norm: Largest norm of the gradient, of each group of parameters by itself
     :param normalize_advantage: Whether to scale the advantages of a batch to mean 0 and standard deviation 1
     :param pretrain_steps: Updates on demonstrations alone, inside the first ``learn()``, before its first step: maximum
         likelihood for the actor, discounted returns for the critic
-    :param pretrain_learning_rate: Learning rate of both in these updates, None: as in learning. Supervised learning bears
-        more than the policy gradient
+    :param pretrain_learning_rate: Learning rate of both in these updates, None: as in learning
     :param bc_coef: lambda_0, weight of the demonstration term in units of the batch's largest advantage
-    :param bc_decay: lambda_1, by which it shrinks with each update of the actor
-    :param demo_batch_size: Demonstrations per update
-    :param critic_warmup_steps: Environment steps after pretraining, rounded up to whole rollouts, in which the critic
-        learns and the actor is held: a critic that knows demonstrations only would destroy the cloned policy
-    :param use_rms_prop: Whether to use RMSprop, as the paper does, in the place of Adam
-    :param rms_prop_eps: Its epsilon
+    :param bc_decay: lambda_1, the factor by which this weight shrinks with each update of the actor
+    :param demo_batch_size: M, demonstrations per update
+    :param critic_warmup_steps: Environment steps after pretraining, rounded up to whole rollouts, in which only the critic
+        learns: a critic that knows only demonstrations would destroy the cloned policy
+    :param use_rms_prop: Whether to use RMSprop, as the paper does, instead of Adam
+    :param rms_prop_eps: epsilon of RMSprop
+    :param use_sde: Whether to explore by generalised state-dependent exploration (gSDE)
+    :param sde_sample_freq: Steps after which gSDE draws a new noise matrix, -1: only at the start of a rollout
     :param rollout_buffer_class: Rollout buffer class, None: SB3's
-    :param rollout_buffer_kwargs: Its further arguments
+    :param rollout_buffer_kwargs: Further arguments of the rollout buffer
     :param stats_window_size: Episodes to average rollout statistics over
     :param tensorboard_log: TensorBoard log location
-    :param policy_kwargs: Arguments of the policy, among them ``log_std_min`` and ``log_std_max``
+    :param policy_kwargs: Arguments of the policy, e.g. ``log_std_min`` and ``log_std_max``
     :param verbose: 0: no output, 1: info, 2: debug
     :param seed: Seed for the pseudo random generators
     :param device: Device (cpu, cuda, auto)
     :param _init_setup_model: Whether to build the networks at once
-    :raises ValueError: If an option is out of range
+    :raises ValueError: If an option is out of range, or the policy or the action space is not supported
     :raises DemonstrationsError: If demonstrations cannot be read or do not belong to this environment
     """
 
@@ -81,11 +78,11 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
-    policy: A2CfDPolicy
+    policy: ActorCriticPolicy
 
     def __init__(
         self,
-        policy: str | type[A2CfDPolicy],
+        policy: str | type[ActorCriticPolicy],
         env: GymEnv | str,
         demonstrations: Demonstrations | str | pathlib.Path | None = None,
         learning_rate: float | Schedule = 1e-3,
@@ -94,6 +91,7 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         gamma: float = 0.99,
         gae_lambda: float = 1.0,
         ent_coef: float = 0.0,
+        vf_coef: float = 1.0,
         max_grad_norm: float = 0.5,
         normalize_advantage: bool = False,
         pretrain_steps: int = 1000,
@@ -104,6 +102,8 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         critic_warmup_steps: int = 2000,
         use_rms_prop: bool = False,
         rms_prop_eps: float = 1e-5,
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
         rollout_buffer_class: type[RolloutBuffer] | None = None,
         rollout_buffer_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
@@ -115,13 +115,11 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         _init_setup_model: bool = True,
     ):
         policy_kwargs = dict(policy_kwargs or {})
-        # SB3 passes it on by itself
-        if policy_kwargs.pop("use_sde", False):
-            raise ValueError("use_sde: found True, expected False: the standard deviation depends on the state anyway")
         if use_rms_prop and "optimizer_class" not in policy_kwargs:
             policy_kwargs["optimizer_class"] = th.optim.RMSprop
-            given = policy_kwargs.get("optimizer_kwargs") or {}
-            policy_kwargs["optimizer_kwargs"] = {"alpha": 0.99, "eps": rms_prop_eps, **given}
+            policy_kwargs["optimizer_kwargs"] = dict(alpha=0.99, eps=rms_prop_eps) | (
+                policy_kwargs.get("optimizer_kwargs") or {}
+            )
         super().__init__(
             policy,
             env,
@@ -130,11 +128,10 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
             gamma=gamma,
             gae_lambda=gae_lambda,
             ent_coef=ent_coef,
-            # Actor and critic share no parameters, so their losses are never added
-            vf_coef=1.0,
+            vf_coef=vf_coef,
             max_grad_norm=max_grad_norm,
-            use_sde=False,
-            sde_sample_freq=-1,
+            use_sde=use_sde,
+            sde_sample_freq=sde_sample_freq,
             rollout_buffer_class=rollout_buffer_class,
             rollout_buffer_kwargs=rollout_buffer_kwargs,
             stats_window_size=stats_window_size,
@@ -159,17 +156,47 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         self.use_rms_prop = use_rms_prop
         self.rms_prop_eps = rms_prop_eps
         self._pretrained = False
-        self._n_actor_updates = 0
-        self._n_held_steps = 0
+        self._n_actor_updates, self._n_held_steps = 0, 0
         self._metrics = MeanMetrics()
         self._batches: DemonstrationBatches | None = None
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
-        check_options(vars(self))
+        self._check_options()
+        if not issubclass(self.policy_class, ActorCriticPolicy):
+            found = f"{self.policy_class.__module__}.{self.policy_class.__name__}"
+            names = ", ".join(f'"{name}"' for name in self.policy_aliases)
+            raise ValueError(f"policy: found {found}, expected one of {names} or a subclass of SB3's ActorCriticPolicy")
+        check_action_space(self.action_space)
         self._resolve_demonstrations()
         super()._setup_model()
+        if isinstance(self.action_space, spaces.Box):
+            half_width = ((self.action_space.high - self.action_space.low) / 2).flatten()
+            unit = np.ones_like(half_width) if self.policy.squash_output else half_width
+            self._std_unit = th.as_tensor(unit, dtype=th.float32, device=self.device)
+
+    def _check_options(self) -> None:
+        """:raises ValueError: If an option is out of range"""
+        options = vars(self)
+        limits = dict.fromkeys(("gamma", "gae_lambda", "bc_decay"), 1.0)
+        limits |= dict.fromkeys(("ent_coef", "vf_coef", "bc_coef", "rms_prop_eps"), np.inf)
+        for name, high in limits.items():
+            if not is_number(options[name], 0.0, high):
+                raise ValueError(f"{name}: found {options[name]!r}, expected a number from 0 to {high:g}")
+        if not is_number(self.max_grad_norm, 0.0) or self.max_grad_norm == 0:
+            raise ValueError(f"max_grad_norm: found {self.max_grad_norm!r}, expected a number > 0")
+        for name, smallest in (("n_steps", 1), ("pretrain_steps", 0), ("critic_warmup_steps", 0), ("demo_batch_size", 1)):
+            if not is_whole(options[name], smallest):
+                raise ValueError(f"{name}: found {options[name]!r}, expected a whole number >= {smallest}")
+        for name in ("normalize_advantage", "use_rms_prop", "use_sde"):
+            if not is_switch(options[name]):
+                raise ValueError(f"{name}: found {options[name]!r}, expected True or False")
+        if not callable(self.learning_rate) and not is_number(self.learning_rate, 0.0):
+            raise ValueError(f"learning_rate: found {self.learning_rate!r}, expected a number >= 0 or a schedule")
+        check_learning_rate("actor_learning_rate", self.actor_learning_rate)
+        if self.pretrain_learning_rate is not None and not is_number(self.pretrain_learning_rate, 0.0):
+            raise ValueError(f"pretrain_learning_rate: found {self.pretrain_learning_rate!r}, expected a number >= 0 or None")
 
     def _setup_lr_schedule(self) -> None:
         super()._setup_lr_schedule()
@@ -178,23 +205,20 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._require_demonstrations(self._has_demonstrations)
-        # Made when they are first drawn, by then VecNormalize has taken in the demonstrations
+        # They are made at the first draw: by then VecNormalize has taken in the demonstrations
         self._batches = None
         return super()._setup_learn(*args, **kwargs)
 
     def add_demonstrations(self, demonstrations: Demonstrations | str | pathlib.Path) -> None:
         """
-        Learn from more demonstrations from now on, e.g. from corrections recorded in the meantime. Call it before,
-        between or, from a callback, during ``learn()``.
+        Learn from more demonstrations from now on. Call it before, between or, from a callback, during ``learn()``.
 
         Before the first ``learn()`` they count as if given to the constructor. Afterwards there is neither pretraining
-        nor a warm-up of the critic: they join the demonstration term, whose weight goes on shrinking from where it is; the
-        running statistics of ``VecNormalize`` take them in if it is training. A saved model names them; to give all back
-        to it, merge them: ``A2CfD.load(..., demonstrations=...)``.
+        nor a warm-up of the critic: they join the demonstration term, whose weight goes on shrinking from where it is, and
+        the statistics of ``VecNormalize`` if it is training. To give all back to a saved model, merge them for ``load()``.
 
         :param demonstrations: A dataset, a path, or the name of packaged demonstrations
-        :raises DemonstrationsError: If they cannot be read or do not belong to this environment, or those that the model
-            was saved with have not been given back; nothing changes then
+        :raises DemonstrationsError: If they do not fit, or a loaded model lacks its own; nothing changes then
         """
         had_none = self.demonstrations is None
         self._require_demonstrations(not had_none, "add_demonstrations")
@@ -209,97 +233,102 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
     def _has_demonstrations(self) -> bool:
         return isinstance(self.demonstrations, Demonstrations)
 
-    def train(self) -> None:
-        """One update of the critic and, unless it is held, of the actor on the rollout."""
-        self.policy.set_training_mode(True)
-        self._update_learning_rates()
-        (rollout,) = self.rollout_buffer.get(batch_size=None)
-        self._update_critic(self.policy.predict_values(rollout.observations).flatten(), rollout.returns)
-        if self._actor_is_held:
-            self._n_held_steps += len(rollout.returns)
-        else:
-            self._update_actor(rollout)
-        self._n_updates += 1
-
     @property
     def _actor_is_held(self) -> bool:
         return self._has_demonstrations and self._n_held_steps < self.critic_warmup_steps
 
-    def _update_critic(self, values: th.Tensor, returns: th.Tensor) -> None:
+    def train(self) -> None:
         """
-        :param values: V(s), with its graph, shape ``(B,)``
-        :param returns: Their targets, shape ``(B,)``
+        One update on a rollout of B steps (s, a) with advantages A and returns R, and on M demonstrations (s_D, a_D).
+
+        Critic: vf_coef mean Huber(V(s) - R).
+        Actor, unless it is held: -mean A log pi(a | s) - ent_coef mean H(pi(s)) - w mean log pi(a_D | s_D).
         """
-        loss = value_loss(values, returns)
-        descend(self.policy.critic_optimizer, loss, max_grad_norm=self.max_grad_norm)
-        self._metrics.add({"value_loss": loss.detach()})
+        self.policy.set_training_mode(True)
+        self._update_learning_rates()
+        (rollout,) = self.rollout_buffer.get(batch_size=None)
+        n_steps = len(rollout.returns)
 
-    def _update_actor(self, rollout: RolloutBufferSamples | DictRolloutBufferSamples) -> None:
-        """:param rollout: B transitions of the agent"""
-        observations, actions, advantages = rollout.observations, rollout.actions, rollout.advantages
-        if isinstance(self.action_space, spaces.Discrete):
-            actions = actions.long().flatten()
-        if self.normalize_advantage:
-            advantages = normalized(advantages)
-        clones = self._has_demonstrations and self.bc_coef > 0.0
-        if clones:
-            # One pass for both: on small networks it costs what each of two would
-            batch = self._demonstration_batches.sample(self.demo_batch_size)
-            observations, actions = joined(observations, batch.observations), th.cat([actions, batch.actions])
-        distribution = self.policy.get_distribution(observations)
-        own, demonstrated = distribution.log_prob(actions).tensor_split([len(advantages)])
-        entropy = distribution.entropy()
-        assert entropy is not None
-        entropy = entropy[: len(advantages)]
+        values = self.policy.predict_values(rollout.observations).flatten()
+        value_loss = F.smooth_l1_loss(values, rollout.returns)
+        loss = self.vf_coef * value_loss
+        self._metrics.add({"value_loss": value_loss.detach()})
 
-        loss = policy_loss = policy_gradient_loss(own, advantages)
-        if self.ent_coef > 0.0:
-            loss = loss - self.ent_coef * entropy.mean()
-        if clones:
-            weight = demonstration_weight(self.bc_coef, self.bc_decay, self._n_actor_updates, advantages)
-            bc_loss = weight * cloning_loss(demonstrated)
-            loss = loss + bc_loss
-            self._metrics.add({"bc_weight": weight, "bc_loss": bc_loss.detach(), "demo_log_likelihood": demonstrated.detach()})
-        descend(self.policy.actor_optimizer, loss, max_grad_norm=self.max_grad_norm)
-        self._n_actor_updates += 1
-        self._metrics.add({"policy_loss": policy_loss.detach(), "entropy": entropy.detach()})
-        if isinstance(self.action_space, spaces.Box):
-            self._metrics.add({"std": self.policy.relative_std[: len(advantages)]})
+        if self._actor_is_held:
+            self._n_held_steps += n_steps
+        else:
+            observations, actions, advantages = rollout.observations, rollout.actions, rollout.advantages
+            if isinstance(self.action_space, spaces.Discrete):
+                actions = actions.long().flatten()
+            # A single advantage has no standard deviation
+            if self.normalize_advantage and n_steps > 1:
+                advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+            clones = self._has_demonstrations and self.bc_coef > 0.0
+            if clones:
+                # One pass for both, for speed
+                batch = self._demonstration_batches.sample(self.demo_batch_size)
+                observations = join_observations(observations, batch.observations)
+                actions = th.cat([actions, batch.actions])
+
+            distribution: Any = self.policy.get_distribution(observations)
+            log_prob, demo_log_prob = distribution.log_prob(actions).tensor_split([n_steps])
+            entropy = distribution.entropy()
+            # A squashed distribution has no entropy in closed form
+            entropy = -log_prob if entropy is None else entropy[:n_steps]
+
+            policy_loss = -(advantages * log_prob).mean()
+            loss = loss + policy_loss - self.ent_coef * entropy.mean()
+            self._metrics.add({"policy_loss": policy_loss.detach(), "entropy": entropy.detach()})
+            if clones:
+                weight = demonstration_weight(self.bc_coef, self.bc_decay, self._n_actor_updates, advantages)
+                bc_loss = -weight * demo_log_prob.mean()
+                loss = loss + bc_loss
+                demo_metrics = {"bc_weight": weight, "bc_loss": bc_loss, "demo_log_likelihood": demo_log_prob}
+                self._metrics.add({name: value.detach() for name, value in demo_metrics.items()})
+            if isinstance(self.action_space, spaces.Box):
+                self._metrics.add({"std": distribution.distribution.stddev[:n_steps].detach() / self._std_unit})
+            self._n_actor_updates += 1
+
+        self._descend(loss)
+        self._n_updates += 1
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _descend(self, loss: th.Tensor) -> None:
+        """:param loss: Of the critic, the actor, or both. Parameters that it does not depend on stay as they are"""
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+        for group in self.policy.optimizer.param_groups:
+            th.nn.utils.clip_grad_norm_(group["params"], self.max_grad_norm)
+        self.policy.optimizer.step()
 
     @property
     def _demonstration_batches(self) -> DemonstrationBatches:
         if self._batches is None:
             assert isinstance(self.demonstrations, Demonstrations)
-            self._batches = DemonstrationBatches(
-                self.demonstrations, self.action_space, self.gamma, self.device, self._vec_normalize_env
-            )
+            self._batches = DemonstrationBatches(self.demonstrations, self.policy, self.gamma, self._vec_normalize_env)
         return self._batches
 
     def _pretrain_update(self) -> None:
         self.policy.set_training_mode(True)
         self._update_learning_rates(self.pretrain_learning_rate)
         batch = self._demonstration_batches.sample(self.demo_batch_size)
-        targets = self._demonstration_batches.value_targets(batch.rows)
-        with th.no_grad():
-            end_values = self.policy.predict_values(targets.end_observations).flatten()
         values = self.policy.predict_values(batch.observations).flatten()
-        self._update_critic(values, targets.returns + targets.end_discounts * end_values)
+        value_loss = F.smooth_l1_loss(values, self._demonstration_batches.value_targets(batch.rows))
         log_prob = self.policy.get_distribution(batch.observations).log_prob(batch.actions)
-        loss = cloning_loss(log_prob)
-        descend(self.policy.actor_optimizer, loss, max_grad_norm=self.max_grad_norm)
-        self._metrics.add({"bc_loss": loss.detach(), "demo_log_likelihood": log_prob.detach()})
+        bc_loss = -log_prob.mean()
+        self._descend(self.vf_coef * value_loss + bc_loss)
+        metrics = {"value_loss": value_loss, "bc_loss": bc_loss, "demo_log_likelihood": log_prob}
+        self._metrics.add({name: value.detach() for name, value in metrics.items()})
 
     def _pretrain_logs(self) -> dict[str, float]:
         return self._metrics.flush()
 
     def _update_learning_rates(self, rate: float | None = None) -> None:
-        """:param rate: For both networks, None: by their schedules"""
-        for optimizer, schedule in (
-            (self.policy.critic_optimizer, self.lr_schedule),
-            (self.policy.actor_optimizer, self.actor_lr_schedule),
-        ):
-            for group in optimizer.param_groups:
-                group["lr"] = schedule(self._current_progress_remaining) if rate is None else rate
+        """:param rate: For actor and critic, None: by their schedules"""
+        for group in self.policy.optimizer.param_groups:
+            # A policy of SB3 has one group without a name
+            schedule = self.actor_lr_schedule if group.get("name") == "actor" else self.lr_schedule
+            group["lr"] = schedule(self._current_progress_remaining) if rate is None else rate
 
     def dump_logs(self, iteration: int = 0) -> None:
         """Write log data: means over the updates since the last time."""
@@ -311,7 +340,6 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
             self.logger.record("train/explained_variance", explained)
         self.logger.record("train/learning_rate", self.lr_schedule(self._current_progress_remaining))
         self.logger.record("train/actor_learning_rate", self.actor_lr_schedule(self._current_progress_remaining))
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         super().dump_logs(iteration)
 
     def learn(
@@ -327,7 +355,17 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_metrics", "_batches"]
+        return [*super()._excluded_save_params(), "_metrics", "_batches", "_std_unit"]
 
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        return ["policy", "policy.actor_optimizer", "policy.critic_optimizer"], []
+
+def demonstration_weight(bc_coef: float, bc_decay: float, iteration: int, advantages: th.Tensor) -> th.Tensor:
+    """
+    w = lambda_0 lambda_1^k max A, the weight of a demonstration instead of its advantage (DAPG, Rajeswaran et al.
+    2018, arXiv 1709.10087, equation 4).
+
+    :param bc_coef: lambda_0
+    :param bc_decay: lambda_1
+    :param iteration: k, the number of updates of the actor so far
+    :param advantages: A of the agent's own transitions, shape ``(B,)``. Without a positive one the weight is 0
+    """
+    return advantages.max().clamp(min=0.0) * (bc_coef * bc_decay**iteration)

@@ -1,4 +1,4 @@
-"""Demonstrations as A2CfD reads them: actions to clone, and what the critic learns about their states."""
+"""Batches of demonstrations for A2CfD: actions for the actor to clone, and returns for the critic to learn."""
 
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecNormalize
@@ -15,107 +16,81 @@ from sb3_pgfd.demonstrations.arrays import map_observations
 
 
 class CloningBatch(NamedTuple):
-    """M transitions of demonstrations."""
+    """M transitions (s, a) of demonstrations and their rows in the dataset. Actions are as the policy draws them."""
 
     rows: np.ndarray
-    """Which, shape ``(M,)``"""
     observations: PyTorchObs
-    """s"""
     actions: th.Tensor
-    """a, in environment units, shape ``(M, action_dim)``, or ``(M,)`` for Discrete"""
-
-
-class ValueTargets(NamedTuple):
-    """What the critic learns about the states of M transitions: G + gamma^k V(end), without the latter if terminated."""
-
-    returns: th.Tensor
-    """G, sum of gamma^i r_i to the end of the episode, shape ``(M,)``"""
-    end_observations: PyTorchObs
-    """The state that the episode ended in, M rows"""
-    end_discounts: th.Tensor
-    """gamma^k (1 - terminated) with the k steps to the end: what that state's value counts, shape ``(M,)``"""
 
 
 class DemonstrationBatches:
     """
     Draws batches of demonstrations.
 
-    :param demonstrations: Fitting the model's spaces
-    :param action_space: The model's
+    :param demonstrations: A dataset that fits the policy's spaces
+    :param policy: The policy that learns from them
     :param gamma: Discount factor of the returns
-    :param device: Where the batches are put
-    :param env: Wrapper to normalise observations and rewards with, None: as they are. Observations are normalised with
-        its statistics at the time, rewards with those when the first targets are asked for
+    :param env: Wrapper to normalise observations and rewards with, None: none. Observations are normalised with its
+        statistics at the time of the draw, rewards with those at the time of the first targets
     """
 
     def __init__(
-        self,
-        demonstrations: Demonstrations,
-        action_space: spaces.Space,
-        gamma: float,
-        device: th.device,
-        env: VecNormalize | None = None,
+        self, demonstrations: Demonstrations, policy: ActorCriticPolicy, gamma: float, env: VecNormalize | None = None
     ):
         self.demonstrations = demonstrations
-        self.is_choice = isinstance(action_space, (spaces.Discrete, spaces.MultiDiscrete))
+        self.policy = policy
         self.gamma = gamma
-        self.device = device
         self.env = env
 
     def sample(self, batch_size: int) -> CloningBatch:
         """:param batch_size: M, drawn uniformly with replacement"""
         rows = np.random.randint(0, len(self.demonstrations), size=batch_size)
         actions = self.demonstrations.actions[rows]
-        actions = actions.astype(np.int64) if self.is_choice else actions.reshape(batch_size, -1).astype(np.float32)
-        return CloningBatch(
-            rows, self._observations(self.demonstrations.observations, rows), th.as_tensor(actions, device=self.device)
-        )
+        if isinstance(self.policy.action_space, (spaces.Discrete, spaces.MultiDiscrete)):
+            actions = actions.astype(np.int64)
+        else:
+            # A squashed distribution draws actions in [-1, 1]
+            actions = self.policy.scale_action(actions) if self.policy.squash_output else actions
+            actions = actions.reshape(batch_size, -1).astype(np.float32)
+        observations = self._observations(self.demonstrations.observations, rows)
+        return CloningBatch(rows, observations, th.as_tensor(actions, device=self.policy.device))
 
-    def value_targets(self, rows: np.ndarray) -> ValueTargets:
-        """:param rows: Of a batch, shape ``(M,)``"""
-        return ValueTargets(
-            returns=self._column(self._returns, rows),
-            end_observations=self._observations(self.demonstrations.next_observations, self._last_rows[rows]),
-            end_discounts=self._column(self._end_discounts, rows),
-        )
+    @th.no_grad()
+    def value_targets(self, rows: np.ndarray) -> th.Tensor:
+        """
+        :param rows: Rows of a batch, shape ``(M,)``
+        :return: G + gamma^k V(end), shape ``(M,)``: G is the sum of gamma^i r_i over the k steps to the end of the episode,
+            and the second term is left out if the episode terminated
+        """
+        last_rows, returns, end_discounts = self._columns
+        end_observations = self._observations(self.demonstrations.next_observations, last_rows[rows])
+        return returns[rows] + end_discounts[rows] * self.policy.predict_values(end_observations).flatten()
 
     @cached_property
-    def _returns(self) -> np.ndarray:
-        rewards = self.demonstrations.rewards
+    def _columns(self) -> tuple[np.ndarray, th.Tensor, th.Tensor]:
+        """For each row: the last row of its episode, G, and gamma^k (1 - terminated)."""
+        lengths, rewards = self.demonstrations.episode_lengths, self.demonstrations.rewards
         if self.env is not None:
             rewards = self.env.normalize_reward(rewards)
-        return discounted_returns(rewards, self.demonstrations.episode_lengths, self.gamma)
-
-    @cached_property
-    def _last_rows(self) -> np.ndarray:
-        """The last row of each row's episode."""
-        lengths = self.demonstrations.episode_lengths
-        return np.repeat(np.cumsum(lengths) - 1, lengths)
-
-    @cached_property
-    def _end_discounts(self) -> np.ndarray:
-        steps_to_end = self._last_rows - np.arange(len(self.demonstrations)) + 1
-        return self.gamma**steps_to_end * ~self.demonstrations.terminated[self._last_rows]
-
-    def _column(self, values: np.ndarray, rows: np.ndarray) -> th.Tensor:
-        return th.as_tensor(values[rows], dtype=th.float32, device=self.device)
+        last_rows = np.repeat(np.cumsum(lengths) - 1, lengths)
+        steps_to_end = last_rows - np.arange(len(last_rows)) + 1
+        returns = discounted_returns(rewards, lengths, self.gamma)
+        end_discounts = self.gamma**steps_to_end * ~self.demonstrations.terminated[last_rows]
+        first, second = (
+            th.as_tensor(array, dtype=th.float32, device=self.policy.device) for array in (returns, end_discounts)
+        )
+        return last_rows, first, second
 
     def _observations(self, stored: Any, rows: np.ndarray) -> PyTorchObs:
         taken: Any = map_observations(stored, lambda array: array[rows])
-        return obs_as_tensor(taken if self.env is None else self.env.normalize_obs(taken), self.device)
+        return obs_as_tensor(taken if self.env is None else self.env.normalize_obs(taken), self.policy.device)
 
 
-def joined(first: PyTorchObs, second: PyTorchObs) -> PyTorchObs:
-    """:return: The rows of the second observations below those of the first"""
+def join_observations(first: Any, second: Any) -> Any:
+    """:return: The rows of the second observations below those of the first, both tensors or dicts of tensors"""
     if isinstance(first, dict):
-        assert isinstance(second, dict)
-        return {key: _joined(array, second[key]) for key, array in first.items()}
-    assert isinstance(second, th.Tensor)
-    return _joined(first, second)
-
-
-def _joined(first: th.Tensor, second: th.Tensor) -> th.Tensor:
-    # SB3 stores a Discrete observation in a column of its own
+        return {key: join_observations(array, second[key]) for key, array in first.items()}
+    # SB3's rollouts store a Discrete observation in a column of its own
     return th.cat([first, second.reshape(-1, *first.shape[1:])])
 
 
@@ -128,10 +103,9 @@ def discounted_returns(rewards: np.ndarray, episode_lengths: np.ndarray, gamma: 
     :param gamma: Discount factor
     :return: Shape ``(N,)``, float64
     """
-    returns = np.zeros(len(rewards))
+    returns = np.array(rewards, dtype=np.float64)
     ends = set((np.cumsum(episode_lengths) - 1).tolist())
-    following = 0.0
-    for row in range(len(rewards) - 1, -1, -1):
-        following = float(rewards[row]) + (0.0 if row in ends else gamma * following)
-        returns[row] = following
+    for row in reversed(range(len(rewards))):
+        if row not in ends:
+            returns[row] += gamma * returns[row + 1]
     return returns

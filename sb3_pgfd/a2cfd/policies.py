@@ -1,83 +1,62 @@
 """
-Policies of A2CfD: SB3's ``ActorCriticPolicy`` with an actor and a critic that share nothing, each with its own optimiser,
-and for continuous actions a Gaussian whose mean stays within the bounds and whose standard deviation depends on the state.
+Policies of A2CfD: SB3's ``ActorCriticPolicy`` with separate networks for actor and critic. For continuous actions the mean
+stays within the bounds and the standard deviation depends on the state.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
-from torch.distributions import Normal
 
 from sb3_pgfd.common.policies import fused_if_adam, init_last_layer
 from sb3_pgfd.utils.checks import is_number
-
-_LOG_SQRT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
-
-
-class Gaussian(Normal):
-    """
-    torch's ``Normal``, which need not take the logarithm of a sigma that was given by it.
-
-    :param mean: mu
-    :param log_std: log sigma, of the same shape
-    """
-
-    def __init__(self, mean: th.Tensor, log_std: th.Tensor):
-        super().__init__(mean, log_std.exp())
-        self.log_scale = log_std
-
-    def log_prob(self, value: th.Tensor) -> th.Tensor:
-        # Finds NaN in what was drawn
-        if self._validate_args:
-            self._validate_sample(value)
-        deviation = (value - self.loc) / self.scale
-        return th.addcmul(-_LOG_SQRT_TWO_PI - self.log_scale, deviation, deviation, value=-0.5)
-
-    def entropy(self) -> th.Tensor:
-        return self.log_scale + (0.5 + _LOG_SQRT_TWO_PI)
 
 
 class A2CfDPolicy(ActorCriticPolicy):
     """
     Actor and critic of A2CfD.
 
-    For Box actions the actor puts out mu and log sigma of a Gaussian over the action in environment units:
-    mu = c + h tanh(x), sigma = h exp(l), where c and h are centre and half width of the action's bounds and l lies between
-    ``log_std_min`` and ``log_std_max``. What the environment gets is clipped to the bounds, as everywhere in SB3; the
-    log-probability is that of the action before clipping, which is the one that is stored.
+    For Box actions the actor's outputs x and y give a Gaussian over the action in environment units:
+    mu = c + h tanh(x) and sigma = h exp(m + d tanh(y)), where c and h are centre and half width of the action's bounds and
+    m and d those of the range of log sigma. The environment gets the action clipped to its bounds, as everywhere in SB3;
+    stored is the action before clipping with its log-probability. With ``use_sde`` it is SB3's gSDE instead.
+
+    The optimiser has two groups of parameters, "actor" and "critic", each with its own learning rate.
 
     :param observation_space: Observation space
     :param action_space: Box of floats with finite bounds, Discrete, MultiDiscrete or MultiBinary
     :param lr_schedule: Learning rate schedule
     :param net_arch: Hidden layers, of both networks or ``dict(pi=..., vf=...)``; by default one of 128 units
     :param activation_fn: Activation function
-    :param use_sde: Not supported, ``sigma`` depends on the state anyway
-    :param log_std_min: Smallest log sigma, in units of the half width h
-    :param log_std_max: Largest log sigma; training starts in the middle of both
-    :param features_extractor_class: Features extractor, one for each network
+    :param ortho_init: Whether to initialise all layers orthogonally, as SB3 does. Otherwise torch's initialisation is used,
+        and the last layers start uniform in +-3e-3
+    :param use_sde: Whether to explore by generalised state-dependent exploration (gSDE)
+    :param log_std_init: log sigma at the start, in units of the half width h; by default in the middle of its range. With
+        ``use_sde`` it is SB3's argument, by default 0
+    :param log_std_min: Smallest log sigma, in units of h
+    :param log_std_max: Largest log sigma, in units of h
+    :param features_extractor_class: Features extractor, by default SB3's for the kind of observation
     :param features_extractor_kwargs: Its arguments
-    :param normalize_images: Whether to divide images by 255
-    :param optimizer_class: Optimiser, one for each network
+    :param share_features_extractor: Whether actor and critic share one features extractor. It learns from both losses at the
+        critic's learning rate
+    :param optimizer_class: Optimiser
     :param optimizer_kwargs: Its arguments besides the learning rate
-    :raises ValueError: If the actions have no finite bounds or no floats, or the range of log sigma is empty
+    :param kwargs: Further arguments of ``ActorCriticPolicy``
+    :raises ValueError: If the actions cannot be drawn, or log sigma has no range or starts outside it
     """
 
-    actor_optimizer: th.optim.Optimizer
-    critic_optimizer: th.optim.Optimizer
     action_net: nn.Linear
-    value_net: nn.Linear
     output_center: th.Tensor
     output_width: th.Tensor
+    default_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
 
     def __init__(
         self,
@@ -86,23 +65,30 @@ class A2CfDPolicy(ActorCriticPolicy):
         lr_schedule: Schedule,
         net_arch: list[int] | dict[str, list[int]] | None = None,
         activation_fn: type[nn.Module] = nn.ReLU,
+        ortho_init: bool = False,
         use_sde: bool = False,
+        log_std_init: float | None = None,
         log_std_min: float = -3.0,
         log_std_max: float = 1.0,
-        features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         features_extractor_kwargs: dict[str, Any] | None = None,
-        normalize_images: bool = True,
+        share_features_extractor: bool = False,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
     ):
-        if use_sde:
-            raise ValueError("use_sde: found True, expected False: the standard deviation depends on the state anyway")
         if not (is_number(log_std_min) and is_number(log_std_max) and log_std_min < log_std_max):
             raise ValueError(f"log_std_min, log_std_max: found {log_std_min!r}, {log_std_max!r}, expected min < max")
+        if log_std_init is None:
+            log_std_init = 0.0 if use_sde else (log_std_min + log_std_max) / 2
+        elif not use_sde and not (is_number(log_std_init) and log_std_min < log_std_init < log_std_max):
+            expected = f"a number between log_std_min = {log_std_min:g} and log_std_max = {log_std_max:g}"
+            raise ValueError(f"log_std_init: found {log_std_init!r}, expected {expected}")
         check_action_space(action_space)
-        # Read by _build(), which the parent's constructor calls
+        # _build() reads these, and the parent's constructor calls it
         self.log_std_min = log_std_min
         self.log_std_max = log_std_max
+        features_extractor_class = features_extractor_class or self.default_extractor
         if net_arch is None:
             net_arch = [] if features_extractor_class is NatureCNN else [128]
         super().__init__(
@@ -111,47 +97,44 @@ class A2CfDPolicy(ActorCriticPolicy):
             lr_schedule,
             net_arch=net_arch,
             activation_fn=activation_fn,
-            ortho_init=False,
+            ortho_init=ortho_init,
+            use_sde=use_sde,
+            log_std_init=log_std_init,
             features_extractor_class=features_extractor_class,
-            # SB3 adds to it for images that are normalised already
+            # SB3 adds to this dict for images that are already normalised
             features_extractor_kwargs=dict(features_extractor_kwargs or {}),
-            # That one has nothing to learn, so nothing is shared but the time it takes
-            share_features_extractor=features_extractor_class is FlattenExtractor,
-            normalize_images=normalize_images,
+            # FlattenExtractor has no parameters: sharing it saves time and changes nothing
+            share_features_extractor=share_features_extractor or features_extractor_class is FlattenExtractor,
             optimizer_class=optimizer_class,
             optimizer_kwargs=fused_if_adam(optimizer_class, optimizer_kwargs),
+            **kwargs,
         )
 
-    @property
-    def actor_modules(self) -> list[nn.Module]:
-        """pi, from the observation to the distribution."""
-        return [self.pi_features_extractor, self.mlp_extractor.policy_net, self.action_net]
-
-    @property
-    def critic_modules(self) -> list[nn.Module]:
-        """V, from the observation to the value."""
-        return [self.vf_features_extractor, self.mlp_extractor.value_net, self.value_net]
-
     def _build(self, lr_schedule: Schedule) -> None:
-        self._build_mlp_extractor()
-        n_outputs = self.mlp_extractor.latent_dim_pi
-        if isinstance(self.action_space, spaces.Box):
-            self.action_net = nn.Linear(n_outputs, 2 * get_action_dim(self.action_space))
-            self._register_output_range(self.action_space)
+        super()._build(lr_schedule)
+        if isinstance(self.action_dist, DiagGaussianDistribution):
+            # SB3's log sigma is one vector for all states; here it is the second half of the actor's outputs
+            del self.log_std
+            self.action_net = nn.Linear(self.mlp_extractor.latent_dim_pi, 2 * self.action_dist.action_dim)
+        if self.ortho_init:
+            # SB3's gain, again because this layer may be new
+            self.action_net.apply(partial(self.init_weights, gain=0.01))
         else:
-            action_net = self.action_dist.proba_distribution_net(latent_dim=n_outputs)
-            assert isinstance(action_net, nn.Linear)
-            self.action_net = action_net
-        self.value_net = nn.Linear(self.mlp_extractor.latent_dim_vf, 1)
-        init_last_layer([self.action_net])
-        init_last_layer([self.value_net])
-        make_optimizer: Callable[..., th.optim.Optimizer] = self.optimizer_class
-        for name, modules in (("actor", self.actor_modules), ("critic", self.critic_modules)):
-            parameters = [parameter for module in modules for parameter in module.parameters()]
-            setattr(self, f"{name}_optimizer", make_optimizer(parameters, lr=lr_schedule(1), **self.optimizer_kwargs))
+            init_last_layer([self.action_net])
+            init_last_layer([self.value_net])
+        if isinstance(self.action_space, spaces.Box) and not self.use_sde:
+            self._set_output_range(self.action_space)
+        # An extractor of the user's own need not have a part for the critic alone
+        value_layers = getattr(self.mlp_extractor, "value_net", self.mlp_extractor)
+        of_critic = [p for module in (self.vf_features_extractor, value_layers, self.value_net) for p in module.parameters()]
+        known = {id(parameter) for parameter in of_critic}
+        of_actor = [parameter for parameter in self.parameters() if id(parameter) not in known]
+        groups = [{"name": "actor", "params": of_actor}, {"name": "critic", "params": of_critic}]
+        make_optimizer: Any = self.optimizer_class
+        self.optimizer = make_optimizer(groups, lr=lr_schedule(1), **self.optimizer_kwargs)
 
-    def _register_output_range(self, action_space: spaces.Box) -> None:
-        """Centre and half width of mu, then of log sigma, component by component."""
+    def _set_output_range(self, action_space: spaces.Box) -> None:
+        """c and m, then h and d of each component, and the bias of y that log sigma starts from."""
         low, high = action_space.low.flatten().astype(np.float64), action_space.high.flatten().astype(np.float64)
         middle, half = (self.log_std_max + self.log_std_min) / 2, (self.log_std_max - self.log_std_min) / 2
         scale = (high - low) / 2
@@ -159,39 +142,35 @@ class A2CfDPolicy(ActorCriticPolicy):
         width = np.concatenate([scale, np.full_like(scale, half)])
         self.register_buffer("output_center", th.as_tensor(center, dtype=th.float32), persistent=False)
         self.register_buffer("output_width", th.as_tensor(width, dtype=th.float32), persistent=False)
+        with th.no_grad():
+            self.action_net.bias[len(scale) :] += math.atanh((self.log_std_init - middle) / half)
 
     def _get_action_dist_from_latent(self, latent_pi: th.Tensor) -> Distribution:
         if not isinstance(self.action_dist, DiagGaussianDistribution):
             return super()._get_action_dist_from_latent(latent_pi)
-        # One operation for mean and log sigma: on small networks each costs as much as a layer
         outputs = th.addcmul(self.output_center, self.output_width, self.action_net(latent_pi).tanh())
         mean, log_std = outputs.chunk(2, dim=-1)
-        self.action_dist.distribution = Gaussian(mean, log_std)
-        return self.action_dist
-
-    @property
-    def relative_std(self) -> th.Tensor:
-        """sigma of the last distribution over the half width of the bounds, shape ``(B, action_dim)``."""
-        assert isinstance(self.action_dist, DiagGaussianDistribution)
-        return self.action_dist.distribution.stddev.detach() / self.output_width[: self.action_dist.action_dim]
+        return self.action_dist.proba_distribution(mean, log_std)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        data = super()._get_constructor_parameters()
-        for name in ("ortho_init", "log_std_init", "squash_output", "full_std", "use_expln"):
-            del data[name]
-        return {**data, "log_std_min": self.log_std_min, "log_std_max": self.log_std_max}
+        # SB3 forgets the third
+        names = ("log_std_min", "log_std_max", "share_features_extractor")
+        return {**super()._get_constructor_parameters(), **{name: getattr(self, name) for name in names}}
 
 
 def check_action_space(action_space: spaces.Space) -> None:
     """
     :param action_space: The environment's
-    :raises ValueError: If a Box has no finite range or whole numbers (a rollout would store other actions than were
-        drawn), or if actions are counted from another number than 0, as SB3 does
+    :raises ValueError: If a component of a Box has no width or no bounds, if a Box holds whole numbers (a rollout would
+        store other actions than were drawn), or if choices are not counted from 0, as SB3 counts them
     """
     if isinstance(action_space, spaces.Box):
         width = action_space.high.astype(np.float64) - action_space.low.astype(np.float64)
-        if not (np.isfinite(width) & (width > 0.0)).all():
+        if not np.isfinite(width).all():
             raise ValueError(f"action_space: found {action_space}, expected finite bounds: rescale the actions by a wrapper")
+        for index in np.argwhere(width <= 0.0).tolist():
+            component = f"component {', '.join(map(str, index))}"
+            raise ValueError(f"action_space: found low == high for {component} of {action_space}: remove it by a wrapper")
         if not np.issubdtype(action_space.dtype, np.floating):
             raise ValueError(f"action_space: found {action_space}, expected floats: round them by a wrapper")
     elif isinstance(action_space, (spaces.Discrete, spaces.MultiDiscrete)) and np.any(action_space.start):
@@ -199,19 +178,15 @@ def check_action_space(action_space: spaces.Space) -> None:
 
 
 class A2CfDCnnPolicy(A2CfDPolicy):
-    """Policy for images: see :class:`A2CfDPolicy`, with SB3's ``NatureCNN`` as features extractor by default."""
+    """Policy for images: see :class:`A2CfDPolicy`."""
 
-    def __init__(self, observation_space: spaces.Space, action_space: spaces.Space, lr_schedule: Schedule, **kwargs: Any):
-        kwargs.setdefault("features_extractor_class", NatureCNN)
-        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+    default_extractor = NatureCNN
 
 
 class A2CfDMultiInputPolicy(A2CfDPolicy):
-    """Policy for Dict observations: see :class:`A2CfDPolicy`, with ``CombinedExtractor`` by default."""
+    """Policy for Dict observations: see :class:`A2CfDPolicy`."""
 
-    def __init__(self, observation_space: spaces.Space, action_space: spaces.Space, lr_schedule: Schedule, **kwargs: Any):
-        kwargs.setdefault("features_extractor_class", CombinedExtractor)
-        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+    default_extractor = CombinedExtractor
 
 
 MlpPolicy = A2CfDPolicy

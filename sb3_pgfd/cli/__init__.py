@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from sb3_pgfd.cli import compare, demos
+from sb3_pgfd.cli import compare, edit, record, show
 from sb3_pgfd.comparison import ComparisonError
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.zoo import commands as zoo
@@ -12,20 +12,27 @@ from sb3_pgfd.zoo.errors import explain, stop_writing
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sb3-pgfd", description="Learning control from demonstrations.")
+    """:return: The parser of all commands; each sets ``run`` to a function of the parsed arguments"""
+    parser = argparse.ArgumentParser(
+        prog="sb3-pgfd", description="Learn control from demonstrations with Stable-Baselines3 and the RL Zoo."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    demos.add_parser(commands)
+    demos = commands.add_parser("demos", help="show, record, convert, merge, filter and split demonstrations")
+    subcommands = demos.add_subparsers(dest="demos_command", required=True, metavar="subcommand")
+    show.add_parser(subcommands)
+    record.add_parser(subcommands)
+    edit.add_parsers(subcommands)
     compare.add_parser(commands)
-    # Listed only: the RL Zoo reads their arguments
-    for name, command in zoo.COMMANDS.items():
-        commands.add_parser(name, help=f"the RL Zoo's: {command.arguments.description}", add_help=False)
+    # Only for --help: the RL Zoo parses the arguments of these commands
+    for name, description in zoo.COMMANDS.items():
+        commands.add_parser(name, help=description, add_help=False)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    :param arguments: By default the command line's
-    :return: 0, or 1 if it could not be done; what was found and what was expected is on standard error
+    :param arguments: Arguments of the command, by default those of the command line
+    :return: 0, or 1 after an error, which is printed on standard error
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in zoo.COMMANDS:

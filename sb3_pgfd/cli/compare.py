@@ -1,188 +1,124 @@
-"""``sb3-pgfd compare``: learning curves of several runs and algorithms beside each other."""
+"""``sb3-pgfd compare``: learning curves of several runs and algorithms."""
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sb3_pgfd.cli.arguments import picture_path
-from sb3_pgfd.cli.tables import number, table
-from sb3_pgfd.comparison import (
-    Curve,
-    Reference,
-    Run,
-    aggregate,
-    draw,
-    find_references,
-    find_runs,
-    name_references,
-    reached_at,
-    write_csv,
-)
-from sb3_pgfd.comparison.csv_table import at
-from sb3_pgfd.comparison.intervals import STATISTICS
+from sb3_pgfd.cli.output import number, table
+from sb3_pgfd.comparison import Curve, Reference, Run, aggregate, draw, find_references, find_runs, write_csv
+from sb3_pgfd.comparison.curves import STATISTICS
+from sb3_pgfd.comparison.references import name_references, reached_at
 from sb3_pgfd.comparison.runs import folder_name
-from sb3_pgfd.demonstrations.inspection.pictures import check_picture_path
+from sb3_pgfd.demonstrations.inspection.plots import check_picture_path
 from sb3_pgfd.utils.files import refuse_existing
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """:param subparsers: Where to add the command"""
+    """:param subparsers: Commands of ``sb3-pgfd``"""
     parser = subparsers.add_parser(
         "compare",
-        help="draw learning curves of several runs and algorithms",
-        description="Draw the evaluations of several runs and algorithms, averaged over seeds, with bootstrap intervals, and "
-        "the return of the demonstrations as a dashed line. The numbers go to a .csv beside the picture.",
+        help="plot the learning curves of several runs and algorithms",
+        description="Plot the evaluations of several runs and algorithms, averaged over seeds, with bootstrap intervals, and "
+        "the return of the demonstrations as a dashed line. The numbers go to a .csv file beside the picture.",
     )
-    parser.add_argument(
-        "folders", nargs="+", metavar="LOGDIR", help="a log root, an algorithm's folder or a run's: logs, logs/sac, ..."
-    )
-    parser.add_argument(
-        "--labels", nargs="+", metavar="LABEL", help="one for each LOGDIR; equal ones are one curve (default: the algorithm)"
-    )
-    parser.add_argument("--env", nargs="+", metavar="ID", help="these environments only")
-    parser.add_argument("--algos", nargs="+", metavar="ALGO", help="these algorithms only")
-    parser.add_argument("--max-timesteps", type=_positive, metavar="N", help="leave out later evaluations")
-    parser.add_argument("--statistic", choices=tuple(STATISTICS), default="mean", help="over the seeds (mean)")
-    parser.add_argument("--confidence", type=_share, default=0.95, metavar="P", help="of the intervals (0.95)")
-    parser.add_argument("--reps", type=_positive, default=2000, metavar="N", help="resamples of the bootstrap (2000)")
-    parser.add_argument(
-        "--demonstrations",
-        nargs="+",
-        metavar="NAME",
-        help="a file, a packaged name or minari:ID (default: what the runs learned from)",
-    )
-    parser.add_argument("--title", help="above the picture")
-    parser.add_argument(
-        "-o", "--output", type=picture_path, default=Path("comparison.png"), metavar="FILE", help="picture (comparison.png)"
-    )
-    parser.add_argument("--force", action="store_true", help="replace picture and table if they are there")
+    parser.add_argument("folders", nargs="+", metavar="LOGDIR", help="a log root, an algorithm's folder or a run's folder")
+    labels = "one for each LOGDIR; the same label makes one curve (default: the algorithm)"
+    parser.add_argument("--labels", nargs="+", metavar="LABEL", help=labels)
+    parser.add_argument("--env", nargs="+", metavar="ID", help="only these environments")
+    parser.add_argument("--algos", nargs="+", metavar="ALGO", help="only these algorithms")
+    parser.add_argument("--max-timesteps", type=int, metavar="N", help="leave out later evaluations")
+    parser.add_argument("--statistic", choices=tuple(STATISTICS), default="mean", help="statistic over the seeds (mean)")
+    parser.add_argument("--confidence", type=float, default=0.95, metavar="P", help="confidence of the intervals (0.95)")
+    parser.add_argument("--reps", type=int, default=2000, metavar="N", help="bootstrap resamples (2000)")
+    sources = "files, packaged names or minari:ID (default: those that the runs learned from)"
+    parser.add_argument("--demonstrations", nargs="+", metavar="NAME", help=sources)
+    parser.add_argument("--title", help="title of the picture")
+    parser.add_argument("-o", "--output", type=Path, default="comparison.png", metavar="FILE", help="picture (%(default)s)")
+    parser.add_argument("--force", action="store_true", help="replace an existing picture and table")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=partial(run, parser))
+    parser.set_defaults(run=_run, error=parser.error)
 
 
-def run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """
-    :param parser: Tells how the command is used
-    :param args: With the arguments above
-    """
+def _run(args: argparse.Namespace) -> None:
     if args.labels is not None and len(args.labels) != len(args.folders):
-        parser.error(f"--labels: found {len(args.labels)}, expected {len(args.folders)}, one for each LOGDIR")
-    # Before the work, so that nobody waits for a refusal
-    numbers = args.output.with_suffix(".csv")
-    check_picture_path(args.output, args.force)
+        args.error(f"--labels: found {len(args.labels)}, expected {len(args.folders)}, one for each LOGDIR")
+    picture, numbers = check_picture_path(args.output, args.force), args.output.with_suffix(".csv")
     refuse_existing(numbers, args.force)
-    # Libraries greet on standard output, which is for the result
+    # Some libraries print a greeting on standard output, which is for the result
     with redirect_stdout(sys.stderr):
-        found, unreadable = find_runs(args.folders, args.labels)
-        runs = _select(parser, found, args)
-        curves, doubts = aggregate(runs, args.statistic, args.confidence, args.reps, args.max_timesteps)
-        references, missing = _references(curves, args)
-        for note in (*unreadable, *doubts, *missing):
+        found, notes = find_runs(args.folders, args.labels)
+        curves, doubts = aggregate(_select(found, args), args.statistic, args.confidence, args.reps, args.max_timesteps)
+        if args.demonstrations is not None:
+            references = name_references(args.demonstrations, _envs(curves))
+        else:
+            references, missing = find_references([run for curve in curves for run in curve.runs])
+            doubts += missing
+        for note in (*notes, *doubts):
             print(f"note: {note}", file=sys.stderr)
-        draw(curves, references, args.output, args.title, args.force)
+        draw(curves, references, picture, args.title, args.force)
         write_csv(curves, numbers, args.force)
     if args.json:
-        print(json.dumps(_describe(curves, references, args, numbers), allow_nan=False))
+        options = {"statistic": args.statistic, "confidence": args.confidence, "reps": args.reps}
+        result = {"picture": str(picture), "csv": str(numbers), **options, "environments": _describe(curves, references)}
+        print(json.dumps(result, allow_nan=False))
     else:
-        print(_text(curves, references, args, numbers))
+        print(f"At the end, {args.statistic} over seeds, and the first step with the return of the demonstrations:")
+        print("\n".join(table(_rows(curves, references, f"{args.confidence * 100:g} %"), left=(0, 1))))
+        print(f"\npicture: {picture}\nnumbers: {numbers}")
 
 
-def _select(parser: argparse.ArgumentParser, runs: Sequence[Run], args: argparse.Namespace) -> list[Run]:
-    """Algorithms in any case: the Zoo's own plots spell them in capitals."""
-    wanted = {
-        "--env": None if args.env is None else [folder_name(env) for env in args.env],
-        "--algos": None if args.algos is None else [algo.lower() for algo in args.algos],
-    }
-    names = {"--env": [run.env for run in runs], "--algos": [run.algo.lower() for run in runs]}
-    for option, values in wanted.items():
-        for value in values or ():
-            if value not in names[option]:
-                parser.error(f"{option}: found no run of {value}, expected some of {', '.join(sorted(set(names[option])))}")
-    pairs = zip(runs, names["--env"], names["--algos"], strict=True)
-    envs, algos = wanted["--env"], wanted["--algos"]
-    return [run for run, env, algo in pairs if (envs is None or env in envs) and (algos is None or algo in algos)]
+def _select(runs: Sequence[Run], args: argparse.Namespace) -> list[Run]:
+    """Upper and lower case of algorithms are the same, as in the plots of the RL Zoo."""
+    envs, algos = ({folder_name(env) for env in args.env or ()}, {algo.lower() for algo in args.algos or ()})
+    for option, wanted, known in (
+        ("--env", envs, {run.env for run in runs}),
+        ("--algos", algos, {run.algo.lower() for run in runs}),
+    ):
+        for name in sorted(wanted - known):
+            args.error(f"{option}: found no run of {name}, expected some of {', '.join(sorted(known))}")
+    return [run for run in runs if (not envs or run.env in envs) and (not algos or run.algo.lower() in algos)]
 
 
-def _references(curves: Sequence[Curve], args: argparse.Namespace) -> tuple[list[Reference], list[str]]:
-    if args.demonstrations is not None:
-        return name_references(args.demonstrations, list(dict.fromkeys(curve.env for curve in curves))), []
-    return find_references([run for curve in curves for run in curve.runs])
+def _envs(curves: Sequence[Curve]) -> list[str]:
+    return list(dict.fromkeys(curve.env for curve in curves))
 
 
-def _describe(
-    curves: Sequence[Curve], references: Sequence[Reference], args: argparse.Namespace, numbers: Path
-) -> dict[str, Any]:
-    """For programs."""
-    environments = []
-    for env in dict.fromkeys(curve.env for curve in curves):
-        own = [
-            {"name": reference.name, "mean_return": reference.mean_return, "success_rate": reference.success_rate}
-            for reference in references
-            if reference.env == env
-        ]
-        found = [_describe_curve(curve, references) for curve in curves if curve.env == env]
-        environments.append({"env": env, "demonstrations": own, "curves": found})
-    options = {"statistic": args.statistic, "confidence": args.confidence, "reps": args.reps}
-    return {"picture": str(args.output), "csv": str(numbers), **options, "environments": environments}
+def _describe(curves: Sequence[Curve], references: Sequence[Reference]) -> list[dict[str, Any]]:
+    """:return: The result for programs, a mapping for each environment"""
+    result: dict[str, dict[str, Any]] = {env: {"env": env, "demonstrations": [], "curves": []} for env in _envs(curves)}
+    for reference in references:
+        values = asdict(reference)
+        result[values.pop("env")]["demonstrations"].append(values)
+    for curve in curves:
+        values = {"label": curve.label, "n_seeds": len(curve.runs), "runs": [str(run.folder) for run in curve.runs]}
+        last = {
+            "timesteps": int(curve.timesteps[-1]),
+            **curve.at(-1),
+            "demonstrations_reached_at": reached_at(curve, references),
+        }
+        result[curve.env]["curves"].append({**values, **last})
+    return list(result.values())
 
 
-def _describe_curve(curve: Curve, references: Sequence[Reference]) -> dict[str, Any]:
-    names = ("return", "return_low", "return_high", "success", "success_low", "success_high")
-    last = (*at(curve.returns, -1), *at(curve.successes, -1))
-    reached = reached_at(curve, references)
-    return {
-        "label": curve.label,
-        "n_seeds": curve.n_seeds,
-        "runs": [str(run.folder) for run in curve.runs],
-        "timesteps": int(curve.timesteps[-1]),
-        **dict(zip(names, last, strict=True)),
-        "demonstrations_reached_at": None if reached is None else int(reached),
-    }
-
-
-def _text(curves: Sequence[Curve], references: Sequence[Reference], args: argparse.Namespace, numbers: Path) -> str:
-    """For people."""
-    interval = f"{args.confidence * 100:g} %"
+def _rows(curves: Sequence[Curve], references: Sequence[Reference], interval: str) -> list[list[str]]:
+    """:return: The result for people"""
     rows = [["environment", "label", "seeds", "steps", "return", interval, "success", interval, "reached at"]]
-    for env in dict.fromkeys(curve.env for curve in curves):
+    for env in _envs(curves):
         for curve in (curve for curve in curves if curve.env == env):
-            value, *ends = at(curve.returns, -1)
-            success, *success_ends = at(curve.successes, -1)
-            reached = number(reached_at(curve, references), "{:,.0f}")
-            first = [env, curve.label, str(curve.n_seeds), f"{curve.timesteps[-1]:,.0f}"]
-            spread, success_spread = _interval(ends, "{:.4g}"), _interval(success_ends, "{:.0%}")
-            rows.append([*first, number(value), spread, number(success, "{:.0%}"), success_spread, reached])
+            row = [env, curve.label, str(len(curve.runs)), f"{curve.timesteps[-1]:,.0f}"]
+            last = curve.at(-1)
+            for name, form in (("return", "{:.4g}"), ("success", "{:.0%}")):
+                low, high = (number(last[name + end], form) for end in ("_low", "_high"))
+                row += [number(last[name], form), "-" if last[name + "_low"] is None else f"{low} to {high}"]
+            rows.append([*row, number(reached_at(curve, references), "{:,.0f}")])
         own = [reference for reference in references if reference.env == env]
         for reference in own:
-            success_rate = number(reference.success_rate, "{:.0%}")
             name = "demonstrations" if len(own) == 1 else f"demonstrations {reference.name}"
-            rows.append([env, name, "", "", number(reference.mean_return), "", success_rate, "", ""])
-    files = f"picture: {args.output}\nnumbers: {numbers}"
-    heading = f"At the end, {args.statistic} over seeds, and the step at which the demonstrations' return was first reached:"
-    return "\n".join([heading, *table(rows, left=(0, 1)), "", files])
-
-
-def _interval(ends: Sequence[float | None], form: str) -> str:
-    low, high = ends
-    return "-" if low is None else f"{number(low, form)} to {number(high, form)}"
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number of at least 1")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0.0 < share < 1.0:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number between 0 and 1")
-    return share
+            success = number(reference.success_rate, "{:.0%}")
+            rows.append([env, name, "", "", number(reference.mean_return), "", success, "", ""])
+    return rows

@@ -1,11 +1,12 @@
-"""Trained models, and what they need of the run that trained them."""
+"""Load trained models as policies, with the environment, wrapper and normalisation statistics of their RL Zoo run."""
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,116 +20,104 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.demonstrations.arrays import channels_first, map_observations
+from sb3_pgfd.demonstrations.environment import make_env
+from sb3_pgfd.demonstrations.recording import Policy
 from sb3_pgfd.demonstrations.validation import check_observations
 from sb3_pgfd.zoo import ALGORITHMS, register
-from sb3_pgfd.zoo.saved_models import saved_with
+from sb3_pgfd.zoo.agents import saved_with
 
 # What SB3 raises for a file that another algorithm saved
 _LOAD_ERRORS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+_INSTALL = "pip install sb3-pgfd[zoo]"
 
 
 @dataclass(frozen=True)
-class Run:
-    """What the RL Zoo keeps of a run, beside the model."""
+class PolicySource:
+    """A policy and the environment that it acts in."""
 
-    folder: Path | None = None
-    """``<env id>/`` in the run's folder, None: the model is not of the Zoo"""
-    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    wrap: Callable[[gym.Env], gym.Env] | None = None
-    """Makes of the environment what the model was trained in"""
-    wrapper: str | None = None
-    """What that is, in words"""
-    statistics: Path | None = None
-    """Of ``VecNormalize``"""
+    policy: Policy | Callable[[Any], Any]
+    env: gym.Env
+    producer: str
+    """Name for the provenance of the recording"""
+    vec_normalize: VecNormalize | None = None
 
 
-def algorithms() -> dict[str, type[BaseAlgorithm]]:
+def load_policy(args: argparse.Namespace) -> PolicySource:
     """
-    :return: Algorithms by the name that the RL Zoo gives them; without the Zoo those of Stable-Baselines3 and of this
-        package
+    :param args: Arguments of ``demos record`` with ``--model`` or ``--zoo``
+    :raises DemonstrationsError: If there is no such model, or it does not fit the environment
+    :raises ImportError: If the model is of the RL Zoo, which is not installed
     """
-    try:
-        register()
-        from rl_zoo3.utils import ALGOS
-    except ImportError:
-        own: dict[str, type[BaseAlgorithm]]
-        own = {"a2c": sb3.A2C, "ddpg": sb3.DDPG, "dqn": sb3.DQN, "ppo": sb3.PPO, "sac": sb3.SAC, "td3": sb3.TD3}
-        return {**own, **ALGORITHMS}
-    return dict(ALGOS)
+    if args.algo is None:
+        raise DemonstrationsError("--algo: found none, expected the name of the model's algorithm: ppo, sac, ddpgfd, ...")
+    path = args.model or _find_in_zoo(args)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: found no such file, expected a model saved by SB3")
+    folder = path.parent / args.env.split(":")[-1].replace("/", "-")
+    env_kwargs, wrap, wrapper, statistics = dict(args.env_kwargs), None, None, None
+    if (folder / "config.yml").is_file():
+        run_kwargs, wrap, wrapper, statistics = _read_run(folder, path)
+        env_kwargs = {**run_kwargs, **env_kwargs}
+        used = {"arguments of the environment": run_kwargs, "wrapper": wrapper}
+        for name, value in {**used, "statistics": None if args.vecnormalize else statistics}.items():
+            if value:
+                print(f"{folder}: found a run of the RL Zoo, using its {name}: {value}", file=sys.stderr)
+    env = make_env(args.env, env_kwargs)
+    env = wrap(env) if wrap else env
+    producer = f"{args.algo} model {path.name}" + (f" in {wrapper}" if wrapper else "")
+    statistics = args.vecnormalize or statistics
+    vec_normalize = _load_statistics(statistics, env) if statistics else None
+    return PolicySource(_load_model(path, args.algo, env, args.seed), env, producer, vec_normalize)
 
 
-def find_in_zoo(log_folder: Path, algo: str, env_id: str, exp_id: int, best: bool) -> Path:
-    """
-    :param log_folder: Of the RL Zoo
-    :param algo: Name of the algorithm
-    :param env_id: Of the environment
-    :param exp_id: Number of the run, 0: the latest, -1: there are no runs below the algorithm's folder
-    :param best: The model that was evaluated best instead of the last one
-    :raises DemonstrationsError: If there is no such model
-    """
+def _find_in_zoo(args: argparse.Namespace) -> Path:
     try:
         from rl_zoo3.utils import EnvironmentName, get_model_path
     except ImportError as error:
-        raise ImportError(f"--zoo needs the RL Zoo ({error}): pip install sb3-pgfd[zoo]") from error
+        raise ImportError(f"--zoo needs the RL Zoo ({error}): {_INSTALL}") from error
     try:
         # It prints the number of the run
         with redirect_stdout(sys.stderr):
-            return Path(get_model_path(exp_id, str(log_folder), algo, EnvironmentName(env_id), best)[1])
+            env_name = EnvironmentName(args.env)
+            return Path(get_model_path(args.exp_id or 0, str(args.zoo), args.algo, env_name, bool(args.load_best))[1])
     except (AssertionError, ValueError) as error:
-        raise DemonstrationsError(f"--zoo: {error}: expected <log folder>/{algo}/<env id>_<number>/<env id>.zip") from None
+        layout = f"<log folder>/{args.algo}/<env id>_<number>/<env id>.zip"
+        raise DemonstrationsError(f"--zoo: {error}: expected {layout}") from None
 
 
-def read_run(model: Path, env_id: str) -> Run:
+def _read_run(
+    folder: Path, model: Path
+) -> tuple[dict[str, Any], Callable[[gym.Env], gym.Env] | None, str | None, Path | None]:
     """
-    :param model: A file that may be of a run of the RL Zoo
-    :param env_id: Of the environment
-    :raises DemonstrationsError: If the run used what demonstrations cannot be recorded with
-    :raises ImportError: If it is of the RL Zoo, which is not installed
+    :param folder: ``<env id>/`` in the folder of the run
+    :return: Arguments of the environment, its wrapper, the wrapper's name, and the file with statistics of ``VecNormalize``
     """
-    folder = model.parent / env_id.split(":")[-1].replace("/", "-")
-    if not (folder / "config.yml").is_file():
-        return Run()
     try:
+        import yaml
         from rl_zoo3.utils import get_saved_hyperparams, get_wrapper_class
     except ImportError as error:
-        raise ImportError(
-            f"{folder}: found a run of the RL Zoo, which is needed ({error}): pip install sb3-pgfd[zoo]"
-        ) from error
+        raise ImportError(f"{folder}: found a run of the RL Zoo, which is needed ({error}): {_INSTALL}") from error
     config = get_saved_hyperparams(str(folder))[0]
     for key in ("frame_stack", "vec_env_wrapper"):
         if config.get(key):
             raise DemonstrationsError(
-                f"{folder}: found a run with {key}={config[key]}, expected none: its model sees what is made of several "
-                "steps or environments, while demonstrations hold what one environment hands out. Put it into an env_wrapper"
+                f"{folder}: found a run with {key}={config[key]}, expected none: its model sees several steps or environments "
+                "at once, while demonstrations hold the observations of one environment. Use an env_wrapper instead"
             )
-    own = saved_with(model, "vecnormalize")
-    statistics = own if own.is_file() else folder / "vecnormalize.pkl"
-    if config["normalize"] and not statistics.is_file():
-        raise DemonstrationsError(f"{statistics}: found no such file, expected the statistics that the run was trained with")
-    return Run(
-        folder,
-        _env_kwargs(folder, config),
-        get_wrapper_class(config),
-        str(config["env_wrapper"]) if config.get("env_wrapper") else None,
-        statistics if config["normalize"] else None,
-    )
-
-
-def _env_kwargs(folder: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """As the Zoo's ``enjoy`` does: those of the training's command line, or else those of its configuration."""
-    import yaml
-
+    statistics = None
+    if config["normalize"]:
+        own = saved_with(model, "vecnormalize")
+        statistics = own if own.is_file() else folder / "vecnormalize.pkl"
+        if not statistics.is_file():
+            raise DemonstrationsError(f"{statistics}: found no such file, expected the statistics of the run")
+    # As in the Zoo's `enjoy`, arguments on the command line of the training come before those of the configuration
     arguments = folder / "args.yml"
     typed = yaml.unsafe_load(arguments.read_text()).get("env_kwargs") if arguments.is_file() else None
-    return typed or config.get("env_kwargs") or {}
+    wrapper = str(config["env_wrapper"]) if config.get("env_wrapper") else None
+    return typed or config.get("env_kwargs") or {}, get_wrapper_class(config), wrapper, statistics
 
 
-def load_statistics(path: Path, env: gym.Env) -> VecNormalize:
-    """
-    :param path: Where ``VecNormalize`` was saved
-    :param env: The environment that the policy acts in
-    :raises DemonstrationsError: If they are of another environment
-    """
+def _load_statistics(path: Path, env: gym.Env) -> VecNormalize:
     try:
         statistics = VecNormalize.load(str(path), DummyVecEnv([lambda: env]))
     except (AssertionError, ValueError) as error:
@@ -137,19 +126,23 @@ def load_statistics(path: Path, env: gym.Env) -> VecNormalize:
     return statistics
 
 
-def load_model(path: Path, algo: str, env: gym.Env, seed: int) -> BaseAlgorithm:
-    """
-    :param path: A model saved by SB3
-    :param algo: Name of its algorithm
-    :param env: The environment that it is to act in
-    :param seed: Of its stochastic actions
-    :raises DemonstrationsError: If there is no such algorithm, it is of another one, or of another environment
-    """
-    known = algorithms()
+def _algorithms() -> dict[str, type[BaseAlgorithm]]:
+    """:return: The RL Zoo's algorithms and ours by their names; without the Zoo those of SB3 and ours"""
+    try:
+        register()
+        from rl_zoo3.utils import ALGOS
+    except ImportError:
+        own = {cls.__name__.lower(): cls for cls in (sb3.A2C, sb3.DDPG, sb3.DQN, sb3.PPO, sb3.SAC, sb3.TD3)}
+        return {**own, **ALGORITHMS}
+    return dict(ALGOS)
+
+
+def _load_model(path: Path, algo: str, env: gym.Env, seed: int) -> BaseAlgorithm:
+    known = _algorithms()
     if algo not in known:
         raise DemonstrationsError(f"--algo: found {algo!r}, expected one of {', '.join(sorted(known))}")
-    # What is for learning only may be of another Python version, or as large as the memory
-    replaced = {"learning_rate": 0.0, "lr_schedule": _zero, "clip_range": _zero}
+    # What is only needed to learn may be of another Python version, or as large as the memory
+    replaced: dict[str, Any] = {"learning_rate": 0.0, "lr_schedule": _zero, "clip_range": _zero}
     options: dict[str, Any] = {"seed": seed}
     if issubclass(known[algo], OffPolicyAlgorithm):
         replaced |= {"replay_buffer_class": None, "replay_buffer_kwargs": {}, "optimize_memory_usage": False}
@@ -157,10 +150,8 @@ def load_model(path: Path, algo: str, env: gym.Env, seed: int) -> BaseAlgorithm:
     try:
         model = known[algo].load(path, custom_objects=replaced, **options)
     except _LOAD_ERRORS as error:
-        raise DemonstrationsError(
-            f"{path}: found what {known[algo].__name__} cannot load ({type(error).__name__}: {error}), expected a model that "
-            f"it saved: is --algo {algo} right?"
-        ) from error
+        found = f"a file that {known[algo].__name__} cannot load ({type(error).__name__}: {error})"
+        raise DemonstrationsError(f"{path}: found {found}, expected a model that it saved: is --algo {algo} right?") from error
     _check_spaces(path, model, env)
     return model
 
@@ -170,7 +161,7 @@ def _zero(_: float) -> float:
 
 
 def _check_spaces(path: Path, model: BaseAlgorithm, env: gym.Env) -> None:
-    """Shapes alone: bounds differ between versions of an environment."""
+    """Only shapes are compared: bounds differ between versions of an environment."""
     sample = map_observations(env.observation_space.sample(), lambda array: np.asarray(array)[None])
     try:
         check_observations(channels_first(sample, model.observation_space), model.observation_space, "observation")

@@ -1,94 +1,86 @@
-"""``sb3-pgfd demos record``: from a model, a function, a scripted expert or a person."""
+"""``sb3-pgfd demos record``: record a model, a function, a scripted expert or a person."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import os
+import runpy
+import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from sb3_pgfd.cli.arguments import add_environment_options, import_packages
-from sb3_pgfd.cli.output import check_output, describe, report, write
-from sb3_pgfd.cli.policies import make_source
-from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError, record
+from sb3_pgfd.cli.models import PolicySource, load_policy
+from sb3_pgfd.cli.output import check_output, describe, report
+from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError, record, record_person
 from sb3_pgfd.demonstrations.environment import make_env
-from sb3_pgfd.demonstrations.formats.minari_paths import PREFIX
+from sb3_pgfd.demonstrations.formats.minari import PREFIX
 from sb3_pgfd.demonstrations.formats.npz import with_ending
+from sb3_pgfd.demonstrations.recording.policy import scripted_expert
 from sb3_pgfd.demonstrations.recording.session import session_folder
-from sb3_pgfd.zoo.environments import find_in_current_folder, register_environments, require_installed
+from sb3_pgfd.zoo.environments import register_environments, require_installed
 
-# Options that mean nothing to the other sources of actions
+# Options that have a meaning for some sources of actions only
 _ONLY_WITH = {
-    "algo": ("model", "zoo"),
-    "vecnormalize": ("model", "zoo"),
-    "stochastic": ("model", "zoo", "policy"),
-    "exp_id": ("zoo",),
-    "load_best": ("zoo",),
-    "noise": ("model", "zoo", "policy", "expert"),
-    "max_attempts": ("model", "zoo", "policy", "expert"),
-    "fps": ("keyboard",),
-    "scale": ("keyboard",),
-    "keys": ("keyboard",),
-    "axes": ("keyboard",),
-    "no_pause": ("keyboard",),
+    ("model", "zoo"): ("algo", "vecnormalize"),
+    ("zoo",): ("exp_id", "load_best"),
+    ("model", "zoo", "policy"): ("stochastic",),
+    ("model", "zoo", "policy", "expert"): ("noise", "max_attempts"),
+    ("keyboard",): ("fps", "scale", "keys", "axes", "no_pause"),
 }
 
 
-def add_parser(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """:param subcommands: Where to add ``record``"""
-    parser = subcommands.add_parser(
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """:param subparsers: Subcommands of ``demos``"""
+    parser = subparsers.add_parser(
         "record",
-        help="record from a model, a function, a scripted expert or a person",
+        help="record a model, a function, a scripted expert or a person",
         description="Record demonstrations. Each episode is on disk when it ends, in the folder OUT.recording; the file is "
-        "written when all are recorded. After a crash, --resume goes on. Models and their statistics can run code when they "
-        "are loaded: give your own files only.",
+        "written when all are recorded. After a crash, --resume continues. Models and their statistics can run code when "
+        "they are loaded: only use files that you trust.",
     )
     parser.add_argument("out", metavar="OUT", help="file to write (.npz); minari:ID is recorded to ID.npz first")
     add_environment_options(parser, required=True)
     parser.add_argument("--episodes", type=int, metavar="N", help="episodes to keep; a person may stop at any time")
     _add_sources(parser)
     _add_keyboard(parser)
-    parser.add_argument("--seed", type=int, default=0, help="of the first episode, of the noise (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first episode and of the noise (0)")
     parser.add_argument("--noise", type=float, help="standard deviation of action noise, in units of half the action range")
-    parser.add_argument("--successes-only", action="store_true", help="keep episodes that solve the task")
-    parser.add_argument("--max-attempts", type=int, metavar="N", help="episodes to try (default: 10 for each to keep)")
-    parser.add_argument("--stochastic", action="store_true", default=None, help="draw the model's actions at random")
-    parser.add_argument("--resume", action="store_true", help="go on with an unfinished recording, if there is one")
-    parser.add_argument("--force", action="store_true", help="replace a file or an unfinished recording that is there")
+    parser.add_argument("--successes-only", action="store_true", help="keep only episodes that solve the task")
+    parser.add_argument("--max-attempts", type=int, metavar="N", help="episodes to try (10 for each to keep)")
+    parser.add_argument("--stochastic", action="store_true", default=None, help="sample the model's actions")
+    parser.add_argument("--resume", action="store_true", help="continue an unfinished recording, if there is one")
+    parser.add_argument("--force", action="store_true", help="replace an existing file or unfinished recording")
     parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=_run)
 
 
 def _add_sources(parser: argparse.ArgumentParser) -> None:
-    options = parser.add_argument_group("where the actions come from")
+    options = parser.add_argument_group("source of the actions")
     group = options.add_mutually_exclusive_group(required=True)
     group.add_argument("--model", type=Path, metavar="FILE.zip", help="a model saved by SB3, with --algo")
     group.add_argument("--zoo", type=Path, metavar="LOGFOLDER", help="the RL Zoo's model for --algo and --env")
-    group.add_argument(
-        "--policy",
-        metavar="WHERE:NAME",
-        help="a function from an observation to an action, or a class of such: module:name or file.py:name",
-    )
-    group.add_argument("--expert", action="store_true", help="the expert that Gymnasium has for LunarLander and BipedalWalker")
+    policy = "a function from an observation to an action, or a class of such: module:name or file.py:name"
+    group.add_argument("--policy", metavar="WHERE:NAME", help=policy)
+    group.add_argument("--expert", action="store_true", help="Gymnasium's own expert for LunarLander and BipedalWalker")
     group.add_argument("--keyboard", action="store_true", help="you, by keyboard or gamepad")
-    options.add_argument("--algo", help="the model's algorithm, as the RL Zoo calls it: ppo, sac, ddpgfd, ...")
-    options.add_argument(
-        "--vecnormalize", type=Path, metavar="FILE.pkl", help="statistics of VecNormalize; those of a Zoo run are found"
-    )
-    options.add_argument("--exp-id", type=int, metavar="N", help="number of the Zoo's run (default: the latest)")
+    options.add_argument("--algo", help="the model's algorithm, as named in the RL Zoo: ppo, sac, ddpgfd, ...")
+    options.add_argument("--vecnormalize", type=Path, metavar="FILE.pkl", help="VecNormalize statistics (the Zoo run's)")
+    options.add_argument("--exp-id", type=int, metavar="N", help="number of the Zoo's run (the latest)")
     options.add_argument("--load-best", action="store_true", default=None, help="the Zoo's best model instead of the last")
 
 
 def _add_keyboard(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("keyboard and gamepad")
-    group.add_argument("--fps", type=float, help="steps per second (default: what the environment says)")
-    group.add_argument("--scale", type=float, help="how far a full deflection goes towards the bounds, in (0, 1] (default: 1)")
+    group.add_argument("--fps", type=float, help="steps per second (those of the environment)")
+    group.add_argument("--scale", type=float, help="part of the action range for a full deflection, in (0, 1] (1)")
     group.add_argument("--keys", nargs="+", type=_key_pair, metavar="LESS,MORE", help="two keys for each action dimension")
-    group.add_argument(
-        "--axes", nargs="+", metavar="AXIS", help="the gamepad's axis for each action dimension, -1: axis 1 turned round"
-    )
-    group.add_argument("--no-pause", action="store_true", default=None, help="begin the next episode at once")
+    group.add_argument("--axes", nargs="+", metavar="AXIS", help="an axis for each action dimension; -1 is axis 1 reversed")
+    group.add_argument("--no-pause", action="store_true", default=None, help="start the next episode at once")
 
 
 def _key_pair(text: str) -> tuple[str, str]:
@@ -98,53 +90,52 @@ def _key_pair(text: str) -> tuple[str, str]:
     return less, more
 
 
-def run(args: argparse.Namespace) -> None:
-    """
-    :param args: The command line's
-    :raises DemonstrationsError: If nothing can be recorded so
-    """
+def _run(args: argparse.Namespace) -> None:
     _check_options(args)
-    find_in_current_folder()
-    register_environments()
     import_packages(args.gym_packages)
+    register_environments()
     require_installed(args.env)
-    path = Path(args.out)
-    if args.out.startswith(PREFIX):
-        check_output(args.out, args)
-        path = Path(args.out.removeprefix(PREFIX).replace("/", "-"))
+    is_minari = args.out.startswith(PREFIX)
+    if is_minari:
+        check_output(args.out, args.force)
+    path = Path(args.out.removeprefix(PREFIX).replace("/", "-") if is_minari else args.out)
     try:
-        demonstrations = _from_a_person(args, path) if args.keyboard else _from_a_policy(args, path)
+        demonstrations = _record_person(args, path) if args.keyboard else _record_policy(args, path)
     except KeyboardInterrupt:
         folder = session_folder(path)
-        raise DemonstrationsError(f"stopped. Episodes that were finished are in {folder}: --resume goes on") from None
-    report(_move_to_minari(demonstrations, path, args) or describe(demonstrations, with_ending(path)), args)
-
-
-def _move_to_minari(demonstrations: Demonstrations, path: Path, args: argparse.Namespace) -> dict[str, Any] | None:
-    """:return: What was written, None: the demonstrations are to stay where they are"""
-    if not args.out.startswith(PREFIX):
-        return None
-    try:
-        written = write(demonstrations, args.out, args)
-    except (DemonstrationsError, ImportError, OSError) as error:
-        hint = f"The demonstrations are in {with_ending(path)}: 'sb3-pgfd demos convert' makes a dataset of them"
-        raise DemonstrationsError(f"{error}. {hint}") from error
-    with_ending(path).unlink()
-    return written
+        raise DemonstrationsError(f"stopped. Finished episodes are in {folder}: continue with --resume") from None
+    result = describe(demonstrations, with_ending(path))
+    if is_minari:
+        try:
+            result = describe(demonstrations, demonstrations.save(args.out, args.force))
+        except (DemonstrationsError, ImportError, OSError) as error:
+            hint = f"The demonstrations are in {with_ending(path)}: 'sb3-pgfd demos convert' makes a dataset of them"
+            raise DemonstrationsError(f"{error}. {hint}") from error
+        with_ending(path).unlink()
+    report(result, args.json)
 
 
 def _check_options(args: argparse.Namespace) -> None:
     source = next(name for name in ("model", "zoo", "policy", "expert", "keyboard") if getattr(args, name))
-    for name, sources in _ONLY_WITH.items():
-        if getattr(args, name) is not None and source not in sources:
-            wanted = " or ".join(f"--{other}" for other in sources)
-            raise DemonstrationsError(f"--{name.replace('_', '-')}: found it with --{source}, expected {wanted}")
+    for sources, names in _ONLY_WITH.items():
+        for name in names:
+            if getattr(args, name) is not None and source not in sources:
+                expected = " or ".join(f"--{other}" for other in sources)
+                raise DemonstrationsError(f"--{name.replace('_', '-')}: found it with --{source}, expected {expected}")
     if args.episodes is None and not args.keyboard:
-        raise DemonstrationsError("--episodes: found none, expected how many episodes to keep")
+        raise DemonstrationsError("--episodes: found none, expected the number of episodes to keep")
 
 
-def _from_a_policy(args: argparse.Namespace, path: Path) -> Demonstrations:
-    source = make_source(args)
+def _record_policy(args: argparse.Namespace, path: Path) -> Demonstrations:
+    if args.model or args.zoo:
+        source = load_policy(args)
+    else:
+        env = make_env(args.env, dict(args.env_kwargs))
+        if args.expert:
+            source = PolicySource(scripted_expert(env), env, "Gymnasium's scripted expert")
+        else:
+            name = args.policy.replace(os.sep, "/").split("/")[-1]
+            source = PolicySource(_load_function(args.policy), env, f"function {name}")
     with closing(source.env):
         return record(
             source.policy,
@@ -164,9 +155,7 @@ def _from_a_policy(args: argparse.Namespace, path: Path) -> Demonstrations:
         )
 
 
-def _from_a_person(args: argparse.Namespace, path: Path) -> Demonstrations:
-    from sb3_pgfd.demonstrations.recording.person import record_person
-
+def _record_person(args: argparse.Namespace, path: Path) -> Demonstrations:
     with closing(make_env(args.env, dict(args.env_kwargs), render_mode="rgb_array")) as env:
         return record_person(
             env,
@@ -182,3 +171,28 @@ def _from_a_person(args: argparse.Namespace, path: Path) -> Demonstrations:
             resume=args.resume,
             overwrite=args.force,
         )
+
+
+def _load_function(name: str) -> Callable[[Any], Any]:
+    """
+    :param name: ``module:function`` or ``file.py:function``
+    :return: The function; an object made without arguments if it is a class
+    """
+    where, _, attribute = name.rpartition(":")
+    if not where or not attribute:
+        raise DemonstrationsError(f"--policy: found {name!r}, expected module:function or file.py:function")
+    if where.endswith(".py"):
+        if not Path(where).is_file():
+            raise FileNotFoundError(f"{where}: found no such file, expected Python code")
+        # The file can import its neighbours, as if it were run
+        sys.path.append(str(Path(where).resolve().parent))
+        values = runpy.run_path(where, run_name=f"policy_of_{Path(where).stem}")
+    else:
+        values = vars(importlib.import_module(where))
+    function: Any = values.get(attribute)
+    if isinstance(function, type):
+        function = function()
+    if not (callable(function) or hasattr(function, "predict")):
+        names = [key for key, value in values.items() if callable(value) and not key.startswith("_")]
+        raise DemonstrationsError(f"--policy: found no function {attribute!r} in {where}, expected one of {names}")
+    return function

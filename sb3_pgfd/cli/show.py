@@ -1,95 +1,86 @@
-"""``sb3-pgfd demos show``: look at demonstrations before learning from them."""
+"""``sb3-pgfd demos show``: print, plot, replay and film demonstrations."""
 
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 from contextlib import closing, redirect_stdout
-from typing import Any
+from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 
-from sb3_pgfd.cli.arguments import add_environment_options, add_source_options, import_packages, picture_path, source_options
-from sb3_pgfd.cli.replay_text import replay_text
-from sb3_pgfd.cli.summary_text import summary_text
+from sb3_pgfd.cli.arguments import SOURCE, add_environment_options, add_load_options, import_packages, load_options
+from sb3_pgfd.cli.output import WIDTH, more, number, paragraph, table
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.environment import make_env, recorded_env
-from sb3_pgfd.demonstrations.inspection.pictures import check_picture_path, plot_demonstrations
-from sb3_pgfd.demonstrations.inspection.replaying import ReplayedEpisode, replay
-from sb3_pgfd.demonstrations.inspection.summary import summarize
-from sb3_pgfd.demonstrations.inspection.video import check_video_path, write_video
+from sb3_pgfd.demonstrations.inspection.plots import check_picture_path, plot_demonstrations
+from sb3_pgfd.demonstrations.inspection.replay import (
+    DRIFT_THRESHOLD,
+    ReplayedEpisode,
+    check_video_path,
+    replay,
+    write_video,
+)
+from sb3_pgfd.demonstrations.inspection.summary import ActionSummary, ObservationSummary, Range, Summary, summarize
 from sb3_pgfd.utils.files import refuse_existing
 from sb3_pgfd.utils.screen import draw_without_screen
-from sb3_pgfd.zoo.environments import find_in_current_folder, register_environments, require_installed
+from sb3_pgfd.zoo.environments import register_environments, require_installed
 
-# Frames per second of environments that do not say
+# Frames per second if the environment does not say
 _FPS = 30
+# Rows of a table; the rest is counted
+_MAX_EPISODES, _MAX_REPLAYED, _MAX_COMPONENTS = 5, 8, 6
+# Different discrete actions in a line
+_MAX_COUNTED = 10
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """:param subparsers: Where to add the command"""
-    parser = subparsers.add_parser("show", help="print what is in demonstrations, and what is suspicious about them")
-    parser.add_argument("source", help="a file, a folder, the name of packaged demonstrations or minari:ID")
-    parser.add_argument(
-        "--plot", type=picture_path, metavar="FILE", help="draw returns, lengths, actions and states, e.g. to out.png"
-    )
-    parser.add_argument("--replay", action="store_true", help="play the actions back, and say how far observations drift")
-    parser.add_argument("--video", type=picture_path, metavar="FILE", help="film the replay, e.g. to out.mp4")
+    """:param subparsers: Subcommands of ``demos``"""
+    parser = subparsers.add_parser("show", help="print a summary of demonstrations, with warnings")
+    parser.add_argument("source", help=SOURCE)
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="plot returns, lengths, actions and states, e.g. to out.png")
+    parser.add_argument("--replay", action="store_true", help="replay the actions and print how far observations drift")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="film the replay, e.g. to out.mp4")
     parser.add_argument("--video-episodes", type=int, default=3, metavar="N", help="film the first N episodes (3)")
-    parser.add_argument("--force", action="store_true", help="replace pictures and videos that are there")
+    parser.add_argument("--force", action="store_true", help="replace existing pictures and videos")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_environment_options(parser)
-    add_source_options(parser)
-    parser.set_defaults(run=run)
+    add_load_options(parser)
+    parser.set_defaults(run=_run)
 
 
-def run(args: argparse.Namespace) -> None:
-    """:param args: With the arguments above"""
-    _check_outputs(args)
-    if args.video is not None:
-        draw_without_screen()
-    # Libraries greet on standard output, which is for the result
-    with redirect_stdout(sys.stderr):
-        if args.gym_packages:
-            find_in_current_folder()
-            import_packages(args.gym_packages)
-        demonstrations = Demonstrations.load(args.source, **source_options(args))
-        result, texts = _look(demonstrations, args)
-    print(json.dumps(result, allow_nan=False) if args.json else "\n\n".join(texts))
-
-
-def _check_outputs(args: argparse.Namespace) -> None:
-    """Before the work, so that nobody waits for a refusal."""
+def _run(args: argparse.Namespace) -> None:
     if args.plot is not None:
         check_picture_path(args.plot, args.force)
     if args.video is not None:
         check_video_path(args.video)
         refuse_existing(args.video, args.force)
-
-
-def _look(demonstrations: Demonstrations, args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """:return: For programs and for people"""
-    replayed: list[ReplayedEpisode] = []
-    space, env_name = None, ""
-    if args.replay or args.video or args.env:
-        with closing(_make_env(demonstrations, args)) as env:
-            space, env_name = env.action_space, env.spec.id if env.spec else args.env
-            if args.video:
-                replayed += _film(demonstrations, env, args)
-            if args.replay:
-                replayed += replay(demonstrations, env, range(len(replayed), demonstrations.n_episodes))
-    summary = summarize(demonstrations, space)
-    result = {**summary.to_json(), "replay": [episode.to_json() for episode in replayed], "plot": None, "video": None}
-    texts = [summary_text(summary)]
-    if replayed:
-        texts.append(replay_text(replayed, env_name))
-    if args.video:
-        result["video"] = str(args.video)
-        texts.append(f"video: {args.video}")
-    if args.plot:
-        result["plot"] = str(plot_demonstrations(demonstrations, args.plot, space, args.force))
-        texts.append(f"picture: {args.plot}")
-    return result, texts
+        draw_without_screen()
+    # Some libraries print a greeting on standard output, which is for the result
+    with redirect_stdout(sys.stderr):
+        import_packages(args.gym_packages)
+        demonstrations = Demonstrations.load(args.source, **load_options(args))
+        replayed: list[ReplayedEpisode] = []
+        space, env_name = None, ""
+        if args.replay or args.video or args.env:
+            with closing(_make_env(demonstrations, args)) as env:
+                space, env_name = env.action_space, env.spec.id if env.spec else args.env
+                if args.video:
+                    replayed += _film(demonstrations, env, args)
+                if args.replay:
+                    replayed += replay(demonstrations, env, range(len(replayed), demonstrations.n_episodes))
+        summary = summarize(demonstrations, space)
+        if args.plot:
+            plot_demonstrations(demonstrations, args.plot, space, args.force)
+    files = {name: str(path) if path else None for name, path in (("plot", args.plot), ("video", args.video))}
+    if args.json:
+        result = {**summary.to_json(), "replay": [episode.to_json() for episode in replayed], **files}
+        print(json.dumps(result, allow_nan=False))
+        return
+    texts = [_summary_text(summary), *([_replay_text(replayed, env_name)] if replayed else [])]
+    print("\n\n".join([*texts, *(f"{name}: {path}" for name, path in files.items() if path)]))
 
 
 def _make_env(demonstrations: Demonstrations, args: argparse.Namespace) -> gym.Env:
@@ -107,7 +98,114 @@ def _film(demonstrations: Demonstrations, env: gym.Env, args: argparse.Namespace
         replayed = replay(demonstrations, env, episodes, add_frame)
         if replayed and not any(episode.reached_start for episode in replayed):
             raise DemonstrationsError(
-                f"{args.video}: found no episode among the first {len(replayed)} that can be brought to its recorded start, "
-                "expected one to film: see --replay"
+                f"{args.video}: found no episode among the first {len(replayed)} whose recorded start the environment can "
+                "reach, expected at least one to film: see --replay"
             )
     return replayed
+
+
+def _summary_text(summary: Summary) -> str:
+    """:return: About 40 lines if there are no warnings"""
+    heading = [
+        f"{summary.source or 'demonstrations'}: {summary.n_episodes:,} episodes, {summary.n_transitions:,} transitions",
+        f"  environment  {summary.env_id or 'unknown'}",
+        f"  producer     {textwrap.shorten(summary.producer or 'unknown', WIDTH - 15, placeholder=' ...')}",
+        f"  success      {number(summary.success_rate, '{:.0%} of the episodes', 'unknown')}",
+        f"  ends         {summary.n_terminated:,} terminated, {summary.n_truncated:,} truncated",
+    ]
+    spreads = [["", "mean", "std", "min", "25 %", "median", "75 %", "max"]]
+    for name, spread in (("length", summary.lengths), ("return", summary.returns)):
+        quartiles = (spread.min, spread.lower_quartile, spread.median, spread.upper_quartile, spread.max)
+        spreads.append([name, *map(number, (spread.mean, spread.std, *quartiles))])
+    episodes = [["episode", "length", "return", "success", "end"]]
+    for i, episode in enumerate(summary.episodes[:_MAX_EPISODES]):
+        success = {None: "?", True: "yes", False: "no"}[episode.success]
+        episodes.append([str(i), str(episode.length), number(episode.episode_return), success, episode.end])
+    warnings = [line for warning in summary.warnings for line in paragraph(warning, "  * ")]
+    blocks = [
+        heading,
+        table(spreads, left=(0,)),
+        [*table(episodes, left=(4,)), *more(summary.n_episodes - _MAX_EPISODES, "episodes")],
+        _observations(summary.observations),
+        _actions(summary.actions),
+        ["Warnings", *warnings] if warnings else ["No warnings."],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in blocks)
+
+
+def _observations(observations: Sequence[ObservationSummary]) -> list[str]:
+    first = observations[0]
+    if len(observations) == 1 and isinstance(first.low, list):
+        rows = [["observation", "min", "max"], *_ranges(first.low, first.high)]
+        lines = table(rows[: _MAX_COMPONENTS + 1])
+        lines[0] += f"   ({first.dtype}, {_shape(first.shape)})"
+        return [*lines, *more(len(rows) - 1 - _MAX_COMPONENTS, "components")]
+    rows = [["observation", "min", "max", ""]]
+    for item in observations[:_MAX_COMPONENTS]:
+        rows.append([item.key or "", *_overall(item.low, item.high), f" ({item.dtype}, {_shape(item.shape)})"])
+    return [*table(rows, left=(0, 3)), *more(len(observations) - _MAX_COMPONENTS, "keys")]
+
+
+def _actions(actions: ActionSummary) -> list[str]:
+    kind = f"   ({actions.dtype}, {_shape(actions.shape)}, {actions.space or 'action space unknown'})"
+    if actions.counts is not None:
+        counts = [f"{action}: {count:,}" for action, count in actions.counts.items()]
+        dots = ", ..." if len(counts) > _MAX_COUNTED else ""
+        return [f"  actions{kind}", *paragraph("taken " + ", ".join(counts[:_MAX_COUNTED]) + dots, "    ")]
+    rows = [["action", "min", "max", "low", "high", "at a bound"], *_ranges(actions.low, actions.high)]
+    n_components = len(rows) - 1
+    known = ((actions.space_low, "{:.4g}"), (actions.space_high, "{:.4g}"), (actions.saturated, "{:.1%}"))
+    for i, row in enumerate(rows[1:]):
+        row += [number(None if values is None else values[i], form) for values, form in known]
+    if n_components > 1:
+        rows = [*rows[: _MAX_COMPONENTS + 1], ["all", "", "", "", "", number(actions.saturated_overall, "{:.1%}")]]
+    lines = table(rows)
+    lines[0] += kind
+    return [*lines, *more(n_components - _MAX_COMPONENTS, "components")]
+
+
+def _ranges(low: Range, high: Range) -> list[list[str]]:
+    if not isinstance(low, list) or not isinstance(high, list):
+        return [["all", *_overall(low, high)]]
+    return [[str(i), number(a), number(b)] for i, (a, b) in enumerate(zip(low, high, strict=True))]
+
+
+def _overall(low: Range, high: Range) -> list[str]:
+    return [number(float(np.min(low))), number(float(np.max(high)))] if np.size(low) else ["-", "-"]
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return f"shape {'x'.join(map(str, shape))}" if shape else "one number"
+
+
+def _replay_text(replayed: Sequence[ReplayedEpisode], env_name: str) -> str:
+    rows = [["episode", "seed", "steps", "max drift", "final drift", f"> {DRIFT_THRESHOLD:g} at", "return", "recorded", "end"]]
+    for episode in replayed[:_MAX_REPLAYED]:
+        drifts = [number(value, "{:.3g}") for value in (episode.largest_distance, episode.final_distance)]
+        first = [str(episode.number), number(episode.seed, "{}", "?"), str(episode.n_steps)]
+        returns = [number(value) for value in (episode.replayed_return, episode.recorded_return)]
+        rows.append([*first, *drifts, number(episode.drift_step, "{}"), *returns, episode.replayed_end or "not replayed"])
+    lines = [
+        f"Replay in {env_name}; drift in standard deviations of the observation's component that differs most",
+        *table(rows, left=(8,)),
+        *more(len(replayed) - _MAX_REPLAYED, "episodes"),
+        *(line for note in _replay_notes(replayed) for line in paragraph(note)),
+    ]
+    return "\n".join(lines)
+
+
+def _replay_notes(replayed: Sequence[ReplayedEpisode]) -> list[str]:
+    """:return: How many episodes drift, and the first example of each problem"""
+    played = [episode for episode in replayed if episode.reached_start]
+    drifted = [episode for episode in played if episode.drift_step is not None]
+    notes = [f"{len(played)} of {len(replayed)} episodes replayed, {len(drifted) or 'none'} with drift."]
+    for episode in drifted[:1]:
+        notes.append(f"Episode {episode.number} drifts from step {episode.drift_step} on, first in {episode.drift_component}.")
+    for episode in [episode for episode in replayed if not episode.reached_start][:1]:
+        reason = "its seed is not known" if episode.seed is None else f"a reset with seed {episode.seed} leads elsewhere"
+        away = f"{episode.start_distance:.3g} standard deviations away"
+        notes.append(f"Episode {episode.number} cannot be brought to its recorded start: {reason}, {away}.")
+    for episode in [episode for episode in played if episode.replayed_end != episode.recorded_end][:1]:
+        ends = f"recorded as {episode.recorded_end} but {episode.replayed_end} in the replay"
+        notes.append(f"Episode {episode.number} is {ends}, after {episode.n_steps} steps.")
+    return notes

@@ -19,7 +19,7 @@ from sb3_pgfd.common.metrics import MeanMetrics
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations, check_normalization
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
-from sb3_pgfd.utils.checks import check_learning_rate, check_save_format, is_number, is_whole
+from sb3_pgfd.utils.checks import check_learning_rate, is_number, is_whole
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
 
 # Arguments of the buffer that the algorithm passes itself

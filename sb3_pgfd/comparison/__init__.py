@@ -1,27 +1,13 @@
 """
-Learning curves of several runs, seeds and algorithms beside each other.
+Learning curves of several runs, seeds and algorithms side by side.
 
-``find_runs`` reads what the RL Zoo leaves of a run, ``aggregate`` averages seeds, ``draw`` and ``write_csv`` show them.
+:func:`find_runs` reads the RL Zoo's log folders, :func:`aggregate` averages over seeds, :func:`draw` and :func:`write_csv`
+show the result.
 """
 
-from sb3_pgfd.comparison.aggregate import Band, Curve, aggregate
-from sb3_pgfd.comparison.csv_table import write_csv
+from sb3_pgfd.comparison.curves import Curve, aggregate, write_csv
 from sb3_pgfd.comparison.drawing import draw
-from sb3_pgfd.comparison.errors import ComparisonError
-from sb3_pgfd.comparison.references import Reference, find_references, name_references, reached_at
-from sb3_pgfd.comparison.runs import Run, find_runs
+from sb3_pgfd.comparison.references import Reference, find_references
+from sb3_pgfd.comparison.runs import ComparisonError, Run, find_runs
 
-__all__ = [
-    "Band",
-    "ComparisonError",
-    "Curve",
-    "Reference",
-    "Run",
-    "aggregate",
-    "draw",
-    "find_references",
-    "find_runs",
-    "name_references",
-    "reached_at",
-    "write_csv",
-]
+__all__ = ["ComparisonError", "Curve", "Reference", "Run", "aggregate", "draw", "find_references", "find_runs", "write_csv"]

@@ -1,74 +1,78 @@
-"""Finding runs in the RL Zoo's log folders."""
+"""Find runs in the RL Zoo's log folders and read their evaluations and settings."""
 
 import re
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sb3_pgfd.comparison.errors import ComparisonError
-from sb3_pgfd.comparison.evaluations import FILE_NAME, Evaluations, read_evaluations
-from sb3_pgfd.comparison.settings import read_settings
+import numpy as np
 
-_LAYOUT = "<log root>/<algorithm>/<environment>_<number>/evaluations.npz"
-# Without other signs only a versioned id is taken for an environment: `trial_3` is a trial of -optimize
-_NUMBERED = re.compile(r"(?P<env>.+)_\d+")
-_VERSIONED = re.compile(r".+-v\d+")
+_EVALUATIONS = "evaluations.npz"
+_LAYOUT = f"<log root>/<algorithm>/<environment>_<number>/{_EVALUATIONS}"
+_WRITER = "as SB3's EvalCallback writes them"
+_ORDERED_DICT = "tag:yaml.org,2002:python/object/apply:collections.OrderedDict"
+# What NumPy raises for a damaged or foreign file
+_UNREADABLE = (EOFError, LookupError, OSError, SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
+
+
+class ComparisonError(Exception):
+    """Runs cannot be compared. The message names what was found, what was expected and how to mend it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One seed of one algorithm in one environment."""
+    """One seed of one algorithm in one environment; k is the number of its evaluations."""
 
     folder: Path
-    """Where ``evaluations.npz`` lies"""
+    """The folder of ``evaluations.npz``"""
     env: str
-    """The environment's id, as it is spelled in folder names"""
+    """Environment id as the RL Zoo spells it in folder names"""
     algo: str
-    """The algorithm, as the RL Zoo calls it"""
-    evaluations: Evaluations
+    """The RL Zoo's name of the algorithm"""
+    timesteps: np.ndarray
+    """Environment steps of the evaluations in ascending order, shape ``(k,)``, float64"""
+    returns: np.ndarray
+    """Mean return of the episodes of each evaluation, shape ``(k,)``, float64"""
+    successes: np.ndarray | None
+    """Share of these episodes that solved the task, shape ``(k,)``, float64; None if the environment reports no success"""
     label: str = ""
-    """What the curve is called; runs that share it in an environment are seeds of one curve"""
+    """Name of the curve; runs of an environment with the same label are seeds of one curve"""
     seed: int | None = None
-    """None: unknown"""
+    """None if unknown"""
     hyperparams: Mapping[str, Any] = field(default_factory=dict)
-    """``config.yml``"""
-
-    @property
-    def root(self) -> Path:
-        """The log root that the run is in"""
-        return self.folder.parent.parent
+    """Content of ``config.yml``"""
 
 
 def folder_name(env_id: str) -> str:
     """
-    :param env_id: Of an environment, e.g. ``"module:Name-v0"`` or ``"space/Name-v0"``
-    :return: What the RL Zoo calls its folders
+    :param env_id: Environment id, e.g. ``"module:Name-v0"`` or ``"space/Name-v0"``
+    :return: The RL Zoo's folder name for it
     """
     return env_id.split(":")[-1].replace("/", "-")
 
 
 def find_runs(folders: Sequence[str | Path], labels: Sequence[str] | None = None) -> tuple[list[Run], list[str]]:
     """
-    :param folders: Log roots, folders of algorithms or of single runs; what lies in several of them is taken once
-    :param labels: One for each folder, equal ones are one curve; by default a curve is called as its algorithm, with the
-        name of the log root if several have runs of it
-    :return: Runs with labels, and what a person should know of those that were left out
-    :raises ComparisonError: If a folder is missing or has no run that can be read
+    :param folders: Log roots, folders of algorithms or folders of single runs. A run found twice is taken once
+    :param labels: One label for each folder; folders with the same label make one curve. By default the label is the
+        algorithm, with the name of the log root added if several roots have runs of it
+    :return: Labelled runs, and notes on runs that were left out
+    :raises ComparisonError: If a folder is missing or has no readable run
     """
     if labels is not None and len(labels) != len(folders):
         raise ComparisonError(f"labels: found {len(labels)}, expected {len(folders)}, one for each folder")
     runs: dict[Path, Run] = {}
     notes: list[str] = []
-    for number, folder in enumerate(folders):
+    for folder, label in zip(folders, labels or [""] * len(folders), strict=True):
         found, unreadable = _runs_below(Path(folder).expanduser())
         notes += [note for note in unreadable if note not in notes]
-        label = "" if labels is None else labels[number]
         several = len({run.algo for run in found}) > 1
         for run in found:
             runs.setdefault(run.folder, replace(run, label=f"{label} {run.algo}" if several and label else label))
-    unlabelled = list(runs.values())
-    return unlabelled if labels is not None else _label(unlabelled), notes
+    return list(runs.values()) if labels else _label(list(runs.values())), notes
 
 
 def _runs_below(folder: Path) -> tuple[list[Run], list[str]]:
@@ -76,74 +80,118 @@ def _runs_below(folder: Path) -> tuple[list[Run], list[str]]:
         found = "a file" if folder.exists() else "no such folder"
         raise ComparisonError(f"{folder}: found {found}, expected a folder of runs: {_LAYOUT}, or a part of this path")
     runs, notes = [], []
-    for path in sorted(folder.resolve().rglob(FILE_NAME), key=_natural):
+    for path in sorted(folder.resolve().rglob(_EVALUATIONS)):
         try:
-            runs.append(read_run(path.parent))
+            runs.append(_read_run(path.parent))
         except ComparisonError as error:
             notes.append(f"left out: {error}")
     if not runs:
-        found = "; ".join(notes) or f"no {FILE_NAME}"
+        found = "; ".join(notes) or f"no {_EVALUATIONS}"
         raise ComparisonError(
             f"{folder}: found no run to compare ({found}), expected {_LAYOUT}: train with `sb3-pgfd train` or the RL Zoo, "
-            "and with evaluations (--eval-freq)"
+            "with evaluations (--eval-freq)"
         )
     return runs, notes
 
 
-def read_run(folder: Path) -> Run:
-    """
-    :param folder: With ``evaluations.npz``, and ``<environment>/args.yml`` and ``config.yml`` if the RL Zoo made it
-    :return: The run, without a label
-    :raises ComparisonError: If something in it cannot be read, or nothing tells the environment
-    """
-    evaluations = read_evaluations(folder / FILE_NAME)
-    arguments, hyperparams = _settings(folder, "args.yml"), _settings(folder, "config.yml")
+def _read_run(folder: Path) -> Run:
+    timesteps, returns, successes = read_evaluations(folder / _EVALUATIONS)
+    arguments, hyperparams = (
+        read_settings(paths[0]) if (paths := sorted(folder.glob(f"*/{name}"))) else {} for name in ("args.yml", "config.yml")
+    )
     algo, env, seed = (arguments.get(name) for name in ("algo", "env", "seed"))
     return Run(
-        folder=folder,
-        env=folder_name(env) if isinstance(env, str) else _env_of(folder),
-        algo=algo if isinstance(algo, str) else folder.parent.name,
-        evaluations=evaluations,
+        folder,
+        folder_name(env) if isinstance(env, str) else _env_from_folder(folder),
+        algo if isinstance(algo, str) else folder.parent.name,
+        timesteps,
+        returns,
+        successes,
         seed=seed if isinstance(seed, int) else None,
         hyperparams=hyperparams,
     )
 
 
-def _settings(folder: Path, name: str) -> dict[str, Any]:
-    paths = sorted(folder.glob(f"*/{name}"))
-    return read_settings(paths[0]) if paths else {}
-
-
-def _env_of(folder: Path) -> str:
-    match = _NUMBERED.fullmatch(folder.name)
-    if match is None or not ((folder / match["env"]).is_dir() or _VERSIONED.fullmatch(match["env"])):
+def _env_from_folder(folder: Path) -> str:
+    """Without a subfolder of its name, only an id with a version is an environment: ``trial_3`` is a trial of -optimize."""
+    env, _, number = folder.name.rpartition("_")
+    if not number.isdecimal() or not env or not ((folder / env).is_dir() or re.fullmatch(r".+-v\d+", env)):
         raise ComparisonError(
-            f"{folder}: found no <environment>/args.yml, and the folder's name tells no environment, expected the folder of a "
+            f"{folder}: found no <environment>/args.yml and no environment in the folder's name, expected the folder of a "
             "run, e.g. ddpgfd/FetchReach-v4_1"
         )
-    return match["env"]
+    return env
 
 
 def _label(runs: Sequence[Run]) -> list[Run]:
-    roots: dict[str, set[Path]] = {}
+    """The algorithm, followed by as much of the log root's path as tells several roots of the algorithm apart."""
+    labelled = []
     for run in runs:
-        roots.setdefault(run.algo, set()).add(run.root)
-    names = {algo: _short_names(found) for algo, found in roots.items()}
-    several = {algo for algo, found in roots.items() if len(found) > 1}
-    return [
-        replace(run, label=f"{run.algo} ({names[run.algo][run.root]})" if run.algo in several else run.algo) for run in runs
-    ]
+        roots = {other.folder.parent.parent for other in runs if other.algo == run.algo}
+        length = 1
+        while len({root.parts[-length:] for root in roots}) < len(roots):
+            length += 1
+        name = "/".join(run.folder.parent.parent.parts[-length:])
+        labelled.append(replace(run, label=f"{run.algo} ({name})" if len(roots) > 1 else run.algo))
+    return labelled
 
 
-def _short_names(folders: set[Path]) -> dict[Path, str]:
-    """As many of the last parts of the paths as it takes to tell them apart."""
-    length = 1
-    while len({folder.parts[-length:] for folder in folders}) < len(folders):
-        length += 1
-    return {folder: "/".join(folder.parts[-length:]) for folder in folders}
+def read_evaluations(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """
+    :param path: Path of ``evaluations.npz``
+    :return: ``timesteps``, ``returns`` and ``successes`` of a :class:`Run`
+    :raises ComparisonError: If the file is damaged or holds something else
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("timesteps", "results", "successes") if name in file}
+    except _UNREADABLE as error:
+        raise ComparisonError(
+            f"{path}: found a file that cannot be read ({type(error).__name__}: {error}), expected arrays, {_WRITER}"
+        ) from error
+    if "timesteps" not in arrays or "results" not in arrays:
+        raise ComparisonError(f"{path}: found the arrays {sorted(arrays)}, expected 'timesteps' and 'results', {_WRITER}")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "iufb" or not np.isfinite(array).all():
+            raise ComparisonError(f"{path}: {name}: found dtype {array.dtype} or NaN or infinity, expected finite numbers")
+    timesteps = arrays.pop("timesteps").astype(np.float64)
+    if timesteps.ndim != 1 or len(timesteps) == 0 or (np.diff(timesteps) < 0).any():
+        raise ComparisonError(f"{path}: timesteps: found {timesteps!r:.100}, expected ascending numbers, {_WRITER}")
+    for name, array in arrays.items():
+        if array.ndim != 2 or len(array) != len(timesteps) or array.shape[1] == 0:
+            raise ComparisonError(
+                f"{path}: {name}: found shape {array.shape}, expected ({len(timesteps)}, episodes), {_WRITER}"
+            )
+    # A continued run evaluates once more at the step where it stopped: the later evaluation counts
+    last = np.append(np.diff(timesteps) > 0, True)
+    means = {name: array.mean(axis=1, dtype=np.float64)[last] for name, array in arrays.items()}
+    return timesteps[last], means["results"], means.get("successes")
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Run 10 comes after run 9."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+def read_settings(path: Path) -> dict[str, Any]:
+    """
+    Read ``args.yml`` or ``config.yml`` of the RL Zoo without running anything that the file names.
+
+    :param path: Path of a YAML file with a mapping, or with the ``OrderedDict`` that the Zoo writes
+    :return: Its plain values; None for objects of any other Python class
+    :raises ComparisonError: If the file cannot be read or holds something else
+    """
+    # Comes with the extra `plots`
+    import yaml
+
+    class PlainLoader(yaml.SafeLoader):
+        """Reads ordered dictionaries, and makes None of every other tag that a safe loader refuses."""
+
+    def ordered_dict(loader: Any, node: Any) -> dict[Any, Any]:
+        return dict(*loader.construct_sequence(node, deep=True))
+
+    PlainLoader.add_constructor(_ORDERED_DICT, ordered_dict)
+    PlainLoader.add_constructor(None, lambda loader, node: None)
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=PlainLoader)
+    except (OSError, RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ComparisonError(f"{path}: found a file that cannot be read ({reason}), expected YAML of the RL Zoo") from error
+    if not isinstance(content, dict):
+        raise ComparisonError(f"{path}: found {type(content).__name__}, expected a mapping, as the RL Zoo writes")
+    return content

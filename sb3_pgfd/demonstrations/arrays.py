@@ -1,4 +1,4 @@
-"""Small operations on observations, which are one array or one per key, and on what a dataset is made of."""
+"""Read-only arrays, and operations on observations, which are one array or one array per key."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -11,15 +11,42 @@ from gymnasium import spaces
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import Observations
 
+# Where None, the array keeps its dtype
+_DTYPES = {
+    "actions": None,
+    "rewards": np.float32,
+    "terminated": np.bool_,
+    "truncated": np.bool_,
+    "episode_lengths": np.int64,
+}
+_INFO_DTYPES = {"success": np.bool_, "seed": np.int64}
+
+
+def freeze(name: str, value: Any) -> Any:
+    """
+    :param name: Name of a field of a dataset
+    :param value: Its value
+    :return: The same, read-only, with the field's dtype
+    :raises DemonstrationsError: If the field cannot hold it
+    """
+    if name in _DTYPES:
+        return frozen(value, _DTYPES[name], name)
+    if name == "metadata":
+        return json_copy(value)
+    if name == "episode_info":
+        return _frozen_mapping(value, name, _INFO_DTYPES)
+    if name in ("observations", "next_observations"):
+        return _frozen_mapping(value, name, {}) if isinstance(value, Mapping) else frozen(value, None, name)
+    return value
+
 
 def frozen(array: Any, dtype: Any, name: str) -> np.ndarray:
     """
-    A read-only array; one that is read-only already is not copied, unless it is a view of somebody else's memory.
-
     :param array: Numbers
-    :param dtype: What to convert them to, None: as they are
+    :param dtype: Dtype to convert them to; None keeps theirs
     :param name: Name of the field, for messages
-    :raises DemonstrationsError: If these are no numbers
+    :return: A read-only array. It is a copy unless nobody else can write to the given one, see :func:`owned`
+    :raises DemonstrationsError: If the array does not hold numbers
     """
     try:
         array = np.asarray(array)
@@ -37,9 +64,9 @@ def frozen(array: Any, dtype: Any, name: str) -> np.ndarray:
 
 def owned(array: np.ndarray) -> np.ndarray:
     """
-    Mark an array nobody else holds as read-only, so that :func:`frozen` takes it over without a copy.
+    Mark an array that nobody else holds as read-only, so that :func:`frozen` does not copy it.
 
-    :param array: Made by the caller, who does not write to it again; a view of another such array is as good
+    :param array: Made by the caller, who does not write to it again. A view of such an array works too
     """
     if isinstance(array.base, np.ndarray):
         array.base.flags.writeable = False
@@ -48,29 +75,17 @@ def owned(array: np.ndarray) -> np.ndarray:
 
 
 def _is_private(base: Any) -> bool:
-    """:return: Whether what an array is a view of, if anything, is itself a read-only array"""
+    """:return: Whether the array behind a view is read-only itself, or there is none"""
     return base is None or (isinstance(base, np.ndarray) and base.base is None and not base.flags.writeable)
 
 
-def frozen_mapping(arrays: Mapping[str, Any], name: str, dtypes: Mapping[str, Any] | None = None) -> Mapping[str, np.ndarray]:
-    """
-    :param arrays: Arrays by key
-    :param name: Name of the field, for messages
-    :param dtypes: What to convert them to; those that are not named stay as they are
-    :return: The same, read-only, in the order of the keys: the two observations of a transition are compared one by one
-    """
-    dtypes = dtypes or {}
+def _frozen_mapping(arrays: Mapping[str, Any], name: str, dtypes: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
+    # Sorted, so that observations and next observations have their keys in the same order
     return MappingProxyType({key: frozen(arrays[key], dtypes.get(key), f"{name}[{key!r}]") for key in sorted(arrays)})
 
 
-def frozen_observations(observations: Observations, name: str) -> Observations:
-    if isinstance(observations, Mapping):
-        return frozen_mapping(observations, name)
-    return frozen(observations, None, name)
-
-
 def json_copy(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A copy through JSON, so that it reads the same before and after it was in a file."""
+    """A copy through JSON. It is the same before and after it was in a file."""
     try:
         return MappingProxyType(json.loads(json.dumps(dict(metadata), default=str)))
     except (TypeError, ValueError, RecursionError) as error:
@@ -82,7 +97,7 @@ def json_copy(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
 def map_observations(observations: Observations, function: Callable[[np.ndarray], np.ndarray]) -> Observations:
     """
     :param observations: One array, or one per key
-    :param function: What to do with each array
+    :param function: Applied to each array
     """
     if isinstance(observations, Mapping):
         return {key: function(array) for key, array in observations.items()}
@@ -101,7 +116,7 @@ def concatenate(parts: Sequence[Observations], rows: slice = slice(None)) -> Obs
 
 
 def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    # By itself NumPy turns numbers whose bytes are in the other order
+    # Without a dtype, NumPy converts numbers to the machine's byte order
     dtypes = {array.dtype for array in arrays}
     return owned(np.concatenate(arrays, dtype=dtypes.pop() if len(dtypes) == 1 else None))
 

@@ -1,23 +1,28 @@
-"""What can be asked of any demonstrations: other actions, flags or observations, and fewer or more episodes."""
+"""
+Choosing, splitting and merging episodes; other actions, flags or observations.
+
+What is made of valid demonstrations is valid, so nothing here validates them again.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
-from sb3_pgfd.demonstrations.arrays import concatenate, owned, unscaled
-from sb3_pgfd.demonstrations.dataset import Demonstrations
+from sb3_pgfd.demonstrations.arrays import concatenate, map_observations, owned, unscaled
+from sb3_pgfd.demonstrations.episode import T, Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.validation import as_dict
+from sb3_pgfd.demonstrations.validation import Locator, as_dict, check_finite
 from sb3_pgfd.utils.checks import is_number, is_whole
 
 DoneMeans = Literal["truncated", "terminated"]
 ObservationKeys = str | Sequence[str] | Mapping[str, str]
 
+_ROWS = ("actions", "rewards", "terminated", "truncated")
+
 
 def edit(
-    demonstrations: Demonstrations,
+    demonstrations: T,
     *,
     observation_keys: ObservationKeys | None = None,
     flatten_observations: bool = False,
@@ -28,9 +33,9 @@ def edit(
     min_return: float | None = None,
     n_episodes: int | None = None,
     seed: int | None = None,
-) -> Demonstrations:
+) -> T:
     """
-    The options of :meth:`Demonstrations.load`, in this order.
+    The options of :meth:`~sb3_pgfd.demonstrations.Demonstrations.load`, in this order.
 
     :param demonstrations: What to start from
     :param observation_keys: Of Dict observations: one key, whose array becomes the whole observation; several to keep;
@@ -55,7 +60,7 @@ def edit(
         demonstrations = rescale_actions(demonstrations, action_low, action_high)
     if done_means == "truncated" and demonstrations.terminated.any():
         ended = owned(demonstrations.terminated | demonstrations.truncated)
-        demonstrations = replace(demonstrations, terminated=np.zeros_like(ended), truncated=ended)
+        demonstrations = demonstrations.changed(terminated=np.zeros_like(ended), truncated=ended)
     return pick(demonstrations, successful_only, min_return, n_episodes, seed)
 
 
@@ -71,9 +76,7 @@ def source_keys(observation_keys: ObservationKeys | None) -> list[str] | None:
     return list(observation_keys.values() if isinstance(observation_keys, Mapping) else observation_keys)
 
 
-def choose_observations(
-    demonstrations: Demonstrations, observation_keys: ObservationKeys | None = None, flatten: bool = False
-) -> Demonstrations:
+def choose_observations(demonstrations: T, observation_keys: ObservationKeys | None = None, flatten: bool = False) -> T:
     """See :func:`edit`."""
     chosen: dict[str, Any] = {}
     for field in ("observations", "next_observations"):
@@ -91,11 +94,11 @@ def choose_observations(
         else:
             names = observation_keys if isinstance(observation_keys, Mapping) else wanted
             chosen[field] = {name: arrays[key] for name, key in zip(names, wanted, strict=True)}
-    return replace(demonstrations, **chosen)
+    return demonstrations.changed(**chosen)
 
 
-def rescale_actions(demonstrations: Demonstrations, low: Any, high: Any) -> Demonstrations:
-    """See :meth:`Demonstrations.rescale_actions`."""
+def rescale_actions(demonstrations: T, low: Any, high: Any) -> T:
+    """See :meth:`~sb3_pgfd.demonstrations.Demonstrations.rescale_actions`."""
     actions = demonstrations.actions
     if actions.dtype.kind != "f":
         raise DemonstrationsError(f"rescale_actions: found actions of dtype {actions.dtype}, expected floats")
@@ -111,16 +114,36 @@ def rescale_actions(demonstrations: Demonstrations, low: Any, high: Any) -> Demo
             f"rescale_actions: found an action of {largest:g}, expected all in [-1, 1]: "
             "these actions are not normalised, leave out the rescaling"
         )
-    return replace(demonstrations, actions=owned(unscaled(actions, low, high)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        rescaled = unscaled(actions, low, high)
+    check_finite({"actions": rescaled}, Locator(demonstrations.episode_lengths))
+    return demonstrations.changed(actions=owned(rescaled))
+
+
+def select(demonstrations: T, episodes: int | Sequence[int] | np.ndarray) -> T:
+    """See :meth:`~sb3_pgfd.demonstrations.Demonstrations.select`."""
+    numbers = list(range(episodes)) if isinstance(episodes, (int, np.integer)) else [int(number) for number in episodes]
+    if not numbers or min(numbers) < 0 or max(numbers) >= demonstrations.n_episodes:
+        raise DemonstrationsError(f"episodes: asked for {episodes}, found {demonstrations.n_episodes} (numbered from 0)")
+    starts, lengths = demonstrations.episode_starts, demonstrations.episode_lengths
+    rows = np.concatenate([np.arange(starts[k], starts[k] + lengths[k]) for k in numbers])
+    arrays = {
+        name: map_observations(getattr(demonstrations, name), lambda array: owned(array[rows]))
+        for name in (*_ROWS, "observations", "next_observations")
+    }
+    info = {name: array[numbers] for name, array in demonstrations.episode_info.items()}
+    chosen = demonstrations.changed(**arrays, episode_lengths=lengths[numbers], episode_info=info)
+    metadata = demonstrations.metadata
+    return chosen.changed(metadata={**metadata, **chosen.summary(metadata)})
 
 
 def pick(
-    demonstrations: Demonstrations,
+    demonstrations: T,
     successful_only: bool = False,
     min_return: float | None = None,
     n_episodes: int | None = None,
     seed: int | None = None,
-) -> Demonstrations:
+) -> T:
     """See :func:`edit`."""
     _check_choice(min_return, n_episodes, seed)
     keep = np.ones(demonstrations.n_episodes, dtype=bool)
@@ -142,7 +165,7 @@ def pick(
         numbers = np.sort(np.random.default_rng(seed).permutation(numbers)[:wanted])
     if wanted == demonstrations.n_episodes:
         return demonstrations
-    return demonstrations.select(numbers[:wanted])
+    return select(demonstrations, numbers[:wanted])
 
 
 def _check_choice(min_return: float | None, n_episodes: int | None, seed: int | None) -> None:
@@ -154,7 +177,7 @@ def _check_choice(min_return: float | None, n_episodes: int | None, seed: int | 
             raise DemonstrationsError(f"found {name}={value!r}, expected a whole number of at least {low}")
 
 
-def split(demonstrations: Demonstrations, n_first: int, seed: int | None = None) -> tuple[Demonstrations, Demonstrations]:
+def split(demonstrations: T, n_first: int, seed: int | None = None) -> tuple[T, T]:
     """
     :param demonstrations: At least two episodes
     :param n_first: Episodes in the first part
@@ -166,11 +189,11 @@ def split(demonstrations: Demonstrations, n_first: int, seed: int | None = None)
     if not 0 < n_first < n:
         raise DemonstrationsError(f"split: found {n_first} of {n} episodes for the first part, expected 1 to {n - 1}")
     order = np.arange(n) if seed is None else np.random.default_rng(seed).permutation(n)
-    return demonstrations.select(np.sort(order[:n_first])), demonstrations.select(np.sort(order[n_first:]))
+    return select(demonstrations, np.sort(order[:n_first])), select(demonstrations, np.sort(order[n_first:]))
 
 
-def merge(parts: Sequence[Demonstrations]) -> Demonstrations:
-    """See :meth:`Demonstrations.merge`."""
+def merge(parts: Sequence[T]) -> T:
+    """See :meth:`~sb3_pgfd.demonstrations.Demonstrations.merge`."""
     if not parts:
         raise DemonstrationsError("merge: found nothing, expected at least one part")
     if len(parts) == 1:
@@ -179,27 +202,22 @@ def merge(parts: Sequence[Demonstrations]) -> Demonstrations:
     for number, part in enumerate(parts):
         if _shapes(part) != expected:
             raise DemonstrationsError(f"merge: part {number}: found shapes {_shapes(part)} per step, expected {expected}")
-    fields: dict[str, Any] = {
-        name: owned(np.concatenate([getattr(part, name) for part in parts]))
-        for name in ("actions", "rewards", "terminated", "truncated", "episode_lengths")
+    arrays = {
+        name: concatenate([getattr(part, name) for part in parts])
+        for name in (*_ROWS, "episode_lengths", "observations", "next_observations")
     }
-    for name in ("observations", "next_observations"):
-        fields[name] = concatenate([getattr(part, name) for part in parts])
-    shared = set.intersection(*(set(part.episode_info) for part in parts))
+    known = set.intersection(*(set(part.episode_info) for part in parts))
+    info = {name: np.concatenate([part.episode_info[name] for part in parts]) for name in known}
+    named = set.intersection(*(set(part.metadata) for part in parts))
     agreed = {key: value for key, value in parts[0].metadata.items() if all(_says(part, key, value) for part in parts)}
-    merged = Demonstrations(
-        **fields,
-        metadata=agreed,
-        episode_info={name: np.concatenate([part.episode_info[name] for part in parts]) for name in shared},
-    )
-    summary = merged.summary(set.intersection(*(set(part.metadata) for part in parts)))
-    return replace(merged, metadata={**agreed, **summary})
+    merged = parts[0].changed(**arrays, metadata=agreed, source=None, episode_info=info)
+    return merged.changed(metadata={**agreed, **merged.summary(named)})
 
 
-def _says(part: Demonstrations, key: str, value: Any) -> bool:
+def _says(part: Transitions, key: str, value: Any) -> bool:
     return key in part.metadata and part.metadata[key] == value
 
 
-def _shapes(part: Demonstrations) -> dict[str, tuple[int, ...]]:
+def _shapes(part: Transitions) -> dict[str, tuple[int, ...]]:
     arrays = {**as_dict(part.observations), "actions": part.actions}
     return {name: array.shape[1:] for name, array in arrays.items()}

@@ -1,19 +1,18 @@
-"""One episode, and what leads from episodes to the rows of a dataset and back."""
+"""Episodes one by one (:class:`Episode`), and one after another in plain arrays (:class:`Transitions`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 import numpy as np
 
-from sb3_pgfd.demonstrations.arrays import concatenate, map_observations
+from sb3_pgfd.demonstrations.arrays import concatenate, freeze, map_observations, owned
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import Observations, as_dict
 
-if TYPE_CHECKING:
-    from sb3_pgfd.demonstrations.dataset import Demonstrations
+T = TypeVar("T", bound="Transitions")
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Episode:
     terminated: bool
     """Whether the last step reached a terminal state"""
     success: bool | None = None
-    """Whether the task was solved, None: nobody said"""
+    """Whether the task was solved, None: unknown"""
     seed: int | None = None
     """What the environment was reset with, None: unknown"""
 
@@ -38,10 +37,122 @@ class Episode:
         return len(self.rewards)
 
 
-def stack_episodes(episodes: Sequence[Episode]) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class Transitions:
     """
-    :param episodes: Episodes of the same environment
-    :return: The fields of a dataset
+    Transitions of whole episodes, one episode after another; N is their number. Actions are in environment units,
+    observations and rewards are not normalised.
+
+    Readers of files return this and writers take it. Nothing is checked here:
+    :class:`~sb3_pgfd.demonstrations.Demonstrations` checks when it is made of these arrays.
+    """
+
+    observations: Observations
+    """s, shape ``(N, *obs_shape)``, or a mapping of such arrays; dtype as recorded"""
+    actions: np.ndarray
+    """a, shape ``(N, *action_shape)`` for Box, ``(N,)`` for Discrete actions; dtype as recorded"""
+    rewards: np.ndarray
+    """r, shape ``(N,)``, float32"""
+    next_observations: Observations
+    """s', as ``observations``; where an episode ends it is the state that was reached, not the next reset's"""
+    terminated: np.ndarray
+    """Shape ``(N,)``, bool: s' is a terminal state, nothing is bootstrapped from it"""
+    truncated: np.ndarray
+    """Shape ``(N,)``, bool: the recording was cut after this step (a time limit), s' has a value"""
+    episode_lengths: np.ndarray
+    """Transitions per episode, shape ``(n_episodes,)``, int64"""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Provenance, as JSON holds it: environment id and kwargs, what produced the actions, seed, versions"""
+    source: str | None = None
+    """The path or name they were loaded from, if they were"""
+    episode_info: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Facts about whole episodes by name, each of shape ``(n_episodes,)``: ``success`` (bool, the task was solved) and
+    ``seed`` (int64, what the environment was reset with), where they are known of every episode"""
+
+    def __len__(self) -> int:
+        """:return: N, the number of transitions"""
+        return len(self.rewards)
+
+    @property
+    def n_episodes(self) -> int:
+        return len(self.episode_lengths)
+
+    @property
+    def episode_starts(self) -> np.ndarray:
+        """First row of each episode, shape ``(n_episodes,)``, int64"""
+        return np.cumsum(self.episode_lengths) - self.episode_lengths
+
+    @property
+    def episode_returns(self) -> np.ndarray:
+        """Sum of rewards of each episode, undiscounted, shape ``(n_episodes,)``, float64"""
+        return np.add.reduceat(self.rewards.astype(np.float64), self.episode_starts)
+
+    @property
+    def successes(self) -> np.ndarray | None:
+        """Whether each episode solved the task, shape ``(n_episodes,)``, bool; None: unknown"""
+        return self.episode_info.get("success")
+
+    def summary(self, keys: Collection[str] = ("mean_return", "success_rate")) -> dict[str, Any]:
+        """
+        The metadata that sum up all episodes.
+
+        :param keys: Leave out what is not among these
+        """
+        rate = None if self.successes is None else float(self.successes.mean())
+        values = {"mean_return": float(self.episode_returns.mean()), "success_rate": rate}
+        return {key: value for key, value in values.items() if key in keys}
+
+    def changed(self: T, **changes: Any) -> T:
+        """
+        A copy with other values in some fields. It is not validated: the caller answers for it that valid demonstrations
+        stay valid. ``dataclasses.replace`` validates.
+
+        :param changes: Values by the names of fields
+        """
+        copy = object.__new__(type(self))
+        for name in (item.name for item in fields(self)):
+            value = freeze(name, changes[name]) if name in changes else getattr(self, name)
+            object.__setattr__(copy, name, value)
+        return copy
+
+
+def from_rows(
+    observations: Observations,
+    actions: np.ndarray,
+    rewards: np.ndarray,
+    next_observations: Observations,
+    terminated: np.ndarray,
+    truncated: np.ndarray,
+    metadata: Mapping[str, Any] | None = None,
+) -> Transitions:
+    """
+    Rows one after another; an episode ends where either flag is set, and with the last row, which counts as truncated if
+    it has neither. :class:`Transitions` describes the parameters.
+
+    :raises DemonstrationsError: If the flags do not fit together, or there is none
+    """
+    terminated, truncated = np.array(terminated, dtype=bool), np.array(truncated, dtype=bool)
+    if terminated.ndim != 1 or terminated.shape != truncated.shape or len(terminated) == 0:
+        found = f"shapes {terminated.shape} and {truncated.shape}"
+        raise DemonstrationsError(f"terminated, truncated: found {found}, expected one flag for each of one or more rows")
+    truncated[-1] |= not terminated[-1]
+    ends = np.flatnonzero(terminated | truncated)
+    return Transitions(
+        observations=observations,
+        actions=actions,
+        rewards=rewards,
+        next_observations=next_observations,
+        terminated=owned(terminated),
+        truncated=owned(truncated),
+        episode_lengths=np.diff(ends, prepend=-1),
+        metadata=metadata or {},
+    )
+
+
+def stack_episodes(episodes: Sequence[Episode], metadata: Mapping[str, Any] | None = None) -> Transitions:
+    """
+    :param episodes: Episodes of the same environment; one that is not terminated counts as truncated
+    :param metadata: Provenance
     :raises DemonstrationsError: If there is none, or they do not fit together
     """
     if not episodes:
@@ -55,35 +166,16 @@ def stack_episodes(episodes: Sequence[Episode]) -> dict[str, Any]:
     terminated[last_rows] = [episode.terminated for episode in episodes]
     truncated[last_rows] = ~terminated[last_rows]
     info = {name: [getattr(episode, name) for episode in episodes] for name in ("success", "seed")}
-    return {
-        "observations": concatenate([episode.observations for episode in episodes], slice(None, -1)),
-        "actions": np.concatenate([np.asarray(episode.actions) for episode in episodes]),
-        "rewards": np.concatenate([np.asarray(episode.rewards, dtype=np.float32) for episode in episodes]),
-        "next_observations": concatenate([episode.observations for episode in episodes], slice(1, None)),
-        "terminated": terminated,
-        "truncated": truncated,
-        "episode_lengths": lengths,
-        "episode_info": {name: np.array(values) for name, values in info.items() if None not in values},
-    }
-
-
-def take_episode(demonstrations: Demonstrations, number: int) -> Episode:
-    """See :meth:`Demonstrations.episode`."""
-    if not 0 <= number < demonstrations.n_episodes:
-        raise DemonstrationsError(f"episodes: asked for {number}, found {demonstrations.n_episodes} (numbered from 0)")
-    start = int(demonstrations.episode_starts[number])
-    rows = slice(start, start + int(demonstrations.episode_lengths[number]))
-    before = map_observations(demonstrations.observations, lambda array: array[rows])
-    after = map_observations(demonstrations.next_observations, lambda array: array[rows])
-    _check_sequence(before, after, number)
-    success, seed = (demonstrations.episode_info.get(name) for name in ("success", "seed"))
-    return Episode(
-        observations=concatenate([before, map_observations(after, lambda array: array[-1:])]),
-        actions=demonstrations.actions[rows],
-        rewards=demonstrations.rewards[rows],
-        terminated=bool(demonstrations.terminated[rows][-1]),
-        success=None if success is None else bool(success[number]),
-        seed=None if seed is None else int(seed[number]),
+    return Transitions(
+        observations=concatenate([episode.observations for episode in episodes], slice(None, -1)),
+        actions=owned(np.concatenate([np.asarray(episode.actions) for episode in episodes])),
+        rewards=owned(np.concatenate([np.asarray(episode.rewards, dtype=np.float32) for episode in episodes])),
+        next_observations=concatenate([episode.observations for episode in episodes], slice(1, None)),
+        terminated=owned(terminated),
+        truncated=owned(truncated),
+        episode_lengths=lengths,
+        metadata=metadata or {},
+        episode_info={name: np.array(values) for name, values in info.items() if None not in values},
     )
 
 
@@ -102,11 +194,36 @@ def _check_episodes(episodes: Sequence[Episode]) -> None:
             raise DemonstrationsError(f"episode {number}: found shapes {found} per step, expected {shapes} as in episode 0")
 
 
+def take_episode(transitions: Transitions, number: int) -> Episode:
+    """
+    :param transitions: Of one or more episodes
+    :param number: Of the episode, from 0
+    :return: The episode as one sequence of T + 1 observations
+    :raises DemonstrationsError: If there is none, or a step's next observation is not what the next step begins with
+    """
+    if not 0 <= number < transitions.n_episodes:
+        raise DemonstrationsError(f"episodes: asked for {number}, found {transitions.n_episodes} (numbered from 0)")
+    start = int(transitions.episode_starts[number])
+    rows = slice(start, start + int(transitions.episode_lengths[number]))
+    before = map_observations(transitions.observations, lambda array: array[rows])
+    after = map_observations(transitions.next_observations, lambda array: array[rows])
+    _check_sequence(before, after, number)
+    success, seed = (transitions.episode_info.get(name) for name in ("success", "seed"))
+    return Episode(
+        observations=concatenate([before, map_observations(after, lambda array: array[-1:])]),
+        actions=transitions.actions[rows],
+        rewards=transitions.rewards[rows],
+        terminated=bool(transitions.terminated[rows][-1]),
+        success=None if success is None else bool(success[number]),
+        seed=None if seed is None else int(seed[number]),
+    )
+
+
 def _check_sequence(before: Observations, after: Observations, number: int) -> None:
     for (name, array), next_array in zip(as_dict(before).items(), as_dict(after).values(), strict=True):
         if len(array) == 1:
             continue
-        # By their bytes: -0.0 equals 0.0 and is another number
+        # Compared as bytes: -0.0 equals 0.0 and is another number
         begins, reached = (np.ascontiguousarray(rows).view(np.uint8) for rows in (array[1:], next_array[:-1]))
         moved = (begins != reached).reshape(len(begins), -1).any(axis=1)
         if moved.any():

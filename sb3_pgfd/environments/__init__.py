@@ -1,4 +1,4 @@
-"""Environments of the benchmarks, registered on request: ``from sb3_pgfd.environments import register; register()``."""
+"""Environments of the benchmarks. Register them with ``from sb3_pgfd.environments import register; register()``."""
 
 from sb3_pgfd.environments.metaworld import SparseMetaWorld, register
 

@@ -367,6 +367,7 @@ class DemoReplayBuffer(ReplayBuffer):
         if n_returns == 2:
             returns = np.stack((rewards[:, 0], n_step_return(rewards, drawn.window.included, self.gamma)), axis=1)
         discounts = discount_powers(self.gamma, self.n_steps).take(drawn.lengths[:, :n_returns])
+        terminated = drawn.terminated[:, :n_returns]
         indices = rows.copy()
         indices[:n_demos] += self.ring.n_rows
         leaves = self._leaves(rows, n_demos)
@@ -375,10 +376,12 @@ class DemoReplayBuffer(ReplayBuffer):
             actions=self.to_torch(both.take("actions", rows, n_demos)),
             next_observations=self._to_policy(next_obs_column, drawn.next_rows[:, :n_returns], both, drawn, env),
             rewards=self._float(returns),
-            bootstrap=self._float(discounts * ~drawn.terminated[:, :n_returns]),
+            bootstrap=self._float(discounts * ~terminated),
             weights=self._float(importance_weights(leaves, beta if self.demo_fraction is None else 0.0)[:, None]),
             is_demo=self.to_torch((np.arange(batch_size) < n_demos)[:, None]),
             indices=indices,
+            terminated=terminated,
+            discounts=discounts,
         )
 
     def update_priorities(self, indices: np.ndarray, errors: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_pgfd.demonstrations.recording.rollout import success_of
+from sb3_pgfd.demonstrations.recording.session import success_of
 from sb3_pgfd.replay.n_step import Stores
 from sb3_pgfd.replay.storage import Origin
 

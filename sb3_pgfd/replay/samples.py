@@ -35,8 +35,12 @@ class DemoBatch(NamedTuple):
     is_demo: th.Tensor
     """Whether the transition lies in the demonstration store, shape ``(B, 1)``, bool"""
     indices: np.ndarray
-    """For :meth:`DemoReplayBuffer.update_priorities`, shape ``(B,)``, int64: rows of the ring, and rows of the
+    """Which rows, for :meth:`DemoReplayBuffer.update_priorities`, shape ``(B,)``, int64: rows of the ring, and rows of the
     demonstration store plus the number of rows of the ring"""
+    terminated: np.ndarray
+    """Whether the next state is terminal, shape ``(B, K)``, bool"""
+    discounts: np.ndarray
+    """gamma and gamma^k with the k that was really summed, shape ``(B, K)``, float64"""
 
 
 class NewGoals(NamedTuple):

@@ -228,7 +228,7 @@ class DemonstrationStore(TransitionStore):
         """
         n_added = len(columns["rewards"])
         start = self._place(n_added)
-        marks = {"origin": np.full(n_added, int(origin)), "steps_left": steps_to_end(columns["ended"])}
+        marks: Columns = {"origin": np.full(n_added, int(origin)), "steps_left": steps_to_end(columns["ended"])}
         self.write(slice(start, start + n_added), {**columns, **marks}, weight)
         self._live = None
         if origin is Origin.SUCCESS:

@@ -1,1 +1,1 @@
-"""Files, checks and the screen: nothing of reinforcement learning."""
+"""Helpers for files, checks and the screen, without reinforcement learning."""

@@ -1,4 +1,4 @@
-"""Is it a number at all? YAML reads ``1e-3`` as a string, which must not surface as a comparison that failed."""
+"""Checks of numbers and switches. YAML reads ``1e-3`` as a string, which must be refused with a clear message."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ SAVE_FORMAT = 2
 
 
 def is_number(value: Any, low: float = -np.inf, high: float = np.inf) -> bool:
-    """:return: Whether it is a finite number within [low, high]"""
+    """:return: Whether it is a finite number in [low, high]"""
     return (
         isinstance(value, (int, float, np.number))
         and not isinstance(value, bool)
@@ -24,7 +24,7 @@ def check_learning_rate(name: str, rate: Any) -> None:
 
 
 def is_switch(value: Any) -> bool:
-    """:return: Whether it is True or False. A text like ``"no"`` would count as True"""
+    """:return: Whether it is True or False. A string like ``"no"`` would count as True"""
     return isinstance(value, (bool, np.bool_))
 
 

@@ -12,9 +12,9 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """
-    :param path: What is to be written
-    :param overwrite: Whether it may replace what is there
-    :raises FileExistsError: If there is something that may not be replaced
+    :param path: File or folder to be written
+    :param overwrite: Whether an existing one may be replaced
+    :raises FileExistsError: If there is one that may not be replaced
     """
     if not overwrite and (path.exists() or path.is_symlink()):
         kind = "a folder" if path.is_dir() else "a file"
@@ -24,18 +24,18 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 @contextmanager
 def write_whole(path: Path, overwrite: bool = False, folder: bool = False) -> Iterator[Path]:
     """
-    A temporary name beside ``path`` to write to. It is renamed when the block is left, and removed if it is left by an
-    exception: a crash leaves no half file. What was written is on disk before it is renamed, so a power cut leaves none
-    either. Hidden names (``.name-*.tmp``) are left by a power cut or a kill only.
+    Yield a temporary path beside ``path`` to write to. Leaving the block syncs it to disk and renames it; an exception
+    removes it. So neither a crash nor a power cut leaves half a file. Only a power cut or a kill leaves the hidden temporary
+    file (``.name-*.tmp``).
 
-    :param path: Where the file or folder is to be
-    :param overwrite: Whether it may replace what is there
-    :param folder: Whether to make a folder; replacing one takes two renames, the old one is gone between them
-    :raises FileExistsError: If there is something that may not be replaced
+    :param path: Final path of the file or folder
+    :param overwrite: Whether an existing one may be replaced
+    :param folder: Whether to write a folder; replacing one takes two renames, and the path does not exist between them
+    :raises FileExistsError: If there is one that may not be replaced
     """
     refuse_existing(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # mkstemp and mkdtemp make private ones; give them the mode that open() and mkdir() would
+    # mkstemp and mkdtemp create private ones; give them the mode of open() and mkdir()
     umask = os.umask(0)
     os.umask(umask)
     if folder:
@@ -64,11 +64,11 @@ def write_whole(path: Path, overwrite: bool = False, folder: bool = False) -> It
 
 def sync(path: Path) -> None:
     """
-    Wait until a file, or the list of what is in a folder, is on disk.
+    Wait until a file, or the list of files in a folder, is on disk.
 
-    :param path: Of a file or folder that exists
+    :param path: An existing file or folder
     """
-    # Windows cannot open folders, and brings their lists to disk by itself
+    # Windows cannot open folders, and writes their lists to disk by itself
     if os.name == "nt" and path.is_dir():
         return
     handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)

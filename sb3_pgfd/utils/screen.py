@@ -11,24 +11,24 @@ Item = TypeVar("Item")
 
 def has_screen() -> bool:
     """
-    :return: Whether windows can be shown; known on Linux only, and taken for granted elsewhere
+    :return: Whether windows can be shown; outside Linux always True
     """
     if not sys.platform.startswith("linux"):
         return True
-    # SDL can draw on a console, too
+    # SDL can also draw on a console
     driver = os.environ.get("SDL_VIDEODRIVER", "dummy")
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) or driver not in ("dummy", "offscreen")
 
 
 def draw_without_screen() -> None:
     """
-    Let MuJoCo and SDL draw pictures where there is no screen, unless the user has said how. To be called before any
-    environment is imported: MuJoCo reads the variable then.
+    Let MuJoCo and SDL draw pictures without a screen, unless the user has set the variables. Call it before any environment
+    is imported, because MuJoCo reads its variable then.
     """
     if has_screen():
         return
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    # Importing mujoco fails if it is told to use a library that is not there
+    # Importing mujoco fails if the variable names a missing library
     for backend, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
         if "MUJOCO_GL" not in os.environ and find_library(library):
             os.environ["MUJOCO_GL"] = backend
@@ -38,12 +38,12 @@ def progress(
     items: Iterable[Item], visible: bool, description: str, unit: str, total: int | None = None, initial: int = 0
 ) -> Iterable[Item]:
     """
-    :param items: What is gone through
+    :param items: Items to iterate over
     :param visible: Whether to show a bar
-    :param description: In front of the bar
+    :param description: Text in front of the bar
     :param unit: Name of an item
-    :param total: How many there are, if they do not know it themselves
-    :param initial: How many of these are done already
+    :param total: Number of items, if they have no length
+    :param initial: Number of items that are done already
     :return: The same items
     :raises ImportError: If the bar's libraries are not installed
     """

@@ -22,7 +22,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
-from sb3_pgfd.demonstrations.inspection.video import check_video_path, write_video
+from sb3_pgfd.demonstrations.inspection.replay import check_video_path, write_video
 from sb3_pgfd.utils.files import write_whole
 from sb3_pgfd.utils.screen import has_screen, progress
 from sb3_pgfd.zoo.errors import CommandError

@@ -11,6 +11,8 @@ from clockwork import Clockwork
 from gymnasium import spaces
 from one_episode import one_episode
 from pick_zero import CHOICES, pick_zero
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.td3.policies import TD3Policy
 
 from sb3_pgfd import A2CfD, Demonstrations, DemonstrationsError
 from sb3_pgfd.a2cfd import MlpPolicy
@@ -32,43 +34,28 @@ def refused(make_model: MakeModel, error: type[Exception], message: str, **optio
         make_model(tensorboard_log="logs", verbose=0, **options)
 
 
+# One of each kind
 OPTIONS: list[tuple[dict[str, Any], str]] = [
-    ({"gamma": 1.5}, r"gamma \(discount factor\): found 1.5, expected 0 to 1"),
-    ({"gamma": "0.9"}, r"gamma \(discount factor\): found '0.9', expected 0 to 1"),
-    ({"gae_lambda": -0.1}, r"gae_lambda \(lambda of GAE\): found -0.1, expected 0 to 1"),
-    ({"bc_decay": 1.01}, r"bc_decay \(lambda_1\): found 1.01, expected 0 to 1"),
-    ({"bc_decay": None}, r"bc_decay \(lambda_1\): found None, expected 0 to 1"),
-    ({"bc_coef": -1}, r"bc_coef \(lambda_0\): found -1, expected a number >= 0"),
-    ({"bc_coef": float("nan")}, r"bc_coef \(lambda_0\): found nan, expected a number >= 0"),
-    ({"ent_coef": -0.01}, r"ent_coef \(weight of the entropy\): found -0.01, expected a number >= 0"),
-    ({"ent_coef": "1e-3"}, r"ent_coef \(weight of the entropy\): found '1e-3', expected a number >= 0"),
-    ({"rms_prop_eps": "1e-5"}, r"rms_prop_eps \(epsilon\): found '1e-5', expected a number >= 0"),
+    ({"gamma": 1.5}, "gamma: found 1.5, expected a number from 0 to 1"),
+    ({"bc_decay": None}, "bc_decay: found None, expected a number from 0 to 1"),
+    ({"bc_coef": float("nan")}, "bc_coef: found nan, expected a number from 0 to inf"),
+    ({"ent_coef": "1e-3"}, "ent_coef: found '1e-3', expected a number from 0 to inf"),
+    ({"vf_coef": -1}, "vf_coef: found -1, expected a number from 0 to inf"),
     ({"max_grad_norm": 0}, "max_grad_norm: found 0, expected a number > 0"),
-    ({"max_grad_norm": None}, "max_grad_norm: found None, expected a number > 0"),
-    ({"max_grad_norm": float("inf")}, "max_grad_norm: found inf, expected a number > 0"),
     ({"n_steps": 0}, "n_steps: found 0, expected a whole number >= 1"),
-    ({"n_steps": 5.0}, "n_steps: found 5.0, expected a whole number >= 1"),
-    ({"pretrain_steps": -1}, "pretrain_steps: found -1, expected a whole number >= 0"),
     ({"pretrain_steps": 1e3}, "pretrain_steps: found 1000.0, expected a whole number >= 0"),
-    ({"critic_warmup_steps": -1}, "critic_warmup_steps: found -1, expected a whole number >= 0"),
-    ({"critic_warmup_steps": None}, "critic_warmup_steps: found None, expected a whole number >= 0"),
-    ({"demo_batch_size": 0}, "demo_batch_size: found 0, expected a whole number >= 1"),
-    ({"learning_rate": "1e-3"}, "learning_rate: found '1e-3', expected a number >= 0 or a schedule"),
     ({"learning_rate": None}, "learning_rate: found None, expected a number >= 0 or a schedule"),
-    ({"learning_rate": -1.0}, "learning_rate: found -1.0, expected a number >= 0 or a schedule"),
-    ({"actor_learning_rate": -1.0}, "actor_learning_rate: found -1.0, expected a number >= 0, a schedule or None"),
     ({"actor_learning_rate": "lin_1"}, "actor_learning_rate: found 'lin_1', expected a number >= 0, a schedule or None"),
-    ({"pretrain_learning_rate": -1.0}, "pretrain_learning_rate: found -1.0, expected a number >= 0, or None"),
-    (
-        {"pretrain_learning_rate": abs},
-        "pretrain_learning_rate: found <built-in function abs>, expected a number >= 0, or None",
-    ),
-    ({"normalize_advantage": "False"}, "normalize_advantage: found 'False', expected True or False"),
+    ({"pretrain_learning_rate": abs}, "pretrain_learning_rate: found <built-in function abs>, expected a number >= 0 or None"),
     ({"use_rms_prop": 1}, "use_rms_prop: found 1, expected True or False"),
-    ({"policy_kwargs": {"use_sde": True}}, "use_sde: found True, expected False"),
+    ({"use_sde": "no"}, "use_sde: found 'no', expected True or False"),
     ({"policy_kwargs": {"log_std_min": 1.0}}, "log_std_min, log_std_max: found 1.0, 1.0, expected min < max"),
-    ({"policy_kwargs": {"log_std_min": "-3"}}, "log_std_min, log_std_max: found '-3', 1.0, expected min < max"),
-    ({"policy_kwargs": {"log_std_max": float("inf")}}, "log_std_min, log_std_max: found -3.0, inf, expected min < max"),
+    (
+        {"policy_kwargs": {"log_std_init": 1.0}},
+        "log_std_init: found 1.0, expected a number between log_std_min = -3 and log_std_max = 1",
+    ),
+    ({"policy": TD3Policy}, r'policy: found .*td3.policies.TD3Policy, expected one of "MlpPolicy", .* ActorCriticPolicy'),
+    ({"policy": "LstmPolicy"}, "LstmPolicy unknown"),
 ]
 
 
@@ -86,7 +73,7 @@ def test_an_option_out_of_range_is_refused(make_model: MakeModel, options: dict[
         {"bc_coef": np.float64(0.5)},
         {"normalize_advantage": np.bool_(True)},
         {"pretrain_learning_rate": 1, "actor_learning_rate": 0},
-        {"policy_kwargs": {"log_std_min": -20, "log_std_max": -19}},
+        {"policy_kwargs": {"log_std_min": -20, "log_std_max": -19, "log_std_init": -19.1}},
     ],
     ids=str,
 )
@@ -99,8 +86,9 @@ def test_unusual_but_meaningful_options_are_taken(make_model: MakeModel, options
     [
         (
             spaces.Box(np.array([0.0, 1.0], np.float32), np.array([1.0, 1.0], np.float32)),
-            "action_space: found Box.*, expected finite bounds",
+            "action_space: found low == high for component 1 of Box",
         ),
+        (spaces.Box(np.zeros((2, 2), np.float32), np.eye(2, dtype=np.float32)), "low == high for component 0, 1 of Box"),
         (spaces.Box(0, 10, (1,), np.int64), r"action_space: found Box\(0, 10, .*, expected floats"),
         (spaces.Discrete(3, start=1), r"action_space: found Discrete\(3, start=1\), expected choices from 0"),
         (spaces.MultiDiscrete([2, 3], start=[0, 1]), "action_space: found MultiDiscrete.*, expected choices from 0"),
@@ -109,7 +97,8 @@ def test_unusual_but_meaningful_options_are_taken(make_model: MakeModel, options
 )
 def test_actions_that_it_cannot_draw_are_refused(make_model: MakeModel, action_space: spaces.Space, message: str) -> None:
     env = Clockwork([1.0], action_space=action_space)
-    refused(make_model, ValueError, message, env=env, demonstrations=None)
+    for policy in ("MlpPolicy", ActorCriticPolicy):
+        refused(make_model, ValueError, message, policy=policy, env=env, demonstrations=None)
 
 
 @pytest.mark.parametrize("box", [spaces.Box(-np.inf, np.inf, (2,)), spaces.Box(0.0, np.inf, (1,))], ids=str)
@@ -144,10 +133,8 @@ def test_demonstrations_that_do_not_fit_the_spaces_are_refused(
     ("action_space", "action", "dtype", "message"),
     [
         (CHOICES[0], 3, np.int64, r"step 0: found 3, expected a value in \[0, 2\]"),
-        (CHOICES[0], -1, np.int64, r"step 0: found -1, expected a value in \[0, 2\]"),
         (CHOICES[0], 1.0, np.float32, "actions: found dtype float32, expected int64"),
         (CHOICES[1], [1, 3], np.int64, r"step 0, component 1: found 3, expected a value in \[0, 2\]"),
-        (CHOICES[1], [-1, 0], np.int64, r"step 0, component 0: found -1, expected a value in \[0, 1\]"),
         (CHOICES[2], [0, 2], np.int8, r"step 0, component 1: found 2, expected a value in \[0, 1\]"),
     ],
 )

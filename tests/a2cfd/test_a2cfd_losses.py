@@ -1,4 +1,4 @@
-"""The losses of A2CfD: as functions of tensors, as gradients of whole updates, and what they do to the policy."""
+"""The losses of A2CfD: gradients of whole updates, and their effect on the policy."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,30 +7,14 @@ import numpy as np
 import pytest
 import torch as th
 from clockwork import Clockwork
+from parameter_groups import group
 from stable_baselines3.common.torch_layers import FlattenExtractor
-from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from sb3_pgfd import A2CfD, Demonstrations
-from sb3_pgfd.a2cfd.losses import cloning_loss, demonstration_weight, normalized, policy_gradient_loss, value_loss
-from sb3_pgfd.common.descent import shortened
+from sb3_pgfd.a2cfd.a2cfd import demonstration_weight
 from sb3_pgfd.demonstrations import Episode
 
 MakeModel = Callable[..., A2CfD]
-
-
-def test_the_policy_gradient_loss_weighs_log_probabilities_by_advantages() -> None:
-    loss = policy_gradient_loss(th.tensor([-1.0, -2.0, 0.5]), th.tensor([2.0, -1.0, 4.0]))
-    assert float(loss) == pytest.approx(-(-2.0 + 2.0 + 2.0) / 3)
-
-
-def test_the_value_loss_is_quadratic_near_the_target_and_linear_beyond() -> None:
-    # Errors 0.5, 1, 3, -2
-    loss = value_loss(th.tensor([1.5, 1.0, 0.0, 0.0]), th.tensor([1.0, 2.0, 3.0, -2.0]))
-    assert float(loss) == pytest.approx((0.125 + 0.5 + 2.5 + 1.5) / 4)
-
-
-def test_the_cloning_loss_is_the_mean_negative_log_likelihood() -> None:
-    assert float(cloning_loss(th.tensor([-1.0, -3.0, 1.0]))) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -48,33 +32,6 @@ def test_a_demonstration_weighs_a_decaying_share_of_the_largest_advantage(
     iteration: int, advantages: list[float], expected: float
 ) -> None:
     assert float(demonstration_weight(0.5, 0.9, iteration, th.tensor(advantages))) == pytest.approx(expected)
-
-
-def test_normalised_advantages_keep_their_order_and_a_single_one_itself() -> None:
-    found = normalized(th.tensor([1.0, 2.0, 6.0]))
-    assert found.tolist() == pytest.approx([(a - 3.0) / 7.0**0.5 for a in (1.0, 2.0, 6.0)])
-    assert normalized(th.tensor([5.0])).tolist() == [5.0]
-    assert normalized(th.tensor([5.0, 5.0])).tolist() == [0.0, 0.0]
-
-
-@pytest.mark.parametrize("max_norm", [1e-3, 0.5, 100.0])
-def test_long_gradients_are_shortened_like_torch_does(max_norm: float) -> None:
-    generator = th.Generator().manual_seed(0)
-    gradients = [
-        th.randn(3, 4, generator=generator),
-        None,
-        th.randn(5, generator=generator),
-        th.randn((), generator=generator),
-    ]
-    parameters = [th.nn.Parameter(th.zeros_like(gradient)) for gradient in gradients if gradient is not None]
-    for parameter, gradient in zip(parameters, [g for g in gradients if g is not None], strict=True):
-        parameter.grad = gradient.clone()
-    th.nn.utils.clip_grad_norm_(parameters, max_norm)
-    found = shortened(gradients, max_norm)
-    assert found[1] is None
-    for parameter, gradient in zip(parameters, [g for g in found if g is not None], strict=True):
-        assert parameter.grad is not None
-        assert th.allclose(parameter.grad, gradient, rtol=1e-5)
 
 
 # --- Gradients of a whole update -------------------------------------------------------------------------------------
@@ -97,17 +54,28 @@ TINY: dict[str, Any] = {
 STATES = th.tensor([[-0.5], [0.25], [0.75], [0.125]])
 DRAWN = th.tensor([[-1.5], [2.25], [0.5], [-0.25]])
 ADVANTAGES = th.tensor([1.5, -2.0, 0.25, 0.5])
+RETURNS = th.tensor([3.0, -0.25, 0.0, -4.0])
 BC_COEF, BC_DECAY, ENT_COEF = 0.5, 0.75, 0.125
 
 
+def fill_rollout(model: A2CfD, states: th.Tensor, actions: th.Tensor, advantages: th.Tensor, returns: th.Tensor) -> None:
+    """Put steps of one environment into the rollout buffer."""
+    buffer = model.rollout_buffer
+    buffer.reset()
+    for name, column in (("observations", states), ("actions", actions), ("advantages", advantages), ("returns", returns)):
+        getattr(buffer, name)[:] = column.numpy().reshape(getattr(buffer, name).shape)
+    buffer.full = True
+
+
 @pytest.fixture
-def tiny(make_model: MakeModel) -> A2CfD:
-    """A model in float64, with weights that saturate nothing."""
+def tiny(make_model: MakeModel, attach: Callable[[A2CfD], A2CfD]) -> A2CfD:
+    """A model in float64, with weights that saturate nothing and a rollout of four steps."""
     states = np.arange(-3, 4, dtype=np.float32)[:, None] / 4
     actions = np.linspace(-2.0, 1.0, 7, dtype=np.float32)[:6, None]
     demonstrations = Demonstrations.from_episodes([Episode(states, actions, np.arange(6.0), terminated=True)])
-    coefficients: dict[str, Any] = dict(bc_coef=BC_COEF, bc_decay=BC_DECAY, ent_coef=ENT_COEF, max_grad_norm=1e9)
-    model = make_model(demonstrations=demonstrations, policy_kwargs=TINY, **coefficients)
+    coefficients: dict[str, Any] = dict(bc_coef=BC_COEF, bc_decay=BC_DECAY, ent_coef=ENT_COEF, max_grad_norm=1e9, vf_coef=0.5)
+    model = attach(make_model(demonstrations=demonstrations, policy_kwargs=TINY, n_steps=4, **coefficients))
+    fill_rollout(model, STATES, DRAWN, ADVANTAGES, RETURNS)
     model.policy.double()
     for parameter in model.policy.parameters():
         th.nn.init.normal_(parameter, std=0.5)
@@ -137,8 +105,10 @@ def finite_differences(loss: Callable[[list[np.ndarray]], float], parameters: li
         yield gradient
 
 
-def actor_parameters(model: A2CfD) -> list[th.nn.Parameter]:
-    return [parameter for module in model.policy.actor_modules for parameter in module.parameters()]
+def check_gradients(parameters: list[th.nn.Parameter], expected: list[np.ndarray]) -> None:
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        assert parameter.grad is not None
+        np.testing.assert_allclose(parameter.grad, gradient, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("without", [None, "bc_coef", "ent_coef"])
@@ -148,9 +118,11 @@ def test_the_actor_descends_policy_gradient_entropy_and_demonstrations_together(
 ) -> None:
     if without is not None:
         setattr(tiny, without, 0.0)
-    state = np.random.get_state()
+    fill_rollout(tiny, STATES, DRAWN, advantages, RETURNS)
+    # The rollout is put into random order first
+    np.random.seed(0)
+    np.random.permutation(4)
     batch = tiny._demonstration_batches.sample(tiny.demo_batch_size)
-    np.random.set_state(state)
     weight = tiny.bc_coef * BC_DECAY**2 * max(float(advantages.max()), 0.0)
 
     def loss(parameters: list[np.ndarray]) -> float:
@@ -158,42 +130,37 @@ def test_the_actor_descends_policy_gradient_entropy_and_demonstrations_together(
         demonstrated, _ = naive_log_prob_and_entropy(parameters, batch.observations, batch.actions)
         return float(-(advantages.numpy() * log_prob).mean() - tiny.ent_coef * entropy.mean() - weight * demonstrated.mean())
 
-    parameters = actor_parameters(tiny)
+    parameters = group(tiny.policy, "actor")
     expected = list(finite_differences(loss, [parameter.detach().numpy().copy() for parameter in parameters]))
-    empty = th.zeros(4)
-    tiny._update_actor(RolloutBufferSamples(STATES, DRAWN, empty, empty, advantages, empty))
-    for parameter, gradient in zip(parameters, expected, strict=True):
-        assert parameter.grad is not None
-        np.testing.assert_allclose(parameter.grad, gradient, rtol=1e-6, atol=1e-8)
+    np.random.seed(0)
+    tiny.train()
+    check_gradients(parameters, expected)
     assert tiny._n_actor_updates == 3
 
 
-def test_the_critic_descends_the_huber_loss(tiny: A2CfD) -> None:
-    returns = th.tensor([3.0, -0.25, 0.0, -4.0])
-    parameters = [parameter for module in tiny.policy.critic_modules for parameter in module.parameters()]
+@pytest.mark.parametrize("held", [False, True])
+def test_the_critic_descends_the_huber_loss(tiny: A2CfD, held: bool) -> None:
+    tiny.critic_warmup_steps = 1000 * held
+    parameters = group(tiny.policy, "critic")
 
     def loss(arrays: list[np.ndarray]) -> float:
         hidden = np.tanh(STATES.numpy().astype(float) @ arrays[0].T + arrays[1])
-        error = np.abs((hidden @ arrays[2].T + arrays[3])[:, 0] - returns.numpy())
+        error = np.abs((hidden @ arrays[2].T + arrays[3])[:, 0] - RETURNS.numpy())
         assert error.min() < 1.0 < error.max()
-        return float(np.where(error < 1.0, 0.5 * error**2, error - 0.5).mean())
+        return float(0.5 * np.where(error < 1.0, 0.5 * error**2, error - 0.5).mean())
 
     expected = list(finite_differences(loss, [parameter.detach().numpy().copy() for parameter in parameters]))
-    tiny._update_critic(tiny.policy.predict_values(STATES).flatten(), returns)
-    for parameter, gradient in zip(parameters, expected, strict=True):
-        assert parameter.grad is not None
-        np.testing.assert_allclose(parameter.grad, gradient, rtol=1e-6, atol=1e-8)
+    tiny.train()
+    check_gradients(parameters, expected)
+    assert all((parameter.grad is None) == held for parameter in group(tiny.policy, "actor"))
 
 
-def test_each_networks_gradient_is_shortened_by_itself(tiny: A2CfD) -> None:
+def test_each_networks_gradient_is_clipped_by_itself(tiny: A2CfD) -> None:
     tiny.max_grad_norm = 1e-3
-    empty = th.zeros(4)
-    tiny._update_actor(RolloutBufferSamples(STATES, DRAWN, empty, empty, ADVANTAGES, empty))
-    tiny._update_critic(tiny.policy.predict_values(STATES).flatten(), ADVANTAGES)
-    for modules in (tiny.policy.actor_modules, tiny.policy.critic_modules):
-        gradients = [parameter.grad for module in modules for parameter in module.parameters()]
-        norm = th.cat([gradient.flatten() for gradient in gradients if gradient is not None]).norm()
-        assert float(norm) == pytest.approx(1e-3, rel=1e-2)
+    tiny.train()
+    for name in ("actor", "critic"):
+        gradients = [parameter.grad.flatten() for parameter in group(tiny.policy, name) if parameter.grad is not None]
+        assert float(th.cat(gradients).norm()) == pytest.approx(1e-3, rel=1e-2)
 
 
 # --- What they do ----------------------------------------------------------------------------------------------------
@@ -217,18 +184,20 @@ def test_the_entropy_bonus_raises_the_entropy(make_model: MakeModel) -> None:
     assert much >= little
 
 
-def test_a_good_action_becomes_more_and_a_bad_one_less_probable(make_model: MakeModel) -> None:
-    model = make_model(demonstrations=None, actor_learning_rate=1e-2)
-    states, actions, empty = th.zeros(2, 1), th.tensor([[0.5], [-0.5]]), th.zeros(2)
+def test_a_good_action_becomes_more_and_a_bad_one_less_probable(
+    make_model: MakeModel, attach: Callable[[A2CfD], A2CfD]
+) -> None:
+    model = attach(make_model(demonstrations=None, actor_learning_rate=1e-2, n_steps=2))
+    states, actions = th.zeros(2, 1), th.tensor([[0.5], [-0.5]])
 
     def log_prob() -> th.Tensor:
         with th.no_grad():
             return model.policy.get_distribution(states).log_prob(actions)
 
     before = log_prob()
-    model._update_learning_rates()
     for _ in range(5):
-        model._update_actor(RolloutBufferSamples(states, actions, empty, empty, th.tensor([1.0, -1.0]), empty))
+        fill_rollout(model, states, actions, th.tensor([1.0, -1.0]), th.zeros(2))
+        model.train()
     after = log_prob()
     assert after[0] > before[0]
     assert after[1] < before[1]

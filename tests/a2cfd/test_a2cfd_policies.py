@@ -10,6 +10,7 @@ import pytest
 import torch as th
 from clockwork import Clockwork
 from gymnasium import spaces
+from parameter_groups import copies, group, learning_rate
 from stable_baselines3.common.torch_layers import NatureCNN
 
 from sb3_pgfd import A2CfD
@@ -54,18 +55,20 @@ def test_the_last_layers_start_uniform_near_zero(
 
 @pytest.mark.parametrize("policy_class", list(OBSERVATIONS))
 @pytest.mark.parametrize("action_space", ACTIONS, ids=str)
-def test_actor_and_critic_share_nothing_and_each_optimiser_has_its_own(
+def test_actor_and_critic_share_nothing_and_each_has_its_own_group(
     policy_class: type[MlpPolicy], action_space: spaces.Space
 ) -> None:
     policy = make_policy(policy_class, action_space)
-    of_actor, of_critic = (
-        [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
-        for optimizer in (policy.actor_optimizer, policy.critic_optimizer)
-    )
-    assert not set(of_actor) & set(of_critic)
-    assert sorted([*of_actor, *of_critic]) == sorted(map(id, policy.parameters()))
-    for modules, expected in ((policy.actor_modules, of_actor), (policy.critic_modules, of_critic)):
-        assert [id(parameter) for module in modules for parameter in module.parameters()] == expected
+    of_actor, of_critic = group(policy, "actor"), group(policy, "critic")
+    assert sorted(map(id, [*of_actor, *of_critic])) == sorted(map(id, policy.parameters()))
+    observation = policy.obs_to_tensor(policy.observation_space.sample())[0]
+    policy.predict_values(observation).sum().backward()
+    assert all(parameter.grad is None for parameter in of_actor)
+    assert all(parameter.grad is not None for parameter in of_critic)
+    policy.optimizer.zero_grad()
+    policy.get_distribution(observation).log_prob(policy(observation)[0]).sum().backward()
+    assert all(parameter.grad is not None for parameter in of_actor)
+    assert all(parameter.grad is None for parameter in of_critic)
 
 
 @pytest.mark.parametrize(
@@ -105,35 +108,26 @@ def test_images_go_through_a_convolutional_network_of_each_networks_own() -> Non
 
 def test_adam_is_fused_by_default() -> None:
     policy = make_policy(optimizer_kwargs={"eps": 1e-5})
-    for optimizer in (policy.actor_optimizer, policy.critic_optimizer):
-        assert isinstance(optimizer, th.optim.Adam)
-        assert optimizer.defaults["fused"] is True
-        assert optimizer.defaults["eps"] == 1e-5
-
-
-def optimizers(model: A2CfD) -> tuple[th.optim.Optimizer, th.optim.Optimizer]:
-    return model.policy.actor_optimizer, model.policy.critic_optimizer
+    assert isinstance(policy.optimizer, th.optim.Adam)
+    assert policy.optimizer.defaults["fused"] is True
+    assert policy.optimizer.defaults["eps"] == 1e-5
 
 
 def test_rmsprop_is_that_of_the_paper(make_model: MakeModel) -> None:
     model = make_model(use_rms_prop=True, rms_prop_eps=1e-4).learn(10)
-    for optimizer in optimizers(model):
-        assert isinstance(optimizer, th.optim.RMSprop)
-        assert (optimizer.defaults["alpha"], optimizer.defaults["eps"]) == (0.99, 1e-4)
-        assert optimizer.state
+    assert isinstance(model.policy.optimizer, th.optim.RMSprop)
+    assert (model.policy.optimizer.defaults["alpha"], model.policy.optimizer.defaults["eps"]) == (0.99, 1e-4)
 
 
 def test_rmsprop_takes_further_arguments(make_model: MakeModel) -> None:
     model = make_model(use_rms_prop=True, policy_kwargs={"optimizer_kwargs": {"momentum": 0.5, "eps": 1e-3}})
-    for optimizer in optimizers(model):
-        assert {name: optimizer.defaults[name] for name in ("alpha", "eps", "momentum")} == dict(
-            alpha=0.99, eps=1e-3, momentum=0.5
-        )
+    defaults = model.policy.optimizer.defaults
+    assert (defaults["alpha"], defaults["eps"], defaults["momentum"]) == (0.99, 1e-3, 0.5)
 
 
 def test_another_optimiser_goes_before_rmsprop(make_model: MakeModel) -> None:
     model = make_model(use_rms_prop=True, policy_kwargs={"optimizer_class": th.optim.SGD}).learn(10)
-    assert all(isinstance(optimizer, th.optim.SGD) for optimizer in optimizers(model))
+    assert isinstance(model.policy.optimizer, th.optim.SGD)
 
 
 @pytest.mark.parametrize(
@@ -150,9 +144,8 @@ def test_learning_rates_and_their_schedules_reach_the_optimisers(
     model._current_progress_remaining = 0.5
     model.train()
     model.dump_logs()
-    actor, critic = optimizers(model)
-    assert critic.param_groups[0]["lr"] == pytest.approx(1e-3)
-    assert actor.param_groups[0]["lr"] == pytest.approx(expected)
+    assert learning_rate(model.policy, "critic") == pytest.approx(1e-3)
+    assert learning_rate(model.policy, "actor") == pytest.approx(expected)
     assert recorder.rows[-1]["train/learning_rate"] == pytest.approx(1e-3)
     assert recorder.rows[-1]["train/actor_learning_rate"] == pytest.approx(expected)
 
@@ -161,22 +154,17 @@ def test_each_network_moves_by_its_own_learning_rate(make_model: MakeModel) -> N
     sgd = {"optimizer_class": th.optim.SGD}
     for rates, moves in (({"actor_learning_rate": 0.0}, (False, True)), ({"learning_rate": 0.0}, (True, False))):
         model = make_model(pretrain_steps=0, policy_kwargs=sgd, **rates)
-        before = copy.deepcopy(model.policy)
+        before = [copies(model.policy, name) for name in ("actor", "critic")]
         model.learn(20)
-        for name, moved in zip(("actor_modules", "critic_modules"), moves, strict=True):
-            pairs = zip(getattr(before, name), getattr(model.policy, name), strict=True)
-            equal = all(
-                th.equal(one, other)
-                for first, second in pairs
-                for one, other in zip(first.parameters(), second.parameters(), strict=True)
-            )
-            assert equal != moved, (rates, name)
+        after = [copies(model.policy, name) for name in ("actor", "critic")]
+        for one, other, move in zip(before, after, moves, strict=True):
+            assert all(th.equal(first, second) for first, second in zip(one, other, strict=True)) != move, rates
 
 
 def test_the_callers_arguments_are_left_as_they_were() -> None:
     optimizer_kwargs, features_kwargs = {"eps": 1e-5}, {"features_dim": 8}
     policy_kwargs: dict[str, Any] = {"net_arch": [16], "optimizer_kwargs": optimizer_kwargs, "normalize_images": False}
-    policy_kwargs |= {"features_extractor_class": NatureCNN, "features_extractor_kwargs": features_kwargs, "use_sde": False}
+    policy_kwargs |= {"features_extractor_class": NatureCNN, "features_extractor_kwargs": features_kwargs}
     before = copy.deepcopy(policy_kwargs)
     env = Clockwork([1.0])
     env.observation_space = spaces.Box(0.0, 1.0, (1, 36, 36))
@@ -192,13 +180,13 @@ def test_the_callers_arguments_are_left_as_they_were() -> None:
 def test_a_policy_comes_back_from_its_file_as_it_was(
     policy_class: type[MlpPolicy], action_space: spaces.Space, tmp_path: Path
 ) -> None:
-    kwargs: dict[str, Any] = dict(log_std_min=-2.5, log_std_max=0.25, optimizer_kwargs={"eps": 1e-5})
+    kwargs: dict[str, Any] = dict(log_std_min=-2.5, log_std_max=0.25, log_std_init=0.0, optimizer_kwargs={"eps": 1e-5})
     policy = make_policy(policy_class, action_space, net_arch={"pi": [4], "vf": [8, 8]}, activation_fn=th.nn.Tanh, **kwargs)
     for parameter in policy.parameters():
         th.nn.init.normal_(parameter, std=0.3)
     policy.save(str(tmp_path / "policy"))
     loaded = policy_class.load(str(tmp_path / "policy"), device="cpu")
-    assert (loaded.log_std_min, loaded.log_std_max) == (-2.5, 0.25)
+    assert (loaded.log_std_min, loaded.log_std_max, loaded.log_std_init) == (-2.5, 0.25, 0.0)
     state = policy.state_dict()
     assert loaded.state_dict().keys() == state.keys()
     assert all(th.equal(value, state[name]) for name, value in loaded.state_dict().items())

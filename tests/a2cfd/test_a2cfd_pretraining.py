@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 import torch as th
 from clockwork import ACTIONS, clockwork, set_linear
+from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
+from parameter_groups import copies, learning_rate
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_pgfd import A2CfD, Demonstrations
+from sb3_pgfd.a2cfd import MlpPolicy
 from sb3_pgfd.a2cfd.demonstration_batches import DemonstrationBatches, discounted_returns
 from sb3_pgfd.demonstrations import Episode
 
@@ -42,12 +45,8 @@ class AtSteps(BaseCallback):
 
     def _keep(self) -> None:
         assert isinstance(self.model, A2CfD)
-        self.actors.append(weights(self.model.policy.actor_modules))
-        self.critics.append(weights(self.model.policy.critic_modules))
-
-
-def weights(modules: list[th.nn.Module]) -> list[th.Tensor]:
-    return [parameter.detach().clone() for module in modules for parameter in module.parameters()]
+        self.actors.append(copies(self.model.policy, "actor"))
+        self.critics.append(copies(self.model.policy, "critic"))
 
 
 def same(first: list[th.Tensor], second: list[th.Tensor]) -> bool:
@@ -84,14 +83,20 @@ def test_returns_are_sums_over_the_rest_of_the_episode(episodes: list[list[float
     assert found == pytest.approx(np.array(expected))
 
 
+def make_batches(demonstrations: Demonstrations, weight: float = 0.0, bias: float = 0.0) -> DemonstrationBatches:
+    """:return: Batches for a policy with V(s) = weight s + bias"""
+    states = spaces.Box(-100.0, 100.0, (1,))
+    policy = MlpPolicy(states, ACTIONS, lambda _: 1e-3, net_arch=[])
+    set_linear(policy.value_net, weight, bias)
+    return DemonstrationBatches(demonstrations, policy, GAMMA)
+
+
 def test_a_truncated_episode_is_worth_what_its_last_state_is() -> None:
     demonstrations = Demonstrations.from_episodes([episode([1.0, 2.0, 4.0], True), episode([8.0, 16.0], False)])
-    batches = DemonstrationBatches(demonstrations, ACTIONS, GAMMA, th.device("cpu"))
-    targets = batches.value_targets(np.array([0, 2, 3, 4, 3]))
-    assert targets.returns.tolist() == [3.0, 4.0, 16.0, 16.0, 16.0]
-    assert targets.end_discounts.tolist() == [0.0, 0.0, 0.25, 0.5, 0.25]
-    assert isinstance(targets.end_observations, th.Tensor)
-    assert targets.end_observations.ravel().tolist() == [3.0, 3.0, 2.0, 2.0, 2.0]
+    targets = make_batches(demonstrations, 3.0, 1.0).value_targets(np.array([0, 2, 3, 4, 3]))
+    # The second episode ends in the state 2, with V(2) = 7
+    assert targets.tolist() == [3.0, 4.0, 16.0 + 0.25 * 7.0, 16.0 + 0.5 * 7.0, 16.0 + 0.25 * 7.0]
+    assert not targets.requires_grad
 
 
 @pytest.mark.parametrize("terminated", [True, False])
@@ -113,7 +118,7 @@ def test_the_critic_regresses_the_returns_bootstrapped_where_truncated(
 
 def test_batches_are_drawn_from_all_demonstrations_alike(demonstrations: Demonstrations) -> None:
     np.random.seed(0)
-    rows = DemonstrationBatches(demonstrations, ACTIONS, GAMMA, th.device("cpu")).sample(20_000).rows
+    rows = make_batches(demonstrations).sample(20_000).rows
     counts = np.bincount(rows, minlength=len(demonstrations))
     assert counts.min() > 0.8 * 20_000 / len(demonstrations)
     assert counts.max() < 1.2 * 20_000 / len(demonstrations)
@@ -124,7 +129,7 @@ def test_batches_are_drawn_from_all_demonstrations_alike(demonstrations: Demonst
 
 def test_pretraining_is_over_when_the_first_callback_is_called(make_model: MakeModel) -> None:
     model, callback = make_model(pretrain_steps=7), AtSteps()
-    before = weights(model.policy.actor_modules), weights(model.policy.critic_modules)
+    before = copies(model.policy, "actor"), copies(model.policy, "critic")
     model.learn(1, callback)
     for first, found in zip(before, (callback.actors[0], callback.critics[0]), strict=True):
         assert not any(th.equal(one, other) for one, other in zip(first, found, strict=True))
@@ -198,10 +203,9 @@ def test_pretraining_has_a_learning_rate_of_its_own(
         learning_rate=lambda remaining: 2e-3 * remaining, actor_learning_rate=1e-4, pretrain_learning_rate=given
     )
     model.learn(0)
-    optimizers = (model.policy.critic_optimizer, model.policy.actor_optimizer)
-    assert [optimizer.param_groups[0]["lr"] for optimizer in optimizers] == pytest.approx(expected)
+    assert [learning_rate(model.policy, name) for name in ("critic", "actor")] == pytest.approx(expected)
     model.learn(5)
-    assert [optimizer.param_groups[0]["lr"] for optimizer in optimizers] == pytest.approx([0.0, 1e-4])
+    assert [learning_rate(model.policy, name) for name in ("critic", "actor")] == pytest.approx([0.0, 1e-4])
 
 
 def test_schedules_begin_anew_for_the_pretraining_of_a_model_that_has_learned_before(
@@ -212,14 +216,14 @@ def test_schedules_begin_anew_for_the_pretraining_of_a_model_that_has_learned_be
     model.learn(5).save(tmp_path / "model")
     options: dict[str, Any] = dict(demonstrations=demonstrations, pretrain_learning_rate=None, device="cpu")
     loaded = A2CfD.load(tmp_path / "model", env=gym.make("PointToGoal-v0"), **options)
-    before = weights(loaded.policy.actor_modules)
+    before = copies(loaded.policy, "actor")
     loaded.learn(0)
-    assert not same(before, weights(loaded.policy.actor_modules))
+    assert not same(before, copies(loaded.policy, "actor"))
 
 
 def test_pretraining_can_be_left_out(make_model: MakeModel, attach: Callable[[A2CfD], A2CfD], recorder: Any) -> None:
     model, callback = make_model(pretrain_steps=0), AtSteps()
-    before = weights(model.policy.actor_modules)
+    before = copies(model.policy, "actor")
     attach(model).learn(20, callback)
     assert same(before, callback.actors[0])
     assert not any(name.startswith("pretrain/") for row in recorder.rows for name in row)
@@ -292,8 +296,8 @@ def test_the_warm_up_goes_on_where_a_saved_model_left_off(
     make_model(critic_warmup_steps=20).learn(10).save(tmp_path / "model")
     options: dict[str, Any] = dict(demonstrations=demonstrations, device="cpu")
     loaded = A2CfD.load(tmp_path / "model", env=gym.make("PointToGoal-v0"), **options)
-    actor = copy.deepcopy(weights(loaded.policy.actor_modules))
-    assert same(actor, weights(loaded.learn(10).policy.actor_modules))
-    assert not same(actor, weights(loaded.learn(5).policy.actor_modules))
+    actor = copy.deepcopy(copies(loaded.policy, "actor"))
+    assert same(actor, copies(loaded.learn(10).policy, "actor"))
+    assert not same(actor, copies(loaded.learn(5).policy, "actor"))
     shorter = A2CfD.load(tmp_path / "model", env=gym.make("PointToGoal-v0"), critic_warmup_steps=0, **options)
     assert shorter.learn(5)._n_actor_updates == 1

@@ -14,6 +14,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
 from sb3_pgfd import A2CfD, Demonstrations
+from sb3_pgfd.demonstrations import Episode
+from sb3_pgfd.demonstrations import record as record_episodes
 
 MakeModel = Callable[..., A2CfD]
 POLICIES = {
@@ -45,7 +47,7 @@ def weights(model: A2CfD) -> dict[str, th.Tensor]:
 
 def unpaid_demonstrations(action_space: spaces.Space) -> Demonstrations:
     """Of a choice that does not pay, so that it is not learned from the environment."""
-    return Demonstrations.record(lambda _: always(action_space, 1), PickZero(action_space), 4)
+    return record_episodes(lambda _: always(action_space, 1), PickZero(action_space), 4)
 
 
 @pytest.mark.parametrize("action_space", CHOICES, ids=str)
@@ -90,7 +92,7 @@ def test_the_likelihood_of_choices_is_the_product_of_their_probabilities(
 def test_continuous_actions_are_cloned_in_environment_units(make_model: MakeModel, box: spaces.Box) -> None:
     env = Clockwork([1.0, 2.0, 3.0], action_space=box)
     wanted = (box.low + 0.8 * (box.high - box.low)).astype(box.dtype)
-    demonstrations = Demonstrations.record(lambda _: wanted, env, 2)
+    demonstrations = record_episodes(lambda _: wanted, env, 2)
     model = make_model(env=env, demonstrations=demonstrations, pretrain_steps=150, pretrain_learning_rate=3e-2).learn(0)
     action, _ = model.predict(np.ones(1, dtype=np.float32), deterministic=True)
     assert action.shape == box.shape
@@ -149,7 +151,7 @@ def test_observations_that_are_choices_are_learned_from(make_model: MakeModel, s
                 seen = np.array([time >> bit & 1 for bit in range(3)], dtype=np.int8)
             return {"time": seen} if in_dict else seen
 
-    dataset = Demonstrations.record(lambda _: np.full(1, 0.5, dtype=np.float32), Numbered(), 2)
+    dataset = record_episodes(lambda _: np.full(1, 0.5, dtype=np.float32), Numbered(), 2)
     model = make_model("MultiInputPolicy" if in_dict else "MlpPolicy", Numbered(), demonstrations=dataset)
     before = weights(model)
     model.learn(25)
@@ -174,11 +176,20 @@ def test_demonstrations_are_normalised_like_the_agents_own_steps(
     assert float(batch.observations.abs().max()) > 1.0
     # Actions are those of the environment
     np.testing.assert_array_equal(batch.actions, demonstrations.actions[batch.rows])
-    ends: Any = demonstrations.next_observations
-    last = np.repeat(np.cumsum(demonstrations.episode_lengths) - 1, demonstrations.episode_lengths)
-    targets = model._demonstration_batches.value_targets(batch.rows)
-    assert isinstance(targets.end_observations, th.Tensor)
-    np.testing.assert_array_equal(targets.end_observations, np.asarray(env.normalize_obs(ends[last[batch.rows]])))
+
+
+def test_the_last_state_of_a_truncated_episode_is_normalised_too(make_model: MakeModel) -> None:
+    states, actions = np.array([[0.0], [0.1], [0.3]], np.float32), np.zeros((2, 1), np.float32)
+    cut = Demonstrations.from_episodes([Episode(states, actions, np.zeros(2), terminated=False)])
+    env = VecNormalize(vec_env("box"), gamma=0.9)
+    model = make_model(env=env, demonstrations=cut, gamma=0.9, policy_kwargs={"net_arch": []}).learn(60)
+    env.training = False
+    # V(s) = s
+    set_linear(model.policy.value_net, 1.0, 0.0)
+    end = float(np.asarray(env.normalize_obs(states[2:])).item())
+    targets = model._demonstration_batches.value_targets(np.array([0, 1]))
+    assert targets.tolist() == pytest.approx([0.81 * end, 0.9 * end])
+    assert abs(end - 0.3) > 0.1
 
 
 def test_returns_are_those_of_normalised_rewards(make_model: MakeModel, demonstrations: Demonstrations) -> None:
@@ -191,7 +202,7 @@ def test_returns_are_those_of_normalised_rewards(make_model: MakeModel, demonstr
         def _pretrain_update(self) -> None:
             batches = self._demonstration_batches
             rows = np.arange(len(demonstrations))
-            seen.append(batches.value_targets(rows).returns.numpy())
+            seen.append(batches.value_targets(rows).numpy())
             super()._pretrain_update()
 
     make_model(algorithm=Watched, env=env, gamma=0.9, pretrain_steps=1).learn(0)
@@ -230,7 +241,7 @@ def test_what_cannot_be_normalised_like_the_agents_steps_is_refused(
 
 
 def test_an_environment_that_is_set_later_is_checked_too(make_model: MakeModel, record: Callable[..., Demonstrations]) -> None:
-    stacked = Demonstrations.record(
+    stacked = record_episodes(
         lambda _: np.full(1, 1.9, np.float32), gym.wrappers.FrameStackObservation(gym.make("PointToGoal-v0"), 2), 1
     )
     flat: Any = [np.asarray(array).reshape(-1, 2) for array in (stacked.observations, stacked.next_observations)]

@@ -13,28 +13,27 @@ from typing import Any
 
 import numpy as np
 import pytest
-import run_cell
 from stable_baselines3.common.callbacks import BaseCallback
-from suite_checkpoints import find_checkpoint, read_progress
-from suite_demonstrations import demonstrations_of
-from suite_methods import METHODS, build, make_env, with_changes
-from suite_results import Cell, failures_file, read_results
-from suite_run import Run, reload
-from suite_run import run_cell as run_one
-from suite_tasks import TASKS
 from toy_task import BREAKING, TOY
 
+from benchmarks.learning import read_results
+from benchmarks.sparse_suite import run_cell
+from benchmarks.sparse_suite.methods import METHODS, build, make_env, with_changes
+from benchmarks.sparse_suite.results import BENCHMARKS, Cell, failures_file
+from benchmarks.sparse_suite.run import Run, find_checkpoint, load_checkpoint, read_progress
+from benchmarks.sparse_suite.run import run_cell as run_one
+from benchmarks.sparse_suite.tasks import TASKS, demonstrations_of
 from sb3_pgfd.extractors import RelativePositions
 
 SMALL: dict[str, dict[str, Any]] = {
-    "ddpgfd": {"pretrain_steps": 5, "learning_starts": 20, "batch_size": 16, "policy_kwargs.net_arch": [16]},
+    "td3fd": {"pretrain_steps": 5, "learning_starts": 20, "batch_size": 16, "policy_kwargs.net_arch": [16]},
     "sac_demos": {"learning_starts": 20, "batch_size": 16, "policy_kwargs.net_arch": [16]},
     "a2cfd": {"pretrain_steps": 5, "critic_warmup_steps": 20, "n_envs": 1, "n_steps": 5, "policy_kwargs.net_arch": [16]},
     "bc": {"n_updates": 300},
 }
 
 
-def toy_run(folder: Path, method: str = "ddpgfd", **changes: Any) -> Run:
+def toy_run(folder: Path, method: str = "td3fd", **changes: Any) -> Run:
     demos = TOY.n_demos if METHODS[method].uses_demonstrations else 0
     settings = with_changes(METHODS[method].settings, SMALL.get(method, {}))
     run = Run(Cell("toy", method, demos, 0), TOY, METHODS[method], settings, steps=100, eval_freq=50, n_episodes=3)
@@ -46,7 +45,7 @@ def command(folder: Path, *arguments: str) -> list[str]:
     return ["--seed", "0", *files, *arguments]
 
 
-@pytest.mark.parametrize("method", ["ddpgfd", "sac_demos", "a2cfd"])
+@pytest.mark.parametrize("method", ["td3fd", "a2cfd"])
 def test_a_cell_is_evaluated_on_the_way_and_not_run_twice(method: str, tmp_path: Path):
     run = toy_run(tmp_path, method)
     assert run_one(run)
@@ -90,7 +89,7 @@ def test_what_takes_no_steps_is_evaluated_once(method: str, tmp_path: Path):
     assert not run_one(run)
 
 
-@pytest.mark.parametrize("method", ["ddpgfd", "sac_demos", "a2cfd"])
+@pytest.mark.parametrize("method", ["td3fd", "sac_demos", "a2cfd"])
 def test_an_interrupted_cell_goes_on_from_its_last_evaluation(method: str, tmp_path: Path):
     run = toy_run(tmp_path, method)
     with pytest.raises(RuntimeError):
@@ -123,17 +122,16 @@ class Schedule(BaseCallback):
         return True
 
 
-@pytest.mark.parametrize("method", ["ddpgfd", "sac_demos"])
-def test_schedules_random_numbers_and_the_buffer_go_on(method: str, tmp_path: Path):
-    run = toy_run(tmp_path, method)
+def test_schedules_random_numbers_and_the_buffer_go_on(tmp_path: Path):
+    run = toy_run(tmp_path)
     with pytest.raises(RuntimeError):
         run_one(replace(run, task=BREAKING))
     checkpoint = find_checkpoint(run.folder)
     assert checkpoint is not None
     dataset = demonstrations_of(TOY, 2, run.logs / "demonstrations")
-    model, again = (reload(run, checkpoint, make_env(TOY, run.settings), dataset) for _ in range(2))
+    model, again = (load_checkpoint(run, checkpoint, make_env(TOY, run.settings), dataset) for _ in range(2))
     numbers = np.random.random(3)
-    model = reload(run, checkpoint, make_env(TOY, run.settings), dataset)
+    model = load_checkpoint(run, checkpoint, make_env(TOY, run.settings), dataset)
     np.testing.assert_array_equal(np.random.random(3), numbers)
     buffer: Any = vars(model)["replay_buffer"]
     # The evaluation is before the step's transition is stored
@@ -157,15 +155,15 @@ def test_another_setting_does_not_go_on_from_the_checkpoint(tmp_path: Path):
 def test_a_cell_that_fails_is_named_until_it_succeeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    settings = [f"{name}={value}" for name, value in SMALL["ddpgfd"].items()]
-    arguments = command(tmp_path, "--task", "toy", "--method", "ddpgfd", "--eval-freq", "50", "--eval-episodes", "2")
+    settings = [f"{name}={value}" for name, value in SMALL["td3fd"].items()]
+    arguments = command(tmp_path, "--task", "toy", "--method", "td3fd", "--eval-freq", "50", "--eval-episodes", "2")
     arguments += ["--set", *settings]
     failures = failures_file(tmp_path / "results.csv")
     monkeypatch.setitem(TASKS, "toy", BREAKING)
     assert run_cell.main(arguments) == 1
     assert "RuntimeError" in capsys.readouterr().err
     (row,) = read_results(failures)
-    assert Cell("toy", "ddpgfd", 2, 0).owns(row)
+    assert Cell("toy", "td3fd", 2, 0).owns(row)
     assert (row["steps"], row["error"]) == (50, "RuntimeError: the simulator broke")
     monkeypatch.setitem(TASKS, "toy", TOY)
     assert run_cell.main(arguments) == 0
@@ -176,11 +174,11 @@ def test_a_cell_that_fails_is_named_until_it_succeeds(
 
 
 def test_a_killed_process_loses_nothing_but_the_steps_since_its_last_evaluation(tmp_path: Path):
-    arguments = command(tmp_path, "--task", "mountain-car", "--method", "ddpgfd", "--label", "tiny")
+    arguments = command(tmp_path, "--task", "mountain-car", "--method", "td3fd", "--label", "tiny")
     arguments += ["--steps", "300", "--eval-freq", "100", "--eval-episodes", "2"]
     arguments += ["--set", "pretrain_steps=5", "policy_kwargs.net_arch=[16]", "batch_size=16", "learning_rate=lin_1e-3"]
-    script = Path(run_cell.__file__)
-    with subprocess.Popen([sys.executable, str(script), *arguments], stdout=subprocess.DEVNULL) as process:
+    command_line = [sys.executable, "-m", "benchmarks.sparse_suite.run_cell", *arguments]
+    with subprocess.Popen(command_line, cwd=BENCHMARKS.parent, stdout=subprocess.DEVNULL) as process:
         folder = tmp_path / "logs" / "mountain-car" / "tiny" / "demos_1" / "seed_0"
         while not (folder / "checkpoint_100").is_dir() and process.poll() is None:
             time.sleep(0.01)
@@ -195,7 +193,7 @@ def test_a_killed_process_loses_nothing_but_the_steps_since_its_last_evaluation(
 
 
 def test_peg_insertion_runs_from_its_demonstrations_to_its_row(tmp_path: Path):
-    arguments = command(tmp_path, "--task", "peg-insert-side", "--method", "ddpgfd", "--demos", "1", "--steps", "210")
+    arguments = command(tmp_path, "--task", "peg-insert-side", "--method", "td3fd", "--demos", "1", "--steps", "210")
     arguments += ["--eval-freq", "200", "--eval-episodes", "1", "--label", "tiny"]
     arguments += ["--set", "pretrain_steps=5", "batch_size=16", "policy_kwargs.net_arch=[16]"]
     assert run_cell.main(arguments) == 0
@@ -210,10 +208,10 @@ def test_peg_insertion_runs_from_its_demonstrations_to_its_row(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--task", "toy", "--method", "ddpgfd"], "invalid choice: 'toy'"),
-        (["--task", "assembly", "--method", "a2cfd"], "expected a task that this method is for"),
-        (["--task", "assembly", "--method", "bc", "--demos", "0"], "expected some"),
-        (["--task", "assembly", "--method", "ddpgfd", "--set", "gamma"], "found 'gamma', expected KEY=VALUE"),
+        (["--task", "toy", "--method", "td3fd"], "invalid choice: 'toy'"),
+        (["--task", "assembly", "--method", "a2cfd"], "expected a task that this method can run on"),
+        (["--task", "assembly", "--method", "bc", "--demos", "0"], "expected at least 1"),
+        (["--task", "assembly", "--method", "td3fd", "--set", "gamma"], "found 'gamma', expected KEY=VALUE"),
     ],
 )
 def test_what_cannot_be_run_is_refused(arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -225,30 +223,32 @@ def test_what_cannot_be_run_is_refused(arguments: list[str], message: str, tmp_p
 
 def test_other_settings_need_another_name(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
-        run_cell.main(["--task", "assembly", "--method", "ddpgfd", "--seed", "0", "--set", "gamma=0.9"])
-    assert "expected another name for other settings" in capsys.readouterr().err
+        run_cell.main(["--task", "assembly", "--method", "td3fd", "--seed", "0", "--set", "gamma=0.9"])
+    assert "expected another name for the other settings" in capsys.readouterr().err
 
 
 def test_settings_are_yaml_and_reach_into_dictionaries():
-    changes = ["learning_rate=1e-4", "q_filter=false", "policy_kwargs.n_critics=5", "q_range=[0, 2]", "her_ratio=0.8"]
-    arguments = ["--task", "peg-insert-side", "--method", "ddpgfd", "--seed", "3", "--label", "mine"]
+    changes = ["learning_rate=1e-4", "q_filter=false", "policy_kwargs.n_critics=5", "q_range=[0, 2]"]
+    arguments = ["--task", "peg-insert-side", "--method", "td3fd", "--seed", "3", "--label", "mine"]
     run, _ = run_cell.parse([*arguments, "--set", *changes])
     assert (run.cell, run.steps) == (Cell("peg-insert-side", "mine", 10, 3), 30_000)
     assert (run.settings["learning_rate"], run.settings["q_filter"], run.settings["q_range"]) == (1e-4, False, [0, 2])
     assert run.settings["policy_kwargs"]["n_critics"] == 5
-    # The method's own stay as they are
-    assert METHODS["ddpgfd"].settings["policy_kwargs"] != run.settings["policy_kwargs"]
+    # The settings of the method stay as they are
+    assert "policy_kwargs" not in METHODS["td3fd"].settings
 
 
 def test_return_range_discount_and_noise_are_the_task_s_and_goals_are_for_tasks_that_have_some():
-    settings = with_changes(METHODS["ddpgfd"].settings, {"noise_std": 0.3, "her_ratio": 0.8})
-    model: Any = build(METHODS["ddpgfd"], TOY, make_env(TOY, settings), 0, None, settings)
+    settings = with_changes(METHODS["td3fd"].settings, {"noise_std": 0.3})
+    model: Any = build(METHODS["td3fd"], TOY, make_env(TOY, settings), 0, None, settings)
     assert (model.gamma, model.q_range) == (0.9, (0.0, 1.0))
     np.testing.assert_allclose(model.action_noise._sigma, [0.3])
-    assert getattr(model, "her_ratio", 0.0) == 0.0
+    # The toy task does not use hindsight
+    assert "her_ratio" in METHODS["td3fd"].settings["replay_buffer_kwargs"]
+    assert model.buffer.her_ratio == 0.0
 
 
-@pytest.mark.parametrize("method", ["ddpgfd", "sac_demos", "td3", "bc"])
+@pytest.mark.parametrize("method", ["td3fd", "sac_demos", "td3", "bc"])
 def test_all_methods_have_the_networks_of_the_task(method: str, tmp_path: Path):
     # The only entry of the observation, from itself
     extractor = {"pairs": ((0, 0),), "size": 1}
@@ -260,8 +260,8 @@ def test_all_methods_have_the_networks_of_the_task(method: str, tmp_path: Path):
     for network in (model.actor, model.critic):
         assert isinstance(network.features_extractor, RelativePositions)
         assert network.features_extractor.features_dim == 2
-    # The method's own stay as they are
-    assert "features_extractor_class" not in METHODS[method].settings["policy_kwargs"]
+    # The settings of the method stay as they are
+    assert "features_extractor_class" not in METHODS[method].settings.get("policy_kwargs", {})
 
 
 def test_sac_s_critics_normalise_their_hidden_layers():

@@ -1,21 +1,22 @@
 """The grid of benchmarks/sparse_suite, and the files that several processes write."""
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
-import grid
 import pytest
-from learning import append_results
-from suite_grid import Selection, make_run, runs_of_grid, status_of
-from suite_methods import METHODS
-from suite_results import Cell, failures_file, fingerprint, locked, read_results, store, store_failure
-from suite_tasks import TASKS
+
+from benchmarks.learning import read_results, replace_results
+from benchmarks.sparse_suite import grid
+from benchmarks.sparse_suite.cells import Selection, make_run, runs_of_grid, status_of
+from benchmarks.sparse_suite.methods import METHODS
+from benchmarks.sparse_suite.results import Cell, failures_file, fingerprint, locked, store, store_failure
+from benchmarks.sparse_suite.tasks import TASKS
 
 TINY = ["--steps", "60", "--eval-freq", "30", "--eval-episodes", "2"]
 
@@ -30,8 +31,8 @@ def test_the_first_seed_of_everything_comes_first():
     seeds = [cell.seed for cell in cells]
     assert seeds == sorted(seeds)
     first = [cell for cell in cells if cell.seed == 0]
-    assert cells[: len(TASKS)] == [Cell(task.name, "ddpgfd", task.n_demos, 0) for task in TASKS.values()]
-    # Six tasks with ddpgfd, bc, ddpgfd_paper, sac_demos, sac, td3 and the expert, three with goals, two for A2CfD; 10
+    assert cells[: len(TASKS)] == [Cell(task.name, "td3fd", task.n_demos, 0) for task in TASKS.values()]
+    # Six tasks with td3fd, bc, ddpgfd_paper, sac_demos, sac, td3 and the expert, three with goals, two for A2CfD; 10
     # demonstrations of the curve are among them: 4 + 3 + 3 are left, 2 of the constant bonus, and 2, 4, 1 and 1 that see
     # observations alone; and twelve ablations on two tasks
     assert len(first) == 7 * 6 + 3 + 2 + 20 + 24
@@ -78,7 +79,7 @@ def test_settings_have_a_fingerprint():
 
 def test_rows_of_a_cell_take_the_place_of_its_old_ones(tmp_path: Path):
     path, cells = tmp_path / "results.csv", [Cell("assembly", "td3", 0, seed) for seed in (0, 1)]
-    append_results(path, [{**cells[0].columns, "steps": 0, "success": "0.1250", "config": "old"}])
+    replace_results(path, cells[0].columns, [{"steps": 0, "success": "0.1250", "config": "old"}])
     store(path, cells[1], [row(0), row(5)])
     assert "0.1250" in path.read_text()
     store(path, cells[0], [row(0, 1.0)])
@@ -98,8 +99,9 @@ def store_many(path: Path, seed: int) -> None:
         store(path, Cell("assembly", "td3", number, seed), [row(0), row(5)])
 
 
-def test_processes_do_not_lose_each_other_s_rows(tmp_path: Path):
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
+def test_writers_do_not_lose_each_other_s_rows(tmp_path: Path):
+    # Each writer opens the folder and locks it, so threads exclude each other like processes
+    with ThreadPool(2) as pool:
         pool.starmap(store_many, [(tmp_path / "results.csv", seed) for seed in (0, 1)])
     rows = read_results(tmp_path / "results.csv")
     assert len(rows) == 40
@@ -136,21 +138,23 @@ def test_two_processes_run_the_grid_and_one_cell_fails(tmp_path: Path, files: li
 
 
 def test_whoever_ends_the_grid_ends_its_cells_and_nothing_has_failed(tmp_path: Path, files: list[str]):
-    command = [sys.executable, str(Path(grid.__file__)), "--tasks", "mountain-car", "--methods", "td3", *files]
+    command = [sys.executable, "-m", "benchmarks.sparse_suite.grid", "--tasks", "mountain-car", "--methods", "td3", *files]
     command += ["--eval-episodes", "2"]
 
     def hear_interrupts() -> None:
         # Of a test run in the background, which hears none, they would be ignored by the grid too
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=hear_interrupts) as process:
+    with subprocess.Popen(
+        command, cwd=grid.BENCHMARKS.parent, stdout=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    ) as process:
         checkpoint = tmp_path / "logs" / "mountain-car" / "td3" / "demos_0" / "seed_0" / "checkpoint_0"
         while not checkpoint.is_dir() and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "the same command goes on" in said
+    assert "the same command continues" in said
     assert not (tmp_path / "results.csv").exists()
     assert not failures_file(tmp_path / "results.csv").exists()
     # Nobody holds the cell any more
@@ -160,10 +164,10 @@ def test_whoever_ends_the_grid_ends_its_cells_and_nothing_has_failed(tmp_path: P
 
 def test_a_cell_that_is_killed_is_named(tmp_path: Path, files: list[str]):
     run = make_run("mountain-car", "td3", 0, results=tmp_path / "results.csv", logs=tmp_path / "logs")
-    worker = grid.start(run, TINY)
+    worker = grid.start_process(run, TINY)
     worker.process.send_signal(signal.SIGKILL)
     worker.process.wait()
-    assert grid.end(worker) == "killed by signal 9"
+    assert grid.error_of(worker) == "killed by signal 9"
     (failure,) = read_results(failures_file(run.results))
     assert run.cell.owns(failure)
     assert failure["error"] == "killed by signal 9"

@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import report
-from learning import append_results
 from PIL import Image
 from stable_baselines3.common.vec_env import VecNormalize
-from suite_evaluation import FIRST_SEED, Evaluator
-from suite_grid import Selection, make_run, runs_of_grid
-from suite_methods import ScriptedModel
-from suite_results import Cell, store_failure
-from suite_scores import Estimate, Outcome, curve_of, estimate, outcomes_of, select
-from suite_tasks import TASKS
 from toy_task import TOY
+
+from benchmarks.learning import replace_results
+from benchmarks.sparse_suite import report
+from benchmarks.sparse_suite.cells import Selection, make_run, runs_of_grid
+from benchmarks.sparse_suite.evaluation import FIRST_EVALUATION_SEED, Evaluator
+from benchmarks.sparse_suite.methods import ScriptedModel
+from benchmarks.sparse_suite.results import Cell, store_failure
+from benchmarks.sparse_suite.scores import Estimate, Outcome, curve_of, estimate, outcomes_of, select
+from benchmarks.sparse_suite.tasks import TASKS
 
 
 def rows_of(task: str, method: str, seed: int, successes: Sequence[float], demos: int | None = None) -> list[dict[str, Any]]:
@@ -40,7 +41,7 @@ def rows_of(task: str, method: str, seed: int, successes: Sequence[float], demos
 
 def outcome(successes: Sequence[float], steps: Sequence[float] | None = None) -> Outcome:
     at = 5_000 * np.arange(len(successes)) if steps is None else np.array(steps)
-    return Outcome(Cell("assembly", "ddpgfd", 10, 0), at, np.array(successes), 1.0)
+    return Outcome(Cell("assembly", "td3fd", 10, 0), at, np.array(successes), 1.0)
 
 
 def test_the_score_is_the_mean_of_the_last_three_evaluations_up_to_a_step():
@@ -78,16 +79,16 @@ def test_a_curve_has_the_steps_that_all_seeds_have():
 
 
 def test_outcomes_are_read_in_the_order_of_steps():
-    rows = rows_of("assembly", "ddpgfd", 1, [0.1, 0.2, 0.3])
+    rows = rows_of("assembly", "td3fd", 1, [0.1, 0.2, 0.3])
     (found,) = outcomes_of(rows[::-1])
-    assert (found.cell, found.steps.tolist()) == (Cell("assembly", "ddpgfd", 10, 1), [0, 5_000, 10_000])
+    assert (found.cell, found.steps.tolist()) == (Cell("assembly", "td3fd", 10, 1), [0, 5_000, 10_000])
     assert (found.successes.tolist(), found.seconds) == ([0.1, 0.2, 0.3], 180.0)
-    assert select([found], "assembly", "ddpgfd", 10) == [found]
-    assert select([found], "assembly", "ddpgfd", 3) == []
+    assert select([found], "assembly", "td3fd", 10) == [found]
+    assert select([found], "assembly", "td3fd", 3) == []
 
 
 def test_outcomes_are_in_the_order_of_seeds_whichever_ended_first():
-    rows = [row for seed in (2, 0, 1) for row in rows_of("assembly", "ddpgfd", seed, [seed / 10])]
+    rows = [row for seed in (2, 0, 1) for row in rows_of("assembly", "td3fd", seed, [seed / 10])]
     assert [(found.cell.seed, found.score()) for found in outcomes_of(rows)] == [(0, 0.0), (1, 0.1), (2, 0.2)]
 
 
@@ -96,12 +97,12 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The report of two methods on one task, a curve, and what takes no steps; everything else is missing."""
     path, rows = tmp_path_factory.mktemp("report") / "sparse_suite.csv", []
     for seed, last in enumerate((0.9, 1.0, 0.95)):
-        rows += rows_of("peg-insert-side", "ddpgfd", seed, [0.0, 0.5, 0.9, 0.8, last, last, last])
-        rows += rows_of("peg-insert-side", "ddpgfd", seed, [0.0] * 7, demos=0)
+        rows += rows_of("peg-insert-side", "td3fd", seed, [0.0, 0.5, 0.9, 0.8, last, last, last])
+        rows += rows_of("peg-insert-side", "td3fd", seed, [0.0] * 7, demos=0)
         rows += rows_of("peg-insert-side", "bc", seed, [0.3])
     rows += rows_of("peg-insert-side", "expert", 0, [0.98])
-    rows += rows_of("peg-insert-side", "ddpgfd_no_bc", 0, [0.0, 0.0, 0.0, 0.3])
-    append_results(path, rows)
+    rows += rows_of("peg-insert-side", "td3fd_no_bc", 0, [0.0, 0.0, 0.0, 0.3])
+    replace_results(path, {}, rows)
     store_failure(path, Cell("assembly", "td3", 0, 2), 5_000, "ValueError: broken")
     return report.report(path)
 
@@ -113,16 +114,16 @@ def cells_of(table: str) -> list[list[str]]:
 def test_tables_and_pictures_come_from_the_csv_alone(said: str):
     scores, steadiness, curve, ablation, figures, *_ = said.split("\n\n")
     header, _, *lines = cells_of(scores)
-    assert header == ["task", "demonstrations", "DDPGfD, best setting", "behaviour cloning", "the expert"]
+    assert header == ["task", "demonstrations", "TD3fD", "behaviour cloning", "the expert"]
     peg = dict(zip(header, next(line for line in lines if line[0] == "SparsePegInsertSide-v3"), strict=True))
     # Its 0 demonstrations of the curve are another thing
-    assert peg["DDPGfD, best setting"].startswith("0.95 [0.9")
+    assert peg["TD3fD"].startswith("0.95 [0.9")
     assert (peg["behaviour cloning"], peg["the expert"]) == ("0.30 [0.30, 0.30]", "0.98")
     assert len(lines) == len(TASKS)
     assert cells_of(steadiness)[2:] == [
         ["SparsePegInsertSide-v3", "0.90, 1.00, 0.95", "10,000, 10,000, 10,000", "0.80, 0.80, 0.80", "9.0, 9.0, 9.0"]
     ]
-    assert cells_of(curve)[2][:2] == ["DDPGfD, best setting", "0.00 [0.00, 0.00]"]
+    assert cells_of(curve)[2][:2] == ["TD3fD", "0.00 [0.00, 0.00]"]
     assert cells_of(curve)[4] == ["behaviour cloning", "", "", "", "0.30 [0.30, 0.30]", ""]
     assert ["no behaviour cloning", "0.10", ""] in cells_of(ablation)
     paths = [Path(line.removeprefix("Figure: ")) for line in figures.splitlines()]
@@ -137,17 +138,17 @@ def test_tables_and_pictures_come_from_the_csv_alone(said: str):
 
 def test_every_cell_that_failed_or_is_missing_is_named(said: str):
     assert "failed, 1 cells:\n  assembly td3, 0 demonstrations, seed 2: ValueError: broken (after 5,000 steps)" in said
-    assert "  mountain-car ddpgfd, 1 demonstrations, seed 0\n" in said
-    assert "  peg-insert-side ddpgfd_no_bc, 10 demonstrations, seed 1\n" in said
-    assert "  peg-insert-side ddpgfd, 10 demonstrations" not in said
+    assert "  mountain-car td3fd, 1 demonstrations, seed 0\n" in said
+    assert "  peg-insert-side td3fd_no_bc, 10 demonstrations, seed 1\n" in said
+    assert "  peg-insert-side td3fd, 10 demonstrations" not in said
     n_cells = len(runs_of_grid(Selection()))
     assert said.endswith(f"11 finished, 1 failed, 0 other settings, {n_cells - 12} missing")
-    assert "The longest cell took 9.0 minutes of one core: peg-insert-side ddpgfd" in said
+    assert "The longest cell took 9.0 minutes of one core: peg-insert-side td3fd" in said
 
 
 def test_the_tables_of_a_readme_are_replaced_and_nothing_else(tmp_path: Path):
     readme, results = tmp_path / "README.md", tmp_path / "results.csv"
-    append_results(results, rows_of("assembly", "ddpgfd", 0, [0.25] * 7))
+    replace_results(results, {}, rows_of("assembly", "td3fd", 0, [0.25] * 7))
     old = "".join(f"Before:\n\n<!-- report.py: {name} -->\n| old |\n| --- |\n| 0 |\n\nAfter.\n" for name in report.TABLES)
     readme.write_text(old)
     tables = report.report(results, readme=readme).split("\n\n")[:4]
@@ -197,7 +198,7 @@ def test_starts_are_always_the_same_however_many_environments_there_are(n_episod
     lengths, successes = [], []
     env = TOY.make_env()
     for episode in range(n_episodes):
-        env.reset(seed=FIRST_SEED + episode)
+        env.reset(seed=FIRST_EVALUATION_SEED + episode)
         length, over = 0, False
         while not over:
             _, _, terminated, truncated, _ = env.step(np.ones(1, dtype=np.float32))

@@ -1,14 +1,16 @@
-"""A task of the benchmark that takes seconds: a point that has to come to a goal."""
+"""A task for the sparse suite that takes seconds: a point has to reach a goal."""
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
 import point_to_goal
-from suite_tasks import Task
+
+from benchmarks.sparse_suite.tasks import Task
 
 
 class Breaks(gym.Wrapper):
-    """An environment that fails in its 75th step: in that of a learner, as an evaluation of the tests takes fewer."""
+    """An environment that fails at its 75th step. Evaluations in the tests are shorter, so it fails while the agent learns."""
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
@@ -31,14 +33,4 @@ TOY = Task(
     eval_envs=2,
     steps=100,
 )
-BREAKING = Task(
-    name="toy",
-    env_id="PointToGoal-v0",
-    expert=lambda env: point_to_goal.to_goal,
-    n_demos=2,
-    gamma=0.9,
-    q_range=(0.0, 1.0),
-    eval_envs=3,
-    wrapper=Breaks,
-    steps=100,
-)
+BREAKING = replace(TOY, eval_envs=3, wrapper=Breaks)

@@ -15,8 +15,8 @@ from stable_baselines3.common.monitor import Monitor
 
 from sb3_pgfd import A2CfD, DDPGfD, Demonstrations, DemonstrationsError
 from sb3_pgfd.callbacks import DemonstrationsSummary, RunSummary, summarize_run
-from sb3_pgfd.callbacks.run_summary import EpisodeStatistics
 from sb3_pgfd.replay import DemoReplayBuffer
+from sb3_pgfd.run_summary import EpisodeStatistics
 
 SMALL: dict[str, Any] = {"seed": 0, "device": "cpu"}
 SMALL_BUFFER: dict[str, Any] = {"batch_size": 4, "learning_starts": 10, "train_freq": 10, "buffer_size": 100, **SMALL}

@@ -133,23 +133,23 @@ def test_nothing_is_written_if_something_is_wrong(logs: Path, tmp_path: Path, ca
     )
     assert "nonsense" in fails(capsys, logs, "--demonstrations", "nonsense", "-o", output)
     assert "found the ending '.csv'" in fails(capsys, logs, "-o", tmp_path / "out.csv")
-    for option, value in (("--confidence", "95"), ("--confidence", "x"), ("--reps", "0"), ("--max-timesteps", "-5")):
-        assert f"found '{value}', expected" in misused(capsys, logs, option, value, "-o", output)
+    assert "confidence=95.0" in fails(capsys, logs, "--confidence", "95", "-o", output)
+    assert "invalid int value" in misused(capsys, logs, "--reps", "x", "-o", output)
     assert list(tmp_path.iterdir()) == [logs]
 
 
-@pytest.mark.parametrize("name", ["out.png", "out.csv"])
-def test_files_are_kept_without_force(name: str, logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    (tmp_path / name).write_text("precious")
-    assert f"{name}: found a file" in fails(capsys, logs, "-o", tmp_path / "out.png")
-    assert (tmp_path / name).read_text() == "precious"
+def test_files_are_kept_without_force(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for name in ("out.csv", "out.png"):
+        (tmp_path / name).write_text("precious")
+        assert f"{name}: found a file" in fails(capsys, logs, "-o", tmp_path / "out.png")
+        assert (tmp_path / name).read_text() == "precious"
     assert compare(logs, "-o", tmp_path / "out.png", "--force") == 0
-    assert (tmp_path / name).read_bytes() != b"precious"
+    assert all((tmp_path / name).read_bytes() != b"precious" for name in ("out.csv", "out.png"))
 
 
 def test_the_installed_command_draws(logs: Path, tmp_path: Path):
     python = os.environ.get("SB3_PGFD_PYTHON", sys.executable)
-    command = [python, "-m", "sb3_pgfd.compare", "logs", "--title", "ours and theirs"]
+    command = [python, "-m", "sb3_pgfd", "compare", "logs", "--title", "ours and theirs"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=logs.parent)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-2:] == ["picture: comparison.png", "numbers: comparison.csv"]

@@ -97,7 +97,7 @@ def test_an_interrupted_recording_is_resumed(
 ):
     command = ("record", "out.npz", *PENDULUM, "--policy", f"{policies}:Until", "--episodes", 3)
     monkeypatch.setenv("POWER", "fails")
-    assert "stopped. Episodes that were finished are in out.npz.recording: --resume goes on" in fails(capsys, *command)
+    assert "stopped. Finished episodes are in out.npz.recording: continue with --resume" in fails(capsys, *command)
     assert Demonstrations.load("out.npz.recording").n_episodes == 1
     monkeypatch.setenv("POWER", "is back")
     assert "found an unfinished recording of 1 episodes, expected none: pass resume=True (--resume)" in fails(capsys, *command)
@@ -152,7 +152,7 @@ def test_a_model_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     capsys.readouterr()
     assert "--algo: found none, expected the name of the model's algorithm" in fails(capsys, *command)
     assert "--algo: found 'pgfd', expected one of a2c, a2cfd" in fails(capsys, *command, "--algo", "pgfd")
-    assert "found what SAC cannot load" in fails(capsys, *command, "--algo", "sac")
+    assert "found a file that SAC cannot load" in fails(capsys, *command, "--algo", "sac")
     other = fails(capsys, *command, "--algo", "ppo", "--env", "CartPole-v1")
     assert "model.zip: the environment's observation: found shape (4,) per step, expected (3,)" in other
     other = fails(capsys, *command, "--algo", "ppo", "--env", "CartPole-v1", "--model", tmp_path / "none.zip")
@@ -223,13 +223,9 @@ def test_a_person_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     [
         (["--policy", "half", "--episodes", "1"], "--policy: found 'half', expected module:function or file.py:function"),
         (["--policy", "none.py:half", "--episodes", "1"], "none.py: found no such file, expected Python code"),
-        (["--policy", "nowhere:half", "--episodes", "1"], "No module named 'nowhere'"),
-        (["--policy", "my_policies.py:third", "--episodes", "1"], "found no function 'third' in my_policies.py, expected one"),
         (["--policy", "my_policies.py:number", "--episodes", "1"], "found no function 'number' in my_policies.py, expected"),
-        (["--policy", "my_policies.py:half"], "--episodes: found none, expected how many episodes to keep"),
-        (["--policy", "my_policies.py:half", "--episodes", "0"], "found n_episodes=0, expected at least 1"),
+        (["--policy", "my_policies.py:half"], "--episodes: found none, expected the number of episodes to keep"),
         (["--policy", "my_policies.py:half", "--episodes", "1", "--fps", "9"], "--fps: found it with --policy, expected --k"),
-        (["--expert", "--algo", "ppo", "--episodes", "1"], "--algo: found it with --expert, expected --model or --zoo"),
         (["--keyboard", "--noise", "0.1"], "--noise: found it with --keyboard, expected --model or --zoo or --policy"),
         (["--expert", "--gym-packages", "nowhere", "--episodes", "1"], "No module named 'nowhere'"),
     ],
@@ -245,7 +241,6 @@ def test_what_cannot_be_recorded_is_refused(
     ("options", "message"),
     [
         ([], "one of the arguments --model --zoo --policy --expert --keyboard is required"),
-        (["--expert", "--keyboard"], "not allowed with argument"),
         (["--keyboard", "--keys", "left"], "found 'left', expected two keys with a comma between: left,right"),
     ],
 )

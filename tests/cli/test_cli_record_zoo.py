@@ -76,8 +76,7 @@ def run_folder(logs: Path) -> Path:
     return logs / "ppo" / "Pendulum-v1_1"
 
 
-@pytest.mark.parametrize("source", ["--zoo", "--model"])
-@pytest.mark.parametrize("name", ["Pendulum-v1", "best_model"])
+@pytest.mark.parametrize(("source", "name"), [("--zoo", "best_model"), ("--model", "Pendulum-v1")])
 def test_the_runs_wrapper_statistics_and_arguments_are_found(
     source: str, name: str, logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -126,7 +125,7 @@ def test_lost_statistics_are_missed(logs: Path, tmp_path: Path, capsys: pytest.C
     shutil.copytree(logs, tmp_path / "logs")
     (run_folder(tmp_path / "logs") / "Pendulum-v1" / "vecnormalize.pkl").unlink()
     message = refused(capsys, *command(tmp_path, "--zoo", tmp_path / "logs"))
-    assert "vecnormalize.pkl: found no such file, expected the statistics that the run was trained with" in message
+    assert "vecnormalize.pkl: found no such file, expected the statistics of the run" in message
 
 
 def test_statistics_of_another_environment_are_refused(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

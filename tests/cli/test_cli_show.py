@@ -56,7 +56,7 @@ def test_show_prints_dicts_discrete_actions_and_warnings(capsys: pytest.CaptureF
     text = capsys.readouterr().out
     assert "taken 0: 1, 2: 2" in text
     assert "  * All rewards are 0" in text
-    assert "  * There is one episode only" in text
+    assert "  * There is only one episode" in text
 
 
 def test_show_reads_with_options_and_warns(capsys: pytest.CaptureFixture[str], tutorial: Path):
@@ -78,7 +78,7 @@ def test_show_replays(capsys: pytest.CaptureFixture[str]):
     shown = result(capsys, "show", "MountainCarContinuous-v0", "--replay")
     assert [episode["largest_distance"] for episode in shown["replay"]] == [0, 0, 0]
     assert run("show", "MountainCarContinuous-v0", "--replay") == 0
-    assert "3 of 3 episodes played back, none with drift." in capsys.readouterr().out
+    assert "3 of 3 episodes replayed, none with drift." in capsys.readouterr().out
 
 
 def without_seeds(folder: Path) -> Path:
@@ -89,7 +89,7 @@ def without_seeds(folder: Path) -> Path:
 def test_show_replays_elsewhere(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     assert run("show", "Pendulum-v1", "--replay", "--env-kwargs", "g=9.0", "max_episode_steps=50") == 0
     text = capsys.readouterr().out
-    assert "5 of 5 episodes played back, 5 with drift." in text
+    assert "5 of 5 episodes replayed, 5 with drift." in text
     assert "Episode 0 drifts from step" in text
     # Random ones of a file without a seed for each
     chosen = ("--episodes", 2, "--seed", 0)
@@ -137,7 +137,7 @@ def test_show_draws_and_films(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert "video.mp4: found a file" in fails(capsys, "show", "Pendulum-v1", "--video", video)
     assert before == (picture.read_bytes(), video.read_bytes())
     assert run("show", "Pendulum-v1", "--plot", picture, "--force") == 0
-    assert f"picture: {picture}" in capsys.readouterr().out
+    assert f"plot: {picture}" in capsys.readouterr().out
     assert before[0] != picture.read_bytes()
 
 

@@ -1,14 +1,13 @@
-"""The picture and its table."""
+"""The figure of a comparison."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from run_folders import make_run, read_csv
+from run_folders import make_run
 
-from sb3_pgfd.comparison import Band, Curve, Reference, aggregate, draw, write_csv
-from sb3_pgfd.comparison.csv_table import COLUMNS
+from sb3_pgfd.comparison import Curve, Reference, aggregate, draw
 from sb3_pgfd.comparison.drawing import COLORS
 from sb3_pgfd.demonstrations import DemonstrationsError
 
@@ -93,29 +92,9 @@ def test_other_formats_can_be_had_but_not_any(tmp_path: Path):
         draw(curves(), [], tmp_path / "a.doc")
 
 
-def test_files_are_replaced_only_if_asked(tmp_path: Path):
-    for path in (tmp_path / "a.png", tmp_path / "a.csv"):
-        path.write_text("precious")
+def test_a_file_is_replaced_only_if_asked(tmp_path: Path):
+    (tmp_path / "a.png").write_text("precious")
     with pytest.raises(FileExistsError, match=r"a\.png"):
         draw(curves(), [], tmp_path / "a.png")
-    with pytest.raises(FileExistsError, match=r"a\.csv"):
-        write_csv(curves(), tmp_path / "a.csv")
-    assert {path.read_text() for path in tmp_path.iterdir()} == {"precious"}
+    assert (tmp_path / "a.png").read_text() == "precious"
     assert pixels(draw(curves(), [], tmp_path / "a.png", overwrite=True)).std() > 10
-    assert len(read_csv(write_csv(curves(), tmp_path / "a.csv", overwrite=True))) == 6
-
-
-def test_the_table_holds_every_number(tmp_path: Path):
-    returns = Band(np.array([1 / 3, 2.0]), np.array([0.1, 1.0]), np.array([0.5, 3.0]))
-    runs = (make_run({0: 0}), make_run({0: 0}))
-    pair = [
-        Curve("Toy-v0", "ours, new", runs, np.array([0.0, 1e6]), returns, Band(np.array([0.0, 1.0]))),
-        Curve("Toy-v0", "sac", runs[:1], np.array([5.0]), Band(np.array([-7.0])), None),
-    ]
-    rows = read_csv(write_csv(pair, tmp_path / "a.csv"))
-    assert [tuple(row) for row in rows] == [COLUMNS] * 3
-    assert [list(row.values()) for row in rows] == [
-        ["Toy-v0", "ours, new", "2", "0", repr(1 / 3), "0.1", "0.5", "0.0", "", ""],
-        ["Toy-v0", "ours, new", "2", "1000000", "2.0", "1.0", "3.0", "1.0", "", ""],
-        ["Toy-v0", "sac", "1", "5", "-7.0", "", "", "", "", ""],
-    ]

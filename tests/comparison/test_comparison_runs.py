@@ -1,12 +1,21 @@
-"""Finding and labelling runs."""
+"""Finding, reading and labelling runs."""
 
+import argparse
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
+import yaml
 from run_folders import write_run
+from stable_baselines3 import SAC
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.monitor import Monitor
 
 from sb3_pgfd.comparison import ComparisonError, Run, find_runs
-from sb3_pgfd.comparison.runs import folder_name
+from sb3_pgfd.comparison.runs import folder_name, read_evaluations, read_settings
 
 CURVE = {0: 1.0, 100: 2.0}
 
@@ -33,17 +42,17 @@ def labels(runs: list[Run]) -> set[str]:
     return {run.label for run in runs}
 
 
-def test_a_log_root_has_all_runs_in_the_order_of_their_numbers(logs: Path):
+def test_a_log_root_has_all_runs(logs: Path):
     runs, notes = find_runs([logs])
     assert names(runs) == [
-        "ddpgfd/Pendulum-v1_9",
         "ddpgfd/Pendulum-v1_10",
+        "ddpgfd/Pendulum-v1_9",
         "sac/Pendulum-v1_1",
         "sac/Pendulum-v1_2",
         "sac/Reacher-v5_1",
     ]
     assert notes == []
-    assert [(run.algo, run.env, run.seed, run.label) for run in runs[1:3]] == [
+    assert [(run.algo, run.env, run.seed, run.label) for run in (runs[0], runs[2])] == [
         ("ddpgfd", "Pendulum-v1", 10, "ddpgfd"),
         ("sac", "Pendulum-v1", 1, "sac"),
     ]
@@ -109,3 +118,113 @@ def test_folders_without_runs_are_refused(tmp_path: Path):
 
 def test_environments_are_called_as_their_folders():
     assert folder_name("package:space/Maze-v0") == "space-Maze-v0"
+
+
+def write_evaluations(folder: Path, **changes: Any) -> Path:
+    arrays = {"timesteps": [10, 20], "results": [[1.0, 3.0], [4.0, 6.0]], "successes": [[True, False], [True, True]]}
+    path = folder / "evaluations.npz"
+    np.savez(path, **{name: array for name, array in {**arrays, **changes}.items() if array is not None})
+    return path
+
+
+def evaluations(path: Path) -> list[list[float] | None]:
+    return [None if array is None else array.tolist() for array in read_evaluations(path)]
+
+
+def test_the_episodes_of_an_evaluation_are_averaged(tmp_path: Path):
+    assert evaluations(write_evaluations(tmp_path)) == [[10, 20], [2, 5], [0.5, 1]]
+    assert evaluations(write_evaluations(tmp_path, successes=None)) == [[10, 20], [2, 5], None]
+
+
+def test_of_two_evaluations_at_a_step_the_later_counts(tmp_path: Path):
+    path = write_evaluations(tmp_path, timesteps=[10, 20, 20], results=[[1], [2], [3]], successes=[[0], [0], [1]])
+    assert evaluations(path) == [[10, 20], [1, 3], [0, 1]]
+
+
+def test_what_eval_callback_writes_is_read(tmp_path: Path):
+    env = Monitor(gym.make("Pendulum-v1", max_episode_steps=5))
+    callback = EvalCallback(env, n_eval_episodes=2, eval_freq=4, log_path=str(tmp_path), verbose=0)
+    SAC("MlpPolicy", env, policy_kwargs={"net_arch": [4]}, learning_starts=100).learn(8, callback=callback)
+    timesteps, returns, successes = read_evaluations(tmp_path / "evaluations.npz")
+    assert timesteps.tolist() == [4, 8]
+    np.testing.assert_allclose(returns, np.mean(callback.evaluations_results, axis=1))
+    assert successes is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"results": None}, r"found the arrays \['successes', 'timesteps'\], expected 'timesteps' and 'results'"),
+        ({"timesteps": [], "results": np.empty((0, 2)), "successes": None}, "timesteps: found array"),
+        ({"timesteps": [20, 10]}, r"timesteps: found array\(\[20\., 10\.\]\), expected ascending"),
+        ({"results": [[1.0, 2.0]]}, r"results: found shape \(1, 2\), expected \(2, episodes\)"),
+        ({"results": [[1.0, np.nan], [1.0, 2.0]]}, "results: found dtype float64 or NaN or infinity"),
+        ({"results": np.array([[1.0], [2.0, 3.0]], dtype=object)}, r"cannot be read .*allow_pickle=False"),
+    ],
+)
+def test_other_arrays_are_refused_by_name(changes: dict[str, Any], found: str, tmp_path: Path):
+    with pytest.raises(ComparisonError, match=r"evaluations\.npz: .*" + found):
+        read_evaluations(write_evaluations(tmp_path, **changes))
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path):
+    path = write_evaluations(tmp_path)
+    content = path.read_bytes()
+    for length in (0, 10, len(content) // 2, len(content) - 5):
+        path.write_bytes(content[:length])
+        with pytest.raises(ComparisonError, match=r"evaluations\.npz: found a file that cannot be read"):
+            read_evaluations(path)
+
+
+def test_a_single_array_is_refused(tmp_path: Path):
+    with (tmp_path / "evaluations.npz").open("wb") as file:
+        np.save(file, np.ones(3))
+    with pytest.raises(ComparisonError, match="cannot be read"):
+        read_evaluations(tmp_path / "evaluations.npz")
+
+
+def write_settings(folder: Path, text: str) -> Path:
+    path = folder / "args.yml"
+    path.write_text(text)
+    return path
+
+
+def test_an_ordered_dict_is_read(tmp_path: Path):
+    values = {"algo": "sac", "seed": 3, "policy_kwargs": OrderedDict(net_arch=[64, 64])}
+    path = write_settings(tmp_path, yaml.dump(OrderedDict(values)))
+    assert "OrderedDict" in path.read_text()
+    assert read_settings(path) == {"algo": "sac", "seed": 3, "policy_kwargs": {"net_arch": [64, 64]}}
+    assert read_settings(write_settings(tmp_path, yaml.dump(OrderedDict()))) == {}
+
+
+def test_objects_of_other_classes_are_nothing(tmp_path: Path):
+    values = {"a": argparse.Namespace(x=1), "b": np.float64(1.0), "c": (1, 2), "d": argparse.ArgumentParser, "e": "kept"}
+    expected = {"a": None, "b": None, "c": None, "d": None, "e": "kept"}
+    assert read_settings(write_settings(tmp_path, yaml.dump(values))) == expected
+
+
+@pytest.mark.parametrize("tag", ["object/apply:os.system", "object/new:os.system", "object:os.system"])
+def test_nothing_is_executed(tag: str, tmp_path: Path):
+    marker = tmp_path / "executed"
+    text = f"algo: sac\nenv: !!python/{tag} ['touch {marker}']\nother: !!python/name:os.system\n"
+    assert read_settings(write_settings(tmp_path, text)) == {"algo": "sac", "env": None, "other": None}
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "algo: [",
+        "- a\n- b",
+        "!!python/object/apply:collections.OrderedDict\n- 3",
+        "!!python/object/apply:collections.OrderedDict {args: [[[a, 1]]]}",
+        "when: 2024-99-99",
+        "\x00",
+        "\xff",
+        "[" * 1000,
+    ],
+)
+def test_a_file_with_something_else_is_refused_by_name(text: str, tmp_path: Path):
+    (tmp_path / "args.yml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ComparisonError, match=r"args\.yml: found .*expected"):
+        read_settings(tmp_path / "args.yml")

@@ -14,7 +14,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sb3_pgfd import DDPGfD
-from sb3_pgfd.common.networks import with_dropout
+from sb3_pgfd.common.policies import with_dropout
 from sb3_pgfd.ddpgfd import CnnPolicy, MlpPolicy, MultiInputPolicy
 
 MakeModel = Callable[..., DDPGfD]

@@ -16,6 +16,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_pgfd import DDPGfD, Demonstrations
+from sb3_pgfd.demonstrations import record
 
 gym.register_envs(gymnasium_robotics)
 
@@ -24,7 +25,7 @@ MakeModel = Callable[..., DDPGfD]
 
 @pytest.fixture(scope="module")
 def straight_walks() -> Demonstrations:
-    return Demonstrations.record(straight, gym.wrappers.TimeLimit(GoalLineThatEnds(), 10), 3)
+    return record(straight, gym.wrappers.TimeLimit(GoalLineThatEnds(), 10), 3)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_pgfd import DDPGfD, Demonstrations
+from sb3_pgfd.demonstrations import record
 
 MakeModel = Callable[..., DDPGfD]
 # A cloned policy that is successful at once
@@ -104,7 +105,7 @@ def test_statistics_of_observations_count_each_step_once(make_model: MakeModel, 
 
 
 def test_it_goes_with_replaced_goals_and_relative_priorities(make_model: MakeModel) -> None:
-    walks = Demonstrations.record(straight, gym.wrappers.TimeLimit(GoalLine(), 10), 3)
+    walks = record(straight, gym.wrappers.TimeLimit(GoalLine(), 10), 3)
     options: dict[str, Any] = dict(her_ratio=0.5, relative_priorities=True, keep_successes=True, n_steps=3)
     model = make_model("MultiInputPolicy", goal_vec_env(GoalLine, 2), demonstrations=walks, **options)
     # The goal may be where the agent is
@@ -119,6 +120,6 @@ def test_it_goes_with_replaced_goals_and_relative_priorities(make_model: MakeMod
 def test_more_demonstrations_lie_behind_the_successes(make_model: MakeModel) -> None:
     model = make_model(**CLONING).learn(60)
     before = model.buffer.kept_successes
-    more = Demonstrations.record(to_goal, "PointToGoal-v0", 1)
+    more = record(to_goal, "PointToGoal-v0", 1)
     model.add_demonstrations(more)
     assert model.buffer.kept_successes.tolist() == [*before.tolist(), *[False] * len(more)]

@@ -11,6 +11,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
 from sb3_pgfd import DDPGfD, Demonstrations
+from sb3_pgfd.demonstrations import record
 
 MakeModel = Callable[..., DDPGfD]
 POLICIES = {
@@ -174,7 +175,7 @@ def test_discrete_observations_are_learned_from(make_model: MakeModel) -> None:
             return self.cell, float(self.cell == 4), self.cell == 4, False, {}
 
     env = gym.wrappers.TimeLimit(Cells(), 10)
-    dataset = Demonstrations.record(lambda _: np.ones(1, dtype=np.float32), env, 2)
+    dataset = record(lambda _: np.ones(1, dtype=np.float32), env, 2)
     model = make_model(env=env, demonstrations=dataset).learn(30)
     assert stored(model)[:4].ravel().tolist() == [0, 1, 2, 3]
     assert model._n_updates > 5

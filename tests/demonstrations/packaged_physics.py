@@ -2,9 +2,8 @@
 
 from importlib.metadata import version
 
-from make_demos import physics_of
-from recipes import RECIPES
-
+from demos.make_demos import physics_of
+from demos.recipes import RECIPES
 from sb3_pgfd import Demonstrations
 
 

@@ -7,13 +7,13 @@ import gymnasium as gym
 import gymnasium_robotics
 import numpy as np
 import pytest
-from experts import fetch
-from experts.classic_control import pump_and_catch, push_along
-from experts.maze import Waypoints, shortest_path
-from experts.reacher import LOWER, UPPER, reach_with_arm
-from experts.walker import Walker
-from experts.worse import Coarse, clumsy
 
+from demos.experts import fetch
+from demos.experts.classic_control import pump_and_catch, push_along
+from demos.experts.maze import Waypoints, shortest_path
+from demos.experts.reacher import LOWER, UPPER, reach_with_arm
+from demos.experts.walker import Walker
+from demos.experts.worse import Coarse, clumsy
 from sb3_pgfd.demonstrations import record
 
 gym.register_envs(gymnasium_robotics)

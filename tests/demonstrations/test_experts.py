@@ -8,7 +8,7 @@ from toy_walk import Walk
 
 from sb3_pgfd import DemonstrationsError
 from sb3_pgfd.demonstrations import record
-from sb3_pgfd.demonstrations.recording.experts import scripted_expert
+from sb3_pgfd.demonstrations.recording.policy import scripted_expert
 
 
 @pytest.mark.parametrize("continuous", [False, True])

@@ -14,7 +14,6 @@ import pytest
 from hdf5_files import d4rl_arrays, describe_robomimic, minari_arrays, robomimic_arrays, write_arrays
 
 from sb3_pgfd import Demonstrations, DemonstrationsError
-from sb3_pgfd.demonstrations.formats.hdf5 import open_file
 
 Change = Callable[[h5py.File], Any]
 
@@ -95,10 +94,9 @@ REFUSED: dict[str, tuple[Callable[[h5py.File, str], None], str]] = {
     "absurd chunk": (absurd_chunk, "chunk: found 8 bytes that declare"),
 }
 LAYOUTS = {
-    "Minari rewards": (minari_arrays, "episode_1/rewards"),
-    "Minari actions": (minari_arrays, "episode_1/actions"),
-    "D4RL rewards": (d4rl_arrays, "rewards"),
-    "robomimic observations": (robomimic_arrays, "data/demo_2/obs/joints"),
+    "Minari": (minari_arrays, "episode_1/actions"),
+    "D4RL": (d4rl_arrays, "rewards"),
+    "robomimic": (robomimic_arrays, "data/demo_2/obs/joints"),
 }
 
 
@@ -111,8 +109,10 @@ def test_what_is_not_plain_numbers_of_this_file_is_refused(kind: str, layout: st
         Demonstrations.load(path)
 
 
-@pytest.mark.parametrize("link", [external_link, soft_link])
-@pytest.mark.parametrize(("arrays", "group"), [(minari_arrays, "episode_1"), (robomimic_arrays, "data/demo_2/obs")])
+@pytest.mark.parametrize(
+    ("link", "arrays", "group"),
+    [(external_link, minari_arrays, "episode_1"), (soft_link, robomimic_arrays, "data/demo_2/obs")],
+)
 def test_a_group_that_lies_elsewhere_is_refused(link: Any, arrays: Any, group: str, tmp_path: Path):
     path = write_arrays(tmp_path / "a.hdf5", arrays(), lambda file: link(file, group))
     with pytest.raises(DemonstrationsError, match=f"{group}: found a link to another"):
@@ -125,11 +125,11 @@ def absurd_everywhere(file: h5py.File) -> None:
 
 
 def many_links(file: h5py.File) -> None:
-    """A thousand names for one episode."""
-    del file["episode_1"], file["episode_0/observations"]
-    file["episode_0/observations"] = np.zeros((3, 2**15), np.float64)
+    """A thousand names for one array."""
+    del file["episode_0/observations"]
+    array = file.create_dataset("episode_0/observations/0", data=np.zeros((3, 2**15)), compression="gzip")
     for number in range(1, 1000):
-        file[f"episode_{number}"] = file["episode_0"]
+        file[f"episode_0/observations/{number}"] = array
 
 
 @pytest.mark.parametrize(
@@ -168,106 +168,13 @@ def test_groups_nested_very_deeply_do_no_harm(tmp_path: Path):
         del file["episode_0/observations"], file["episode_1/observations"]
         for episode, n_rows in ((0, 3), (1, 4)):
             group = file.create_group(f"episode_{episode}/observations")
-            for _ in range(1200):
+            for _ in range(300):
                 group = group.create_group("a")
             group["x"] = np.zeros((n_rows, 1))
 
     path = write_arrays(tmp_path / "a.hdf5", minari_arrays(), change)
     demonstrations = Demonstrations.load(path)
-    assert list(demonstrations.observations) == ["a/" * 1200 + "x"]
-
-
-def vlen_file(path: Path, libver: str = "earliest", chunks: tuple[int, ...] | None = None) -> list[bytes]:
-    """:return: What is in its array ``values``"""
-    values = [bytes([k]) * (k * 37 % 500) for k in range(60)]
-    with h5py.File(path, "w", libver=libver) as file:
-        array = file.create_dataset("values", (len(values),), h5py.vlen_dtype(np.uint8), chunks=chunks)
-        for number, value in enumerate(values):
-            array[number] = np.frombuffer(value, np.uint8)
-        file.attrs["text"] = "köln " * 1000
-    return values
-
-
-@pytest.mark.parametrize("libver", ["earliest", "latest"])
-@pytest.mark.parametrize("chunks", [None, (1,), (7,), (60,)])
-def test_values_of_variable_length_are_read_without_the_library(libver: str, chunks: Any, tmp_path: Path):
-    values = vlen_file(tmp_path / "a.hdf5", libver, chunks)
-    with open_file(tmp_path / "a.hdf5") as root:
-        assert root.array("values", "O").values() == values
-        assert root.text("text") == "köln " * 1000
-        assert root.text("another") is None
-
-
-@pytest.mark.parametrize("length", [0, 1, 5999, 6001, 2**31, 2**32 - 16])
-def test_a_text_of_another_length_is_refused_before_memory_is_made(length: int, tmp_path: Path):
-    # The library makes room for 4 GiB, or walks the heap in circles, depending on where the length is
-    path = tmp_path / "a.hdf5"
-    vlen_file(path)
-    content, stored = path.read_bytes(), (6000).to_bytes(4, "little")
-    places = [at for at in range(len(content)) if content.startswith(stored, at)]
-    assert len(places) >= 2
-    for at in places:
-        path.write_bytes(content[:at] + length.to_bytes(4, "little") + content[at + 4 :])
-        tracemalloc.start()
-        try:
-            assert text_or_error(path) in ("", None)
-            assert tracemalloc.get_traced_memory()[1] < 2**22
-        finally:
-            tracemalloc.stop()
-
-
-def text_or_error(path: Path) -> str | None:
-    with open_file(path) as root:
-        try:
-            return root.text("text")
-        except DemonstrationsError:
-            return None
-
-
-def test_values_that_share_their_bytes_are_refused(tmp_path: Path):
-    path = tmp_path / "a.hdf5"
-    with h5py.File(path, "w") as file:
-        array = file.create_dataset("values", (1000,), h5py.vlen_dtype(np.uint8))
-        array[0] = np.zeros(10_000, np.uint8)
-        at = array.id.get_offset()
-    content = bytearray(path.read_bytes())
-    content[at : at + 16_000] = content[at : at + 16] * 1000
-    path.write_bytes(content)
-    with open_file(path) as root, pytest.raises(DemonstrationsError, match="found values of 10000000 bytes in a file of"):
-        root.array("values", "O").values()
-
-
-def test_compressed_values_of_variable_length_are_refused(tmp_path: Path):
-    with h5py.File(tmp_path / "a.hdf5", "w") as file:
-        file.create_dataset("values", (3,), h5py.vlen_dtype(np.uint8), chunks=(3,), compression="gzip")
-    with open_file(tmp_path / "a.hdf5") as root, pytest.raises(DemonstrationsError, match="found compressed references"):
-        root.array("values", "O").values()
-
-
-@pytest.mark.parametrize("following", ["the same", "another"])
-def test_free_blocks_without_end_are_refused(following: str, tmp_path: Path):
-    # The library would follow them for ever, and make memory for each
-    path = write_arrays(tmp_path / "a.hdf5", minari_arrays())
-    content = bytearray(path.read_bytes())
-    heap = content.index(b"HEAP\0\0\0\0")
-    block, start = (int.from_bytes(content[at : at + 8], "little") for at in (heap + 16, heap + 24))
-    other = block + 16
-    for at, after in ((block, block),) if following == "the same" else ((block, other), (other, block)):
-        content[start + at : start + at + 16] = after.to_bytes(8, "little") + (16).to_bytes(8, "little")
-    path.write_bytes(content)
-    with pytest.raises(DemonstrationsError, match="found a heap whose free blocks have no end, expected a whole file"):
-        Demonstrations.load(path)
-
-
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", "/", "/episode_0", "episode_0/", "episode_0//rewards", "episode_0/../x", "a\0b"]
-)
-def test_odd_names_are_not_there(name: str, tmp_path: Path):
-    with (
-        open_file(write_arrays(tmp_path / "a.hdf5", minari_arrays())) as root,
-        pytest.raises((DemonstrationsError, ValueError)),
-    ):
-        root.array(name)
+    assert list(demonstrations.observations) == ["a/" * 300 + "x"]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def test_a_dataset_without_tables_is_refused(tmp_path: Path):
 
 def test_a_folder_of_other_tables_is_refused(tmp_path: Path):
     write_table(tmp_path / "data" / "a.parquet", {"price": pa.array([1.0])})
-    with pytest.raises(DemonstrationsError, match=r"found a folder with \['data'\], expected one of: .*LeRobot parquet"):
+    with pytest.raises(DemonstrationsError, match=r"found columns \['price'\], expected at least one 'observation"):
         Demonstrations.load(tmp_path)
 
 
@@ -121,7 +121,7 @@ def test_a_table_that_declares_more_than_memory_is_refused(
     memory: int, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     # 5 steps: 2 floats of state, 2 of action, 2 indices of 8 bytes, a reward of 4 and a flag of 1
-    monkeypatch.setattr("sb3_pgfd.demonstrations.formats.content.physical_memory", lambda: memory)
+    monkeypatch.setattr("sb3_pgfd.demonstrations.formats.checks.physical_memory", lambda: memory)
     path = one_table(tmp_path)
     if fits:
         assert len(Demonstrations.load(path)) == 5

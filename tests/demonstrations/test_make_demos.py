@@ -5,13 +5,12 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
-import make_demos
-import measure_experts
 import numpy as np
 import pytest
-from recipes import RECIPES
 from toy_dataset import make
 
+from demos import make_demos, measure_experts
+from demos.recipes import RECIPES
 from sb3_pgfd import Demonstrations
 
 CALM, CHAOTIC = (next(recipe for recipe in RECIPES if recipe.chaotic == chaotic) for chaotic in (False, True))

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from gymnasium import spaces
 from hdf5_files import minari_arrays, write_arrays
 from minari_files import ACTIONS, IMAGES, NESTED, OBSERVATIONS, SMALL_IMAGES, buffers, create, use_root
-from toy_dataset import box
+from toy_dataset import assert_same, box
 
 from sb3_pgfd import Demonstrations
 from sb3_pgfd.demonstrations.spaces import space_to_json
@@ -201,24 +202,36 @@ def test_episodes_of_other_storages_are_chosen(storage: str, root: Path):
     assert_equal_episodes(Demonstrations.load(part), part)
 
 
-def test_hdf5_is_read_without_the_library_and_the_others_name_it(root: Path):
+@pytest.mark.parametrize("space", [OBSERVATIONS, SMALL_IMAGES, NESTED], ids=["box", "small images", "nested"])
+def test_h5py_reads_what_the_library_reads(space: spaces.Space, root: Path):
+    dataset = create("test-v0", buffers(space), space, jpeg_encoding=False)
+    # A file alone describes no spaces, which the library needs
+    alone = shutil.copy(root / "test-v0" / "data" / "main_data.hdf5", root / "alone.hdf5")
+    assert_equal_episodes(Demonstrations.load(alone), dataset)
+    assert_same(Demonstrations.load(alone).episode_info, Demonstrations.load("minari:test-v0").episode_info)
+
+
+def test_hdf5_is_read_and_written_without_the_library_and_the_others_name_it(root: Path):
+    create("box-v0", buffers(OBSERVATIONS), OBSERVATIONS)
     for storage in ("hdf5", "arrow"):
         create(f"{storage}-v0", buffers(IMAGES), IMAGES, data_format=storage)
     code = """
 import sys
 sys.modules["minari"] = None
 from sb3_pgfd import Demonstrations
-print(len(Demonstrations.load("minari:hdf5-v0")))
-sys.modules["PIL"] = None
+Demonstrations.load("minari:box-v0").save("minari:toy/copy-v0")
 for name in ("arrow-v0", "hdf5-v0"):
     try:
         Demonstrations.load(f"minari:{name}")
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         print(error)
 """
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert outcome.stdout.splitlines() == [
-        "8",
-        "reading Minari's arrow storage needs minari: pip install sb3-pgfd[minari]",
-        "reading JPEG images needs pillow: pip install sb3-pgfd[minari]",
-    ]
+    arrow, images = outcome.stdout.splitlines()
+    assert arrow == "reading Minari's arrow storage needs minari: pip install sb3-pgfd[minari]"
+    assert "encoded images are read through minari (pip install sb3-pgfd[minari])" in images
+    assert list(minari.list_local_datasets(prefix="toy")) == ["toy/copy-v0"]
+    copy, original = minari.load_dataset("toy/copy-v0"), minari.load_dataset("box-v0")
+    assert (copy.total_episodes, copy.total_steps) == (3, 8)
+    assert copy.observation_space == original.observation_space
+    assert_equal_episodes(Demonstrations.load("minari:toy/copy-v0"), original)

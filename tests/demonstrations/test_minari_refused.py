@@ -30,18 +30,7 @@ def change_metadata(folder: Path, **changes: Any) -> None:
 
 @pytest.mark.parametrize(
     "dataset_id",
-    [
-        "../secret-v0",
-        "/etc/secret-v0",
-        "toy/../secret-v0",
-        "toy/./secret-v0",
-        "~/secret-v0",
-        "secret",
-        "a.b-v0",
-        "",
-        "t\0-v0",
-        "a-v0\n",
-    ],
+    ["../secret-v0", "/etc/secret-v0", "toy/../secret-v0", "~/secret-v0", "secret", "", "t\0-v0", "a-v0\n"],
 )
 def test_an_id_that_is_none_is_refused(dataset_id: str, root: Path):
     create("secret-v0", buffers(OBSERVATIONS), OBSERVATIONS)
@@ -108,9 +97,7 @@ def test_text_is_refused(root: Path):
         for episode in episodes
     ]
     create("test-v0", episodes, space)
-    with pytest.raises(
-        DemonstrationsError, match="episode_0/observations/task: found values of type object, expected numbers"
-    ):
+    with pytest.raises(DemonstrationsError, match="episode_0/observations/task: found values of type <U4, expected numbers"):
         Demonstrations.load("minari:test-v0")
     assert len(Demonstrations.load("minari:test-v0", observation_keys="joints")) == 8
 
@@ -123,7 +110,7 @@ def test_text_is_refused(root: Path):
             {"episode_1__truncations": [True, False, True]},
             "episode 1, step 0: found the end of an episode before its last step",
         ),
-        ({"episode_1__truncations": [True, True]}, "episode_1: found 3 rewards and 2 truncations, expected as many"),
+        ({"episode_1__truncations": [True, True]}, "episode_1/truncations: found 2 rows, expected 3"),
         ({"episode_1__observations": np.zeros((3, 2))}, "episode_1/observations: found 3 rows, expected 4"),
         ({"episode_0__actions": np.zeros((3, 1), np.float32)}, "episode_0/actions: found 3 rows, expected 2"),
         (
@@ -200,52 +187,49 @@ def test_damaged_metadata_are_refused(content: str, message: str, root: Path):
         Demonstrations.load("minari:test-v0")
 
 
-def test_odd_descriptions_of_spaces_do_no_harm(root: Path):
-    create("test-v0", buffers(IMAGES), IMAGES)
-    for description in ("5", '{"subspaces": {"a": 3}}', '{"shape": "x"}', '{"shape": [1e9]}'):
-        change_metadata(root / "test-v0", observation_space=description)
-        assert len(Demonstrations.load("minari:test-v0")) == 8
+@pytest.mark.parametrize("description", ["5", '{"subspaces": {"a": 3}}', '{"shape": [1e9]}'])
+def test_odd_descriptions_of_spaces_are_refused(description: str, root: Path):
+    create("test-v0", buffers(OBSERVATIONS), OBSERVATIONS)
+    change_metadata(root / "test-v0", observation_space=description)
+    with pytest.raises(DemonstrationsError, match="expected a whole"):
+        Demonstrations.load("minari:test-v0")
 
 
-def declare(file: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The same JPEG file with another size in its header."""
-    content = bytearray(file.tobytes())
-    at = content.index(b"\xff\xc0") + 5
-    content[at : at + 4] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
-    return np.frombuffer(bytes(content), np.uint8)
-
-
-@pytest.mark.parametrize("described", [True, False])
-@pytest.mark.parametrize(
-    ("second", "message"),
-    [
-        (jpeg(36, 44), r"step 1: found an image of shape \(36, 44, 3\), expected \(36, 40, 3\)"),
-        # More than Pillow takes for an attack, and less
-        (declare(jpeg(36, 40), 65_500, 65_500), "found what is no JPEG image"),
-        (declare(jpeg(36, 40), 9000, 9000), r"step 1: found an image of shape \(9000, 9000, 3\), expected \(36, 40, 3\)"),
-        (np.frombuffer(b"\xff\xd8\xff no image", np.uint8), "found what is no JPEG image"),
-        (np.frombuffer(b"", np.uint8), "found what is no JPEG image"),
-        (jpeg(36, 40)[:-20], "cannot be read to its end"),
-    ],
-)
-def test_images_that_cannot_be_are_refused(second: np.ndarray, message: str, described: bool, root: Path):
+def replace_images(root: Path, second: np.ndarray) -> None:
+    """An episode of one step, whose second image is another one."""
     create("test-v0", buffers(IMAGES, lengths=(1,)), IMAGES)
-    if not described:
-        change_metadata(root / "test-v0", observation_space=None)
     with h5py.File(root / "test-v0" / "data" / "main_data.hdf5", "a") as file:
         del file["episode_0/observations"]
         rows = file.create_dataset("episode_0/observations", (2,), h5py.vlen_dtype(np.uint8))
         rows[0], rows[1] = jpeg(36, 40), second
-    with pytest.raises(DemonstrationsError, match=message):
+
+
+def huge() -> np.ndarray:
+    """A JPEG file whose header names 65,500 rows of as many pixels."""
+    content = bytearray(jpeg(36, 40).tobytes())
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = (65_500).to_bytes(2, "big") * 2
+    return np.frombuffer(bytes(content), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [jpeg(36, 44), huge(), np.frombuffer(b"\xff\xd8\xff no image", np.uint8), jpeg(36, 40)[:-20]],
+    ids=["another size", "huge", "no image", "cut"],
+)
+def test_images_that_cannot_be_are_refused(second: np.ndarray, root: Path):
+    replace_images(root, second)
+    with pytest.raises(DemonstrationsError, match="expected a whole"):
         Demonstrations.load("minari:test-v0")
 
 
-def test_images_that_declare_too_much_are_refused_before_they_are_decoded(root: Path):
-    create("test-v0", buffers(IMAGES, lengths=(1,)), IMAGES)
+@pytest.mark.parametrize("one_length", [True, False])
+def test_images_of_a_dataset_that_does_not_describe_them_are_refused(one_length: bool, root: Path):
+    replace_images(root, jpeg(36, 40, 7 if one_length else 90))
+    if one_length:
+        with h5py.File(root / "test-v0" / "data" / "main_data.hdf5", "a") as file:
+            del file["episode_0/observations"]
+            file["episode_0/observations"] = np.stack([jpeg(36, 40)] * 2)
     change_metadata(root / "test-v0", observation_space=None)
-    with h5py.File(root / "test-v0" / "data" / "main_data.hdf5", "a") as file:
-        del file["episode_0/observations"]
-        rows = file.create_dataset("episode_0/observations", (2,), h5py.vlen_dtype(np.uint8))
-        rows[0] = rows[1] = declare(jpeg(36, 40), 9000, 9000)
-    with pytest.raises(DemonstrationsError, match=r"episode_0/observations: found 1.* bytes that declare 486000000"):
+    with pytest.raises(DemonstrationsError, match=r"found .*, expected numbers: encoded images are read through minari"):
         Demonstrations.load("minari:test-v0")

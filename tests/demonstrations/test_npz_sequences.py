@@ -12,7 +12,7 @@ from npz_files import FIELDS, METADATA, make
 
 from sb3_pgfd import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations import Episode
-from sb3_pgfd.demonstrations.formats import sequences
+from sb3_pgfd.demonstrations.formats import npz
 
 # Episodes of 2 and 1 steps
 OBSERVATIONS = np.array([[1.0], [2.0], [5.0]])
@@ -88,10 +88,10 @@ def test_what_is_made_of_episodes_is_restored(lengths: list[int], shape: tuple[i
         for length in lengths
     ]
     demonstrations = Demonstrations.from_episodes(episodes)
-    final = sequences.final_observations(demonstrations)
+    final = npz.final_observations(demonstrations)
     assert isinstance(final, np.ndarray)
     np.testing.assert_array_equal(final, [np.asarray(episode.observations)[-1] for episode in episodes])
-    restored = sequences.next_observations(demonstrations.observations, final, demonstrations.episode_lengths)
+    restored = npz.next_observations(demonstrations.observations, final, demonstrations.episode_lengths)
     np.testing.assert_array_equal(restored, demonstrations.next_observations)
     assert not np.asarray(restored).flags.writeable
 

@@ -9,7 +9,7 @@ import pytest
 from packaged_physics import start_tolerance
 
 from sb3_pgfd import Demonstrations
-from sb3_pgfd.demonstrations.inspection.replaying import recorded_seed
+from sb3_pgfd.demonstrations.inspection.replay import recorded_seed
 from sb3_pgfd.demonstrations.validation import as_dict
 from sb3_pgfd.environments import register
 from sb3_pgfd.utils.files import hyperparams_file, packaged_demonstrations
@@ -71,8 +71,8 @@ def test_the_demonstrator_is_better_than_chance_and_not_perfect(name: str, low: 
 
 
 def test_the_script_makes_the_files_that_are_there():
-    command = [sys.executable, str(DEMOS / "make_demos.py"), "--check"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    command = [sys.executable, "-m", "demos.make_demos", "--check"]
+    result = subprocess.run(command, cwd=DEMOS.parent, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
     for name in NAMES:
         assert f"{name}.npz" in result.stdout

@@ -152,6 +152,12 @@ def test_the_last_kept_episode_can_be_taken_back(tmp_path: Path):
     assert starts(Demonstrations.load(tmp_path / "a.npz")) == [1, 2]
 
 
+def test_a_numpy_bool_is_no_different():
+    # JSON turns it into the text "False", which counts as true
+    demonstrations = record_person(walk({(0, 0): tap("space")}), 1, successes_only=np.bool_(False))  # type: ignore[arg-type]
+    assert starts(demonstrations) == [0]
+
+
 def test_only_successes_are_kept_if_asked():
     script = {(attempt, 0): tap("space") for attempt in range(4)}
     demonstrations = record_person(walk(script, success_key="is_success"), 2, seed=2, successes_only=True)

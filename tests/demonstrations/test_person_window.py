@@ -13,7 +13,7 @@ from typing_person import Typing, Walk, down, dummy_display, tap, walk
 
 from sb3_pgfd import DemonstrationsError
 from sb3_pgfd.demonstrations.recording.person import record_person
-from sb3_pgfd.demonstrations.recording.window import Status, Window, fit, status_line
+from sb3_pgfd.demonstrations.recording.window import Status, Window, fit
 
 pytestmark = pytest.mark.filterwarnings("ignore:record_person. SDL_VIDEODRIVER=dummy")
 
@@ -31,7 +31,7 @@ def _display(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_the_numbers_are_shown_in_a_line(status: Status, text: str):
-    assert status_line(status) == text
+    assert str(status) == text
 
 
 def test_the_window_shows_the_frame_and_what_is_recorded():
@@ -119,10 +119,7 @@ def test_a_display_that_was_open_is_open_again():
         ("Pendulum-v9", {}, "Pendulum-v9: found no environment that can be made"),
         (3, {}, "found env of type int, expected a gymnasium.Env or its id"),
         (Walk(), {"n_episodes": 0}, "found n_episodes=0, expected at least 1, or None"),
-        (Walk(), {"seed": -1}, "found seed=-1, expected a whole number >= 0"),
         (Walk(), {"fps": 0}, "found fps=0, expected a number > 0, or None"),
-        (Walk(), {"scale": 2}, r"scale: found 2, expected a number in \(0, 1\]"),
-        (Walk(), {"keys": [("a", "b")]}, "keys: found 1 pairs, expected 2"),
     ],
 )
 def test_what_cannot_be_driven_is_refused_before_anything_is_written(env: Any, options: dict, message: str, tmp_path: Path):

@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from toy_dataset import box
 from toy_walk import ReportsSuccessesAlone, Walk, half
 
-from sb3_pgfd import Demonstrations, DemonstrationsError
+from sb3_pgfd import DemonstrationsError
 from sb3_pgfd.demonstrations import record
 from sb3_pgfd.demonstrations.spaces import space_from_json
 
@@ -57,7 +57,7 @@ def test_a_function_is_recorded_step_by_step():
 
 @pytest.mark.parametrize("terminates", [True, False])
 def test_the_end_is_recorded_as_the_environment_reports_it(terminates: bool):
-    demonstrations = Demonstrations.record(half, Walk(terminates), 1)
+    demonstrations = record(half, Walk(terminates), 1)
     assert demonstrations.terminated.tolist() == [False, False, terminates]
     assert demonstrations.truncated.tolist() == [False, False, not terminates]
 
@@ -227,7 +227,7 @@ def test_provenance_is_recorded():
 def test_the_mean_return_and_an_unregistered_environment_are_recorded():
     metadata = record(half, Walk(), 2).metadata
     assert metadata["mean_return"] == 1.5
-    assert (metadata["env_id"], metadata["env_kwargs"]) == ("Walk", {})
+    assert "env_id" not in metadata
 
 
 def test_the_producer_is_named_by_itself(td3: TD3):
@@ -235,10 +235,9 @@ def test_the_producer_is_named_by_itself(td3: TD3):
     assert record(td3, "Pendulum-v1", 1).metadata["producer"] == "TD3"
 
 
-@pytest.mark.parametrize("n_episodes", [0, -1])
-def test_no_episode_is_refused(n_episodes: int):
-    with pytest.raises(DemonstrationsError, match=f"record: found n_episodes={n_episodes}, expected at least 1"):
-        record(half, Walk(), n_episodes)
+def test_no_episode_is_refused():
+    with pytest.raises(DemonstrationsError, match="record: found n_episodes=0, expected at least 1"):
+        record(half, Walk(), 0)
 
 
 def test_a_vectorised_environment_is_refused():

@@ -33,7 +33,10 @@ def test_finishing_writes_the_file_and_removes_the_folder(tmp_path: Path):
     assert content(tmp_path) == ["a.npz"]
     loaded = Demonstrations.load(tmp_path / "a.npz")
     for demonstrations in (finished, loaded):
-        assert demonstrations.metadata == {**SETTINGS, "n_attempts": 7}
+        metadata = dict(demonstrations.metadata)
+        assert set(metadata.pop("versions")) == {"gymnasium", "numpy", "stable_baselines3"}
+        # Toy episodes have a reward of 1 in each of 2 steps; the first one is a success
+        assert metadata == {**SETTINGS, "success_rate": 0.5, "mean_return": 2.0, "n_attempts": 7}
         assert demonstrations.episode_info["seed"].tolist() == [0, 1]
         assert demonstrations.episode_info["success"].tolist() == [True, False]
         assert_same(demonstrations.observations, np.array([[0.0], [1.0], [100.0], [101.0]], dtype=np.float32))

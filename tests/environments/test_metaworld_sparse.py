@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 import gymnasium as gym
 import numpy as np
 import pytest
-from experts.metaworld import shipped_policy
 from gymnasium.utils import env_checker
 from stable_baselines3.common import env_checker as sb3_env_checker
 
+from demos.experts.metaworld import shipped_policy
 from sb3_pgfd.cli import main
 from sb3_pgfd.environments import SparseMetaWorld, register
 from sb3_pgfd.environments.metaworld import TASKS

@@ -31,6 +31,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_pgfd import Demonstrations, DemonstrationsError
+from sb3_pgfd.demonstrations import record
 from sb3_pgfd.replay import DemoReplayBuffer, SumTree
 from sb3_pgfd.replay.storage import TransitionStorage
 
@@ -284,7 +285,7 @@ class AddInTheMiddle(BaseCallback):
 @pytest.mark.parametrize(("algorithm", "env", "action"), [(SAC, "Pendulum-v1", [0.5]), (DQN, "CartPole-v1", 1)])
 @pytest.mark.parametrize("demo_fraction", [None, 0.5])
 def test_sb3_learns_on_while_demonstrations_come(algorithm, env, action, demo_fraction):
-    dataset = Demonstrations.record(lambda observation: np.asarray(action), env, 1)
+    dataset = record(lambda observation: np.asarray(action), env, 1)
     model = algorithm(
         "MlpPolicy",
         env,

@@ -16,6 +16,7 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_pgfd import Demonstrations
+from sb3_pgfd.demonstrations import record
 
 gym.register_envs(gymnasium_robotics)
 
@@ -110,7 +111,7 @@ def n_replaced(model: Any) -> int:
 
 @pytest.fixture(scope="module")
 def line_demonstrations() -> Demonstrations:
-    return Demonstrations.record(straight, gym.wrappers.TimeLimit(GoalLineThatEnds(), 10), 3)
+    return record(straight, gym.wrappers.TimeLimit(GoalLineThatEnds(), 10), 3)
 
 
 @pytest.mark.parametrize("algorithm", [SAC, TD3, DDPG])

@@ -16,6 +16,7 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, Repla
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_pgfd import Demonstrations
+from sb3_pgfd.demonstrations import record
 from sb3_pgfd.replay import DemoReplayBuffer
 
 CONTINUOUS = (SAC, TD3, DDPG, TQC, CrossQ)
@@ -43,12 +44,12 @@ def balance(observation: np.ndarray) -> int:
 
 @pytest.fixture(scope="module")
 def pendulum_demos() -> Demonstrations:
-    return Demonstrations.record(swing_up, "Pendulum-v1", 1)
+    return record(swing_up, "Pendulum-v1", 1)
 
 
 @pytest.fixture(scope="module")
 def cartpole_demos() -> Demonstrations:
-    return Demonstrations.record(balance, "CartPole-v1", 1)
+    return record(balance, "CartPole-v1", 1)
 
 
 def small_model(
@@ -134,7 +135,7 @@ def test_algorithms_learn_from_four_environments(pendulum_demos):
 
 def test_sac_learns_from_dict_observations():
     env = PendulumByKeys(gym.make("Pendulum-v1"))
-    demos = Demonstrations.record(lambda observation: 2.0 * np.sign(observation["velocity"]), env, 1)
+    demos = record(lambda observation: 2.0 * np.sign(observation["velocity"]), env, 1)
     model = small_model(SAC, env, demos, "MultiInputPolicy")
     assert_it_learns(model)
     assert_it_samples_n_step_returns(model, DictReplayBufferSamples)

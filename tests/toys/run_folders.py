@@ -10,7 +10,6 @@ import numpy as np
 import yaml
 
 from sb3_pgfd.comparison import Run
-from sb3_pgfd.comparison.evaluations import Evaluations
 
 
 def write_run(
@@ -47,14 +46,10 @@ def write_run(
 
 def make_run(curve: Mapping[int, float], label: str = "sac", env: str = "Pendulum-v1", **changes: Any) -> Run:
     """:return: A run that was never on disk"""
-    steps, returns, rates = (
-        None if values is None else np.array(values, dtype=np.float64)
-        for values in (list(curve), list(curve.values()), changes.pop("successes", None))
-    )
-    assert steps is not None
-    assert returns is not None
-    evaluations = Evaluations(steps, returns, rates)
-    return Run(Path("logs", label, f"{env}_1"), env, label, evaluations, label, **changes)
+    successes = changes.pop("successes", None)
+    rates = None if successes is None else np.array(successes, dtype=np.float64)
+    steps, returns = (np.array(list(values), dtype=np.float64) for values in (curve.keys(), curve.values()))
+    return Run(Path("logs", label, f"{env}_1"), env, label, steps, returns, rates, label, **changes)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

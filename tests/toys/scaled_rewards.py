@@ -4,6 +4,7 @@ import gymnasium as gym
 import point_to_goal  # registers the environment
 
 from sb3_pgfd import Demonstrations
+from sb3_pgfd.demonstrations import record
 
 
 def scaled_env(scale: float) -> gym.Env:
@@ -13,4 +14,4 @@ def scaled_env(scale: float) -> gym.Env:
 
 def scaled_demonstrations(scale: float) -> Demonstrations:
     """:param scale: Likewise; the episodes are always the same"""
-    return Demonstrations.record(point_to_goal.to_goal, scaled_env(scale), 3, seed=0)
+    return record(point_to_goal.to_goal, scaled_env(scale), 3, seed=0)

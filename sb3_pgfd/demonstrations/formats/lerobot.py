@@ -16,15 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.editing import DoneMeans, ObservationKeys, source_keys
+from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.formats.content import inside, starts_with
-from sb3_pgfd.demonstrations.formats.final_reward import check_final_reward, rewards_at_ends
-from sb3_pgfd.demonstrations.formats.parquet import MAGIC, column_types, names_column, read_columns, width
-from sb3_pgfd.demonstrations.formats.successors import Shifted, shift
+from sb3_pgfd.demonstrations.formats.checks import check_size, inside, starts_with
+from sb3_pgfd.demonstrations.formats.successors import Shifted, check_final_reward, rewards_at_ends, shift
 from sb3_pgfd.demonstrations.validation import Observations
 
+_MAGIC = b"PAR1"
 _INDEX = ("episode_index", "frame_index")
 _ACTION, _REWARD, _DONE, _SUCCESS = "action", "next.reward", "next.done", "next.success"
 _INFO = Path("meta", "info.json")
@@ -33,13 +32,11 @@ _PROVENANCE = ("robot_type", "fps", "codebase_version")
 
 
 def recognizes(path: Path) -> bool:
-    """:param path: Whether this is a parquet file, or a folder with LeRobot's record or tables"""
+    """:param path: Whether this is a parquet file, or a folder with LeRobot's record or such files"""
     if path.is_file():
-        return starts_with(path, MAGIC)
-    if (path / _INFO).is_file() and b'"codebase_version"' in inside(path, path / _INFO).read_bytes():
-        return True
-    # One is enough: another library's folder may hold thousands
-    return any(names_column(table, _INDEX[0]) for table in _tables(path)[:1])
+        return starts_with(path, _MAGIC)
+    has_record = (path / _INFO).is_file() and b'"codebase_version"' in inside(path, path / _INFO).read_bytes()
+    return has_record or any(starts_with(table, _MAGIC) for table in _tables(path))
 
 
 def read_lerobot(
@@ -47,7 +44,7 @@ def read_lerobot(
     observation_keys: ObservationKeys | None = None,
     done_means: DoneMeans | None = None,
     final_reward: float | None = None,
-) -> Demonstrations:
+) -> Transitions:
     """
     :param path: The folder of a dataset, or one of its tables
     :param observation_keys: Columns to read, ``"observation.state"`` for instance; None: all ``observation.*`` columns of
@@ -64,17 +61,17 @@ def read_lerobot(
     info, tables = ({}, [path]) if path.is_file() else (_info(path), _tables(path))
     if not tables:
         raise DemonstrationsError(f"found no data/**/*.parquet in {path.name}, expected the tables of a LeRobot dataset")
-    types = column_types(tables[0])
+    types = _column_types(tables[0])
     keys = _observation_columns(types, info, source_keys(observation_keys))
     optional = [name for name in (_REWARD, _DONE, _SUCCESS) if name in types]
     check_final_reward(final_reward, _REWARD in types)
-    columns = _in_order(read_columns(tables, list(dict.fromkeys([*_INDEX, _ACTION, *optional, *keys]))))
+    columns = _in_order(_read_columns(tables, list(dict.fromkeys([*_INDEX, _ACTION, *optional, *keys]))))
     ended = np.append(np.diff(columns[_INDEX[0]]) != 0, True)
     observations = _observations(columns, keys, as_dict=observation_keys is not None)
     steps = shift(observations, _terminal(columns, done_means, final_reward), ended)
     success = _flags(columns, _SUCCESS)
     successes = None if success is None else success[ended][steps.episodes]
-    return Demonstrations(
+    return Transitions(
         **steps.fields(),
         actions=_per_step(columns[_ACTION], scalar=columns[_ACTION].dtype.kind in "iu")[steps.rows],
         rewards=_rewards(columns, steps, final_reward, successes),
@@ -101,7 +98,7 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _observation_columns(types: Mapping[str, Any], info: Mapping[str, Any], wanted: Sequence[str] | None) -> list[str]:
-    numeric = [name for name, column_type in types.items() if width(column_type) is not None]
+    numeric = [name for name, column_type in types.items() if _width(column_type) is not None]
     if wanted is None:
         wanted = [name for name in numeric if name == "observation" or name.startswith("observation.")]
         if not wanted:
@@ -185,3 +182,119 @@ def _rewards(
             stacklevel=2,
         )
     return rewards[steps.rows]
+
+
+def _column_types(path: Path) -> dict[str, Any]:
+    """
+    :param path: A parquet file
+    :return: The Arrow type of each column
+    :raises DemonstrationsError: If it is none
+    :raises ImportError: If pyarrow is not installed
+    """
+    pa, pq = _libraries()
+    try:
+        with pq.ParquetFile(path) as file:
+            return {field.name: field.type for field in file.schema_arrow}
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _width(column_type: Any) -> int | None:
+    """
+    :param column_type: An Arrow type
+    :return: Bytes that a number or list of numbers of this type takes in memory; a list of no fixed length counts as one of
+        its elements. None: it holds something else, such as images
+    """
+    pa, _ = _libraries()
+    types = pa.types
+    n_values = 1
+    while True:
+        if isinstance(column_type, pa.BaseExtensionType):
+            column_type = column_type.storage_type
+        elif types.is_list(column_type) or types.is_large_list(column_type) or types.is_fixed_size_list(column_type):
+            n_values *= column_type.list_size if types.is_fixed_size_list(column_type) else 1
+            column_type = column_type.value_type
+        elif types.is_integer(column_type) or types.is_floating(column_type) or types.is_boolean(column_type):
+            return n_values * max(1, column_type.bit_width // 8)
+        else:
+            return None
+
+
+def _read_columns(paths: Sequence[Path], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """
+    :param paths: Parquet files with the same columns
+    :param names: Columns of numbers, or of lists of numbers of one length
+    :return: Each of shape ``(N, *shape)``, the files one after the other
+    :raises DemonstrationsError: If a file cannot be read, lacks a column or declares more than it can hold
+    """
+    pa, pq = _libraries()
+    sizes = [_declared_bytes(path, names) for path in paths]
+    check_size("tables", sum(sizes), sum(path.stat().st_size for path in paths))
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for path in paths:
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                table = file.read(columns=list(names), use_threads=False)
+            for name in names:
+                column = table.column(name)
+                column.validate(full=True)
+                parts[name].extend(_to_numpy(name, chunk) for chunk in column.chunks if len(chunk))
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(path, error) from error
+    return {name: _concatenate(name, arrays) for name, arrays in parts.items()}
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ImportError("reading LeRobot datasets needs pyarrow: pip install sb3-pgfd[lerobot]") from error
+    return pyarrow, parquet
+
+
+def _unreadable(path: Path, error: Exception) -> DemonstrationsError:
+    words = " ".join(str(error).split())
+    return DemonstrationsError(
+        f"{path.name}: found a parquet file that cannot be read to its end ({words:.200}), expected a whole one. Copy it again"
+    )
+
+
+def _declared_bytes(path: Path, names: Sequence[str]) -> int:
+    """:return: What these columns say they take in memory, at least"""
+    types = _column_types(path)
+    missing = [name for name in names if name not in types]
+    if missing:
+        raise DemonstrationsError(f"{path.name}: found columns {sorted(types)}, expected also {missing}")
+    row = 0
+    for name in names:
+        bytes_per_row = _width(types[name])
+        if bytes_per_row is None:
+            raise DemonstrationsError(f"{path.name}: {name}: found {types[name]}, expected numbers")
+        row += bytes_per_row
+    _, pq = _libraries()
+    # Not the metadata of row groups and columns: of a damaged file pyarrow may not survive to read them
+    with pq.ParquetFile(path) as file:
+        return row * file.metadata.num_rows
+
+
+def _to_numpy(name: str, array: Any) -> np.ndarray:
+    pa, _ = _libraries()
+    if isinstance(array, pa.ExtensionArray):
+        return _to_numpy(name, array.storage)
+    if array.null_count:
+        raise DemonstrationsError(f"{name}: found {array.null_count} empty values, expected a number for each step")
+    if pa.types.is_primitive(array.type):
+        return array.to_numpy(zero_copy_only=False)
+    lengths = np.unique(array.value_lengths().to_numpy(zero_copy_only=False))
+    if len(lengths) > 1:
+        raise DemonstrationsError(f"{name}: found lists of {lengths[0]} and of {lengths[1]} values, expected one length")
+    values = _to_numpy(name, array.flatten())
+    return values.reshape(len(array), int(lengths.sum()), *values.shape[1:])
+
+
+def _concatenate(name: str, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    shapes = sorted({array.shape[1:] for array in arrays})
+    if len(shapes) > 1:
+        raise DemonstrationsError(f"{name}: found shapes {shapes} per step, expected one shape")
+    return np.concatenate(arrays) if arrays else np.empty(0)

@@ -1,58 +1,112 @@
 """
-Minari datasets: ``<root>/<id>/data`` with ``metadata.json`` and ``main_data.hdf5``.
+Minari datasets: ``<root>/<namespace>/<name>-v<version>/data`` with ``metadata.json`` and ``main_data.hdf5``, or, for Minari's
+other storages, a folder of ``arrow`` or ``parquet`` tables for each episode.
 
-Groups ``episode_k`` with ``observations`` (T + 1 rows, or a group of such arrays for Dict observations), ``actions``,
-``rewards``, ``terminations``, ``truncations`` (T rows), perhaps ``infos/success`` or ``infos/is_success`` and the attribute
-``seed``. The HDF5 storage is read with h5py alone; the others, ``arrow`` and ``parquet``, through the ``minari`` library.
+A dataset is read through the ``minari`` library. Where the library is not installed, or the file does not describe its
+spaces, HDF5 is read with h5py: groups ``episode_k`` with ``observations`` (T + 1 rows, or a group of such arrays for Dict
+observations), ``actions``, ``rewards``, ``terminations``, ``truncations`` (T rows), perhaps ``infos/success`` or
+``infos/is_success`` and the attribute ``seed``. No environment that a dataset names is made or imported.
 """
 
 import json
+import os
 import re
-from collections.abc import Sequence
-from dataclasses import replace
-from math import prod
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sb3_pgfd.demonstrations.arrays import owned
-from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.editing import ObservationKeys, source_keys
+from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.formats import minari_library
-from sb3_pgfd.demonstrations.formats.content import check_size, inside
-from sb3_pgfd.demonstrations.formats.hdf5 import Group, Rows, Stack, is_hdf5, open_file, top_names
-from sb3_pgfd.demonstrations.formats.minari_images import Images, is_encoded
-from sb3_pgfd.demonstrations.formats.minari_paths import MAIN_FILE, METADATA_FILE, data_folder
+from sb3_pgfd.demonstrations.formats.checks import EpisodeRows, column, inside, is_hdf5, numeric_array, open_hdf5
 from sb3_pgfd.demonstrations.validation import Observations
 
+PREFIX = "minari:"
+DATA_FOLDER = "data"
+MAIN_FILE = "main_data.hdf5"
+METADATA_FILE = "metadata.json"
 OUR_RECORD = "sb3_pgfd"
 """Key of ``metadata.json`` under which the writer keeps the provenance whole"""
+# Minari's own grammar: no dots, so no id leads out of the root
+NAME = re.compile(r"[-_\w]+?-v\d+")
+_ID = re.compile(r"(?:[-_\w][-_\w/]*[-_\w]+/)?[-_\w]+?-v\d+")
 
+_SUCCESS = ("success", "is_success")
 _EPISODE = re.compile(r"episode_(\d+)")
+# What an episode has a row of for each step, and its dtype; None: as recorded
+_COLUMNS = {"actions": None, "rewards": np.float32, "terminations": np.bool_, "truncations": np.bool_}
 _SPACES = ("observation_space", "action_space")
 _PROVENANCE = ("dataset_id", "algorithm_name", "author", "author_email", "description", "code_permalink")
+
+
+def datasets_root() -> Path:
+    """:return: The folder of all datasets: ``$MINARI_DATASETS_PATH``, or ``~/.minari/datasets``"""
+    named = os.environ.get("MINARI_DATASETS_PATH")
+    return Path(named) if named is not None else Path.home() / ".minari" / "datasets"
+
+
+def is_id(text: str) -> bool:
+    """:param text: Whether this is the id of a dataset, such as ``D4RL/door/human-v2``"""
+    return _ID.fullmatch(text) is not None
+
+
+def dataset_folder(dataset_id: str) -> Path:
+    """
+    :param dataset_id: Such as ``D4RL/door/human-v2``
+    :return: Its folder, which need not exist
+    :raises DemonstrationsError: If this is no id
+    """
+    if not is_id(dataset_id):
+        raise DemonstrationsError(
+            f"{dataset_id!r}: found no id of a Minari dataset, expected letters, digits, '-' and '_' that end in a version: "
+            "'name-v0' or 'namespace/name-v0'"
+        )
+    return datasets_root() / dataset_id
+
+
+def find_dataset(dataset_id: str) -> Path:
+    """
+    :param dataset_id: Of a dataset on this machine
+    :return: Its folder
+    :raises DemonstrationsError: If there is none
+    """
+    folder = dataset_folder(dataset_id)
+    if not folder.is_dir():
+        raise DemonstrationsError(
+            f"{PREFIX}{dataset_id}: found no folder {folder}, expected one: 'minari download {dataset_id}' makes it, and "
+            "MINARI_DATASETS_PATH says where Minari's datasets are"
+        )
+    return folder
+
+
+def data_folder(path: Path) -> Path | None:
+    """
+    :param path: A folder that exists
+    :return: The folder in it that holds a dataset's metadata and arrays, perhaps itself; None: this is no Minari dataset
+    """
+    for folder in (path / DATA_FOLDER, path):
+        if (folder / MAIN_FILE).is_file():
+            return folder
+        record = folder / METADATA_FILE
+        if record.is_file():
+            with record.open("rb") as file:
+                if b'"data_format"' in file.read(2**20):
+                    return folder
+    return None
 
 
 def recognizes(path: Path) -> bool:
     """:param path: Whether this is a dataset's folder, its ``data`` folder or its HDF5 file"""
     if path.is_dir():
         return data_folder(path) is not None
-    return is_hdf5(path) and any(_EPISODE.fullmatch(name) for name in top_names(path))
-
-
-def read_minari(path: Path, observation_keys: ObservationKeys | None = None) -> Demonstrations:
-    """
-    Nested Dict observations get keys ``"outer/inner"``. An episode whose last step has neither flag, as in datasets that
-    were converted from D4RL, counts as truncated. No environment that the dataset names is made.
-
-    :param path: The folder of a dataset, its ``data`` folder, or its ``main_data.hdf5``
-    :param observation_keys: Read these keys of Dict observations alone, see :func:`sb3_pgfd.demonstrations.editing.edit`
-    :raises DemonstrationsError: If it is damaged, leads out of its folder, or holds what demonstrations cannot
-    :raises ImportError: If h5py, or what another storage or JPEG images need, is not installed
-    """
-    return _read(path, source_keys(observation_keys))
+    if not is_hdf5(path):
+        return False
+    with open_hdf5(path, checked=False) as file:
+        return any(_EPISODE.fullmatch(name) for name in file)
 
 
 def recognizes_dataset(source: Any) -> bool:
@@ -60,33 +114,55 @@ def recognizes_dataset(source: Any) -> bool:
     return hasattr(source, "episode_indices") and hasattr(getattr(source, "storage", None), "data_path")
 
 
-def read_dataset(dataset: Any, observation_keys: ObservationKeys | None = None) -> Demonstrations:
+def read_minari(path: Path, observation_keys: ObservationKeys | None = None) -> Transitions:
     """
-    :param dataset: A ``minari.MinariDataset``: its selected episodes are read from where it lies
+    Nested Dict observations get keys ``"outer/inner"``. An episode whose last step has neither flag, as in datasets that
+    were converted from D4RL, counts as truncated.
+
+    :param path: The folder of a dataset, its ``data`` folder, or its ``main_data.hdf5``
+    :param observation_keys: Keep only these keys of Dict observations, see
+        :func:`sb3_pgfd.demonstrations.editing.edit`
+    :raises DemonstrationsError: If it is damaged, leads out of its folder, or holds what demonstrations cannot
+    :raises ImportError: If h5py is not installed, or minari for other storages and encoded images
+    """
+    return _read(path, source_keys(observation_keys))
+
+
+def read_dataset(dataset: Any, observation_keys: ObservationKeys | None = None) -> Transitions:
+    """
+    :param dataset: A ``minari.MinariDataset``: its selected episodes are read from its folder
     :param observation_keys: See :func:`read_minari`
     :raises DemonstrationsError: See :func:`read_minari`
     """
     chosen = [int(number) for number in dataset.episode_indices]
-    demonstrations = _read(Path(dataset.storage.data_path), source_keys(observation_keys), chosen)
-    metadata = demonstrations.metadata
-    return replace(demonstrations, metadata={**metadata, **demonstrations.summary(metadata)})
+    transitions = _read(Path(dataset.storage.data_path), source_keys(observation_keys), chosen)
+    metadata = transitions.metadata
+    return transitions.changed(metadata={**metadata, **transitions.summary(metadata)})
 
 
-def _read(path: Path, keys: list[str] | None, episodes: Sequence[int] | None = None) -> Demonstrations:
+def _read(path: Path, keys: list[str] | None, chosen: list[int] | None = None) -> Transitions:
     is_file = path.is_file()
     folder = path.resolve().parent if is_file else data_folder(path)
     if folder is None:
         raise DemonstrationsError(f"found a folder without {MAIN_FILE} and {METADATA_FILE}, expected a Minari dataset")
-    whole = folder if is_file else path
-    # A file by another name has nothing to do with what lies beside it
-    record = {} if is_file and path.name != MAIN_FILE else _read_record(inside(whole, folder / METADATA_FILE))
+    # What lies beside a file of another name does not belong to it
+    is_alone = is_file and path.name != MAIN_FILE
+    for file in () if is_alone else folder.rglob("*"):
+        inside(folder if is_file else path, file)
+    record = {} if is_alone else _read_record(folder / METADATA_FILE)
     described = {name: _read_json(record[name], name) for name in _SPACES if name in record}
-    if is_file or record.get("data_format", "hdf5") == "hdf5":
-        file = path if is_file else inside(whole, folder / MAIN_FILE)
-        fields = _read_hdf5(file, keys, episodes, described.get("observation_space"))
+    data_format = record.get("data_format", "hdf5")
+    if data_format not in ("hdf5", "arrow", "parquet"):
+        raise DemonstrationsError(f"found data_format {data_format!r}, expected one of ['hdf5', 'arrow', 'parquet']")
+    if data_format == "hdf5":
+        with open_hdf5(path if is_file else folder / MAIN_FILE) as file:
+            # To learn spaces that are not described, the library would make the environment that the file names
+            has_library = "data_format" in record and len(described) == len(_SPACES) and storage_class() is not None
+            fields = _read_library(folder, keys, chosen) if has_library else _read_storage(_Hdf5Storage(file), keys, chosen)
     else:
-        fields = minari_library.read(whole, folder, record, episodes)
-    return Demonstrations(**fields, metadata=_metadata(record, described))
+        _check_tables(folder, data_format, described)
+        fields = _read_library(folder, keys, chosen)
+    return Transitions(**fields, metadata=_metadata(record, described))
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -113,132 +189,179 @@ def _metadata(record: dict[str, Any], described: dict[str, Any]) -> dict[str, An
     return {**metadata, **described}
 
 
-def _read_hdf5(file: Path, keys: list[str] | None, episodes: Sequence[int] | None, space: Any) -> dict[str, Any]:
-    """
-    :param file: ``main_data.hdf5``
-    :param keys: Of Dict observations, None: all
-    :param episodes: Numbers of episodes, None: all
-    :param space: The observation space as the metadata describe it, None: they do not
-    :return: The fields of a dataset
-    """
-    with open_file(file) as root:
-        if episodes is None:
-            episodes = sorted(int(match[1]) for match in map(_EPISODE.fullmatch, root.names()) if match)
-        if not episodes:
-            raise DemonstrationsError("found no episode, expected at least one group 'episode_0'")
-        fields = _read_steps(root, episodes)
-        lengths = fields["episode_lengths"]
-        paths = _observation_paths(root.group(f"episode_{episodes[0]}"), keys, space)
-        return {**fields, **_read_arrays(root, episodes, lengths.tolist(), paths, file.stat().st_size)}
-
-
-def _read_steps(root: Group, episodes: Sequence[int]) -> dict[str, Any]:
-    """:return: What there is one number of for each step, or for each episode"""
-    columns: dict[str, list[np.ndarray]] = {"rewards": [], "terminations": [], "truncations": []}
-    seeds: list[int | None] = []
-    successes: list[bool | None] = []
-    for number in episodes:
-        group = root.group(f"episode_{number}")
-        for name, parts in columns.items():
-            parts.append(group.array(name).column())
-        _check_length(group, *(parts[-1] for parts in columns.values()))
-        seeds.append(group.whole("seed"))
-        # Known of every episode or of none
-        successes.append(_success(group) if None not in successes else None)
-    terminated, truncated = (np.concatenate(columns[name]).astype(bool) for name in ("terminations", "truncations"))
-    lengths = np.array([len(rewards) for rewards in columns["rewards"]])
-    last = np.cumsum(lengths) - 1
-    truncated[last] |= ~terminated[last]
-    info: dict[str, Sequence[Any]] = {"seed": seeds, "success": successes}
-    return {
-        "rewards": owned(np.concatenate(columns["rewards"]).astype(np.float32)),
-        "terminated": owned(terminated),
-        "truncated": owned(truncated),
-        "episode_lengths": lengths,
-        "episode_info": {name: np.array(values) for name, values in info.items() if None not in values},
-    }
-
-
-def _check_length(group: Group, rewards: np.ndarray, *flags: np.ndarray) -> None:
-    for name, column in zip(("terminations", "truncations"), flags, strict=True):
-        if len(column) != len(rewards):
-            raise DemonstrationsError(f"{group.name}: found {len(rewards)} rewards and {len(column)} {name}, expected as many")
-    if not len(rewards):
-        raise DemonstrationsError(f"{group.name}: found no transition, expected at least one")
-
-
-def _success(group: Group) -> bool | None:
-    if "infos" not in group:
+def storage_class() -> Any:
+    """:return: ``MinariStorage``, None: the library is not installed"""
+    try:
+        from minari.dataset.minari_storage import MinariStorage
+    except ImportError:
         return None
-    infos = group.group("infos")
-    for name in minari_library.SUCCESS:
-        if name in infos:
-            values = infos.array(name).column()
-            return bool(values[-1]) if len(values) else None
+    return MinariStorage
+
+
+class _Hdf5Storage:
+    """
+    What is used here of ``MinariStorage``, for HDF5 files that the library cannot read.
+
+    :param file: A checked ``h5py.File``
+    """
+
+    def __init__(self, file: Any):
+        self.file = file
+
+    def episode_numbers(self) -> list[int]:
+        return sorted(int(match[1]) for match in map(_EPISODE.fullmatch, self.file) if match)
+
+    def get_episode_metadata(self, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
+        for number in numbers:
+            steps = len(numeric_array(self.file, f"episode_{number}/rewards"))
+            seed = self.file[f"episode_{number}"].attrs.get("seed")
+            yield {"total_steps": steps, "seed": int(seed) if isinstance(seed, np.integer) else None}
+
+    def get_episodes(self, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
+        for number in numbers:
+            group = self.file[f"episode_{number}"]
+            infos = group.get("infos", {})
+            told = {name: column(infos, name) for name in _SUCCESS if name in infos}
+            yield {**{name: _nested(item) for name, item in group.items() if name != "infos"}, "infos": told}
+
+
+def _nested(item: Any) -> Any:
+    """:return: An array, or a dict of what is in a group"""
+    if hasattr(item, "items"):
+        found = {name: _nested(child) for name, child in item.items()}
+        return tuple(found.values()) if "_index_0" in found else found
+    # Images are JPEG files: rows of bytes if all are of one length, values of variable length otherwise
+    is_jpeg = item.dtype == np.uint8 and item.ndim == 2 and item[:1].tobytes().startswith(b"\xff\xd8\xff")
+    if item.dtype.kind == "O" or is_jpeg:
+        kind = "JPEG files" if is_jpeg else f"values of type {item.dtype}"
+        raise DemonstrationsError(
+            f"{item.name[1:]}: found {kind}, expected numbers: encoded images are read through minari "
+            "(pip install sb3-pgfd[minari]) from a dataset that describes its spaces"
+        )
+    return item[()]
+
+
+def _check_tables(folder: Path, data_format: str, described: Mapping[str, Any]) -> None:
+    """The library does not ask pyarrow whether a table is sound, and one that is not can crash it."""
+    missing = [name for name in _SPACES if name not in described]
+    if missing:
+        raise DemonstrationsError(f"metadata.json: found no {missing[0]}, expected one: make the dataset again with it")
+    if storage_class() is None or find_spec("pyarrow") is None:
+        raise ImportError(f"reading Minari's {data_format} storage needs minari: pip install sb3-pgfd[minari]")
+    from pyarrow import ArrowException
+    from pyarrow import dataset as tables
+
+    try:
+        for episode in (item for item in folder.iterdir() if item.is_dir()):
+            files = [str(file) for file in episode.iterdir() if not file.name.startswith(("_", ".", METADATA_FILE))]
+            for batch in tables.dataset(files, format=data_format).to_batches():
+                batch.validate(full=True)
+    except ArrowException as error:
+        raise DemonstrationsError(f"found a table that pyarrow cannot read ({error!r:.200}), expected a whole one") from error
+
+
+def _read_library(folder: Path, keys: list[str] | None, chosen: list[int] | None) -> dict[str, Any]:
+    # Pillow refuses images of more than 179 million pixels
+    from PIL.Image import DecompressionBombError
+
+    try:
+        return _read_storage(storage_class().read(folder), keys, chosen)
+    # The library checks with assertions
+    except (AssertionError, DecompressionBombError) as error:
+        raise DemonstrationsError(f"found a dataset that minari cannot read ({error!r:.200}), expected a whole one") from error
+
+
+def _read_storage(storage: Any, keys: list[str] | None, chosen: list[int] | None) -> dict[str, Any]:
+    """
+    :param storage: A ``MinariStorage``
+    :param keys: Of Dict observations, None: all
+    :param chosen: Numbers of episodes, None: all
+    :return: The fields of transitions
+    """
+    numbers = chosen
+    if numbers is None:
+        numbers = storage.episode_numbers() if isinstance(storage, _Hdf5Storage) else list(range(storage.total_episodes))
+    if not numbers:
+        raise DemonstrationsError("found no episode, expected at least one")
+    about = list(storage.get_episode_metadata(numbers))
+    lengths = [int(record["total_steps"]) for record in about]
+    rows, start = EpisodeRows(sum(lengths)), 0
+    successes: list[bool | None] = []
+    for number, length, record in zip(numbers, lengths, storage.get_episodes(numbers), strict=True):
+        if length < 1:
+            raise DemonstrationsError(f"episode_{number}: found no transition, expected at least one")
+        missing = [name for name in ("observations", *_COLUMNS) if name not in record]
+        if missing:
+            raise DemonstrationsError(f"episode_{number}: found {sorted(record)}, expected also {missing[0]!r}")
+        for name, dtype in _COLUMNS.items():
+            array = _array(record[name], length, f"episode_{number}/{name}")
+            array = array if dtype is None else array.reshape(length).astype(dtype)
+            rows.put(f"episode_{number}", name, start, array)
+        for key, values in _chosen(_flatten(record["observations"]), keys).items():
+            name = f"observations/{key}".rstrip("/")
+            array = _array(values, length + 1, f"episode_{number}/{name}")
+            rows.put(f"episode_{number}", name, start, array[:-1])
+            rows.put(f"episode_{number}", f"next_{name}", start, array[1:])
+        successes.append(_last_word(record.get("infos") or {}))
+        start += length
+    return _fields(rows.arrays, np.array(lengths), {"success": successes, "seed": [record.get("seed") for record in about]})
+
+
+def _array(values: Any, length: int, name: str) -> np.ndarray:
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise DemonstrationsError(f"{name}: found values of type {array.dtype}, expected numbers")
+    if array.ndim == 0 or len(array) != length:
+        found = f"{len(array)} rows" if array.ndim else "a single value"
+        raise DemonstrationsError(f"{name}: found {found}, expected {length}")
+    return array
+
+
+def _flatten(observations: Any, prefix: str = "") -> dict[str, Any]:
+    """:return: Arrays by ``"outer/inner"``; one array alone has the key ``""``"""
+    if isinstance(observations, tuple):
+        raise DemonstrationsError("observations: found a Tuple, expected one array or a Dict of arrays")
+    if not isinstance(observations, Mapping):
+        return {prefix[:-1]: observations}
+    parts = [_flatten(value, f"{prefix}{key}/") for key, value in observations.items()]
+    return {key: array for part in parts for key, array in part.items()}
+
+
+def _chosen(found: dict[str, Any], keys: list[str] | None) -> dict[str, Any]:
+    if keys is None or "" in found:
+        return found
+    missing = [key for key in keys if key not in found]
+    if missing or not keys:
+        raise DemonstrationsError(f"observation_keys: found {missing or 'none'}, expected some of {sorted(found)}")
+    return {key: found[key] for key in keys}
+
+
+def _last_word(infos: Mapping[str, Any]) -> bool | None:
+    """:return: Whether the task was solved, None: unknown"""
+    for name in _SUCCESS:
+        if len(infos.get(name, ())):
+            return bool(infos[name][-1])
     return None
 
 
-def _observation_paths(first: Group, keys: list[str] | None, space: Any) -> dict[str | None, tuple[str, Any]]:
-    """:return: By key, None if there is one array: its path in an episode, and the shape that the metadata describe"""
-    shapes = _shapes(space)
-    if not first.is_group("observations"):
-        return {None: ("observations", shapes.get(""))}
-    found = first.group("observations").walk()
-    if any("_index_0" in path.split("/") for path in found):
-        raise DemonstrationsError("observations: found a Tuple, expected one array or a Dict of arrays")
-    wanted = found if keys is None else keys
-    missing = [key for key in wanted if key not in found]
-    if missing or not wanted:
-        raise DemonstrationsError(f"observation_keys: found {missing or 'none'}, expected some of {found}")
-    return {key: (f"observations/{key}", shapes.get(key)) for key in wanted}
+def _fields(arrays: dict[str, np.ndarray], lengths: np.ndarray, facts: Mapping[str, list[Any]]) -> dict[str, Any]:
+    terminated, truncated = arrays["terminations"], arrays["truncations"]
+    last = np.cumsum(lengths) - 1
+    truncated[last] |= ~terminated[last]
 
+    def observations(name: str) -> Observations:
+        if name in arrays:
+            return owned(arrays[name])
+        return {path[len(name) + 1 :]: owned(array) for path, array in arrays.items() if path.startswith(f"{name}/")}
 
-def _shapes(space: Any, prefix: str = "") -> dict[str, tuple[int, ...]]:
-    """:return: The shapes that a described space gives, by key"""
-    if not isinstance(space, dict):
-        return {}
-    if isinstance(space.get("subspaces"), dict):
-        parts = [_shapes(part, f"{prefix}/{key}" if prefix else key) for key, part in space["subspaces"].items()]
-        return {key: shape for part in parts for key, shape in part.items()}
-    shape = space.get("shape")
-    return {prefix: tuple(shape)} if isinstance(shape, list) and all(isinstance(size, int) for size in shape) else {}
-
-
-def _open_observations(group: Group, path: str, shape: tuple[int, ...] | None) -> Rows:
-    array = group.array(path, "biufO")
-    return Images(array, shape) if is_encoded(array, shape) else array
-
-
-def _read_arrays(
-    root: Group, episodes: Sequence[int], lengths: list[int], paths: dict[str | None, tuple[str, Any]], file_size: int
-) -> dict[str, Any]:
-    first = root.group(f"episode_{episodes[0]}")
-    n_steps = sum(lengths)
-    opened = {key: _open_observations(first, *path) for key, path in paths.items()}
-    arrays = [*opened.values(), *opened.values(), first.array("actions")]
-    declared = sum((n_steps + 1) * prod(array.shape[1:]) * array.dtype.itemsize for array in arrays)
-    check_size("observations and actions", declared, file_size)
-    actions = Stack(arrays[-1], n_steps)
-    # One row more: the last observation of an episode is overwritten by the first one of the next
-    before = {key: Stack(array, n_steps + 1) for key, array in opened.items()}
-    after = {key: np.empty((n_steps, *array.shape[1:]), array.dtype) for key, array in opened.items()}
-    del opened, arrays
-    start = 0
-    for number, length in zip(episodes, lengths, strict=True):
-        group = root.group(f"episode_{number}")
-        actions.put(start, group.array("actions"), length)
-        for key, path in paths.items():
-            before[key].put(start, _open_observations(group, *path), length + 1)
-            after[key][start : start + length] = before[key].rows[start + 1 : start + length + 1]
-        start += length
-    for stack in before.values():
-        stack.rows.resize((n_steps, *stack.rows.shape[1:]), refcheck=False)
     return {
-        "actions": owned(actions.rows),
-        "observations": _join({key: stack.rows for key, stack in before.items()}),
-        "next_observations": _join(after),
+        "observations": observations("observations"),
+        "next_observations": observations("next_observations"),
+        "actions": owned(arrays["actions"]),
+        "rewards": owned(arrays["rewards"]),
+        "terminated": owned(terminated),
+        "truncated": owned(truncated),
+        "episode_lengths": lengths,
+        # Known of every episode or of none
+        "episode_info": {name: np.array(values) for name, values in facts.items() if None not in values},
     }
-
-
-def _join(arrays: dict[str | None, np.ndarray]) -> Observations:
-    return owned(arrays[None]) if None in arrays else {str(key): owned(array) for key, array in arrays.items()}

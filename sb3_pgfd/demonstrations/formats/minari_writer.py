@@ -1,55 +1,45 @@
 """
-Minari datasets, written with h5py alone, as the ``minari`` library and its command list and load them.
+Writing Minari datasets: through the ``minari`` library where it is installed, and otherwise with h5py.
 
-The arrays lie uncompressed and in one piece, which reads fastest; images are not turned into JPEG, which would change them.
-``metadata.json`` keeps the provenance whole under a key of our own, so that nothing is lost on the way there and back.
+Images are not turned into JPEG, which would change them. ``metadata.json`` keeps the provenance whole under a key of our own,
+so that nothing is lost on the way there and back.
 """
 
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 
-from sb3_pgfd.demonstrations.dataset import Demonstrations
-from sb3_pgfd.demonstrations.episode import Episode
+from sb3_pgfd.demonstrations.episode import Episode, Transitions, take_episode
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.formats.minari import OUR_RECORD
-from sb3_pgfd.demonstrations.formats.minari_paths import (
-    DATA_FOLDER,
-    MAIN_FILE,
-    METADATA_FILE,
-    NAME,
-    PREFIX,
-    data_folder,
-    dataset_folder,
-    datasets_root,
-    is_id,
-)
-from sb3_pgfd.demonstrations.formats.minari_spaces import action_space, observation_space
-from sb3_pgfd.demonstrations.spaces import space_to_json
-from sb3_pgfd.demonstrations.validation import as_dict
+from sb3_pgfd.demonstrations.formats import minari
+from sb3_pgfd.demonstrations.spaces import space_from_json, space_to_json
+from sb3_pgfd.demonstrations.validation import Locator, check_actions, check_observations
 from sb3_pgfd.utils.files import refuse_existing, write_whole
 
-NAMESPACE_FILE = "namespace_metadata.json"
-# The oldest versions of Minari that read such files: 0.5.4 learned to take images that are no JPEG
-_VERSION, _VERSION_WITH_IMAGES = "0.5.2", "0.5.4"
+# The oldest version of Minari that reads images that are no JPEG
+_VERSION = "0.5.4"
 _TEXTS = ("algorithm_name", "description", "code_permalink")
 _NAMES = ("author", "author_email")
+# Discrete spaces count with int64; values of a wider range are no choices
+_MAX_CHOICES = 2**31
 
 
-def write_minari(demonstrations: Demonstrations, target: str | Path, overwrite: bool = False) -> Path:
+def write_minari(transitions: Transitions, target: str | Path, overwrite: bool = False) -> Path:
     """
     Write to a temporary folder beside the dataset's, then rename: a crash leaves no half dataset.
 
     The spaces are those of the metadata if they fit, and otherwise unbounded ones. If the metadata name an environment that
     is registered here, its specification goes along, and Minari can make the environment.
 
-    :param demonstrations: What to write
+    :param transitions: What to write
     :param target: ``"minari:<id>"`` for a dataset among Minari's own, or the path of its folder, whose name ends in a
         version (``"peg-insert-v0"``)
     :param overwrite: Whether a dataset that is there may be replaced
@@ -59,79 +49,72 @@ def write_minari(demonstrations: Demonstrations, target: str | Path, overwrite: 
     :raises ImportError: If h5py is not installed
     """
     try:
-        import h5py
+        import h5py  # noqa: F401
     except ImportError as error:
         raise ImportError("writing Minari datasets needs h5py: pip install sb3-pgfd[hdf5]") from error
     folder, dataset_id = _place(target)
     refuse_existing(folder, overwrite)
-    if folder.exists() and data_folder(folder) is None:
+    if folder.exists() and minari.data_folder(folder) is None:
         raise FileExistsError(f"{folder}: found what is no Minari dataset, expected one to replace: remove it yourself")
-    _check_keys(demonstrations)
-    # Each is taken twice, so that one that is no sequence is refused before anything is written
-    for number in range(demonstrations.n_episodes):
-        demonstrations.episode(number)
-    record = _record(demonstrations, dataset_id)
+    _check_keys(transitions.observations)
+    # One that is no sequence is refused before anything is written
+    episodes = [take_episode(transitions, number) for number in range(transitions.n_episodes)]
+    observation_space, action_space = _observation_space(transitions), _action_space(transitions)
+    buffers = [
+        _buffer(episode, transitions.truncated[end])
+        for episode, end in zip(episodes, np.cumsum(transitions.episode_lengths) - 1, strict=True)
+    ]
     with write_whole(folder, overwrite, folder=True) as temporary:
-        data = temporary / DATA_FOLDER
-        data.mkdir()
-        with h5py.File(data / MAIN_FILE, "w") as file:
-            # Before the last step of an episode neither flag is set
-            truncated = demonstrations.truncated[np.cumsum(demonstrations.episode_lengths) - 1]
-            for number in range(demonstrations.n_episodes):
-                _write_episode(file, number, demonstrations.episode(number), truncated[number])
-        record["dataset_size"] = round((data / MAIN_FILE).stat().st_size / 1e6, 1)
-        (data / METADATA_FILE).write_text(json.dumps(record), encoding="utf-8")
-    _name_namespaces(folder, dataset_id)
+        write = _write_with_h5py if minari.storage_class() is None else _write_with_library
+        write(
+            temporary / minari.DATA_FOLDER, buffers, observation_space, action_space, _about(transitions.metadata, dataset_id)
+        )
+    # A folder of datasets is known as a namespace by a file in it
+    for parent in folder.parents[: dataset_id.count("/")]:
+        if not (parent / "namespace_metadata.json").exists():
+            with write_whole(parent / "namespace_metadata.json") as temporary:
+                temporary.write_text("{}", encoding="utf-8")
     return folder
 
 
 def _place(target: str | Path) -> tuple[Path, str]:
     """:return: The dataset's folder and id"""
-    if str(target).startswith(PREFIX):
-        dataset_id = str(target).removeprefix(PREFIX)
-        return dataset_folder(dataset_id), dataset_id
+    if str(target).startswith(minari.PREFIX):
+        dataset_id = str(target).removeprefix(minari.PREFIX)
+        return minari.dataset_folder(dataset_id), dataset_id
     folder = Path(os.path.abspath(Path(target).expanduser()))
-    if not NAME.fullmatch(folder.name):
+    if not minari.NAME.fullmatch(folder.name):
         raise DemonstrationsError(
             f"{folder}: found the name {folder.name!r}, expected letters, digits, '-' and '_' that end in a version: 'name-v0'"
         )
-    root = datasets_root().resolve()
+    root = minari.datasets_root().resolve()
     resolved = folder.parent.resolve() / folder.name
     # Minari lists a dataset only where its id says that it is
     inner = resolved.relative_to(root).as_posix() if resolved.is_relative_to(root) else ""
-    return folder, inner if is_id(inner) else folder.name
+    return folder, inner if minari.is_id(inner) else folder.name
 
 
-def _check_keys(demonstrations: Demonstrations) -> None:
+def _check_keys(observations: Any) -> None:
     """A key is written as a path; two keys may not be the same place, nor one inside the other."""
-    keys = list(demonstrations.observations) if isinstance(demonstrations.observations, Mapping) else []
+    keys = list(observations) if isinstance(observations, Mapping) else []
     for key in keys:
-        parts = key.split("/")
-        inside = next((other for other in keys if other.startswith(f"{key}/")), None)
-        if inside is not None:
-            raise DemonstrationsError(f"observations: found the keys {key!r} and {inside!r}, expected no key inside another")
+        inner = next((other for other in keys if other.startswith(f"{key}/")), None)
+        if inner is not None:
+            raise DemonstrationsError(f"observations: found the keys {key!r} and {inner!r}, expected no key inside another")
         # A lone half of a surrogate pair cannot be encoded
         plain = key.encode(errors="replace").decode() == key
-        if not plain or "\0" in key or {"", ".", "_index_0"} & set(parts):
+        if not plain or "\0" in key or {"", ".", "_index_0"} & set(key.split("/")):
             raise DemonstrationsError(
                 f"observations: found the key {key!r}, expected one that HDF5 and Minari can hold: rename it"
             )
 
 
-def _record(demonstrations: Demonstrations, dataset_id: str) -> dict[str, Any]:
-    """:return: The content of ``metadata.json``, without the size of the file"""
-    metadata = demonstrations.metadata
-    has_images = any(array.dtype == np.uint8 and array.ndim > 2 for array in as_dict(demonstrations.observations).values())
-    record: dict[str, Any] = {
+def _about(metadata: Mapping[str, Any], dataset_id: str) -> dict[str, Any]:
+    """:return: What ``metadata.json`` says about the dataset beside its sizes and spaces"""
+    record = {
         "dataset_id": dataset_id,
-        "minari_version": _VERSION_WITH_IMAGES if has_images else _VERSION,
-        "total_episodes": demonstrations.n_episodes,
-        "total_steps": len(demonstrations),
-        "data_format": "hdf5",
-        "jpeg_encoding": False,
-        "observation_space": json.dumps(space_to_json(observation_space(demonstrations))),
-        "action_space": json.dumps(space_to_json(action_space(demonstrations))),
-        OUR_RECORD: {"version": 1, "metadata": dict(metadata)},
+        "minari_version": _VERSION,
+        minari.OUR_RECORD: {"version": 1, "metadata": dict(metadata)},
     }
     if isinstance(metadata.get("producer"), str):
         record["algorithm_name"] = metadata["producer"]
@@ -139,7 +122,7 @@ def _record(demonstrations: Demonstrations, dataset_id: str) -> dict[str, Any]:
     for name in _NAMES:
         names = [metadata.get(name)] if isinstance(metadata.get(name), str) else metadata.get(name)
         if isinstance(names, list) and all(isinstance(part, str) for part in names):
-            record[name] = names
+            record[name] = set(names)
     specification = _env_spec(metadata)
     return record if specification is None else {**record, "env_spec": specification}
 
@@ -150,39 +133,130 @@ def _env_spec(metadata: Mapping[str, Any]) -> str | None:
     if not isinstance(env_id, str) or ":" in env_id or env_id not in gym.registry or not isinstance(kwargs, Mapping):
         return None
     registered = gym.registry[env_id]
-    try:
-        return replace(registered, kwargs={**registered.kwargs, **kwargs}).to_json()
     # An environment may be registered with what JSON does not know
-    except (TypeError, ValueError):
-        return None
+    with suppress(TypeError, ValueError):
+        return replace(registered, kwargs={**registered.kwargs, **kwargs}).to_json()
+    return None
 
 
-def _write_episode(file: Any, number: int, episode: Episode, truncated: bool) -> None:
+def _buffer(episode: Episode, truncated: bool) -> dict[str, Any]:
+    """:return: The fields of a ``minari.data_collector.EpisodeBuffer``"""
     n_steps = len(episode)
-    group = file.create_group(f"episode_{number}")
-    group.attrs.update({"id": number, "total_steps": n_steps})
-    arrays = {"actions": episode.actions, "rewards": episode.rewards}
-    for name, at_end in (("terminations", episode.terminated), ("truncations", truncated)):
-        arrays[name] = np.zeros(n_steps, dtype=bool)
-        arrays[name][-1] = at_end
-    if isinstance(episode.observations, Mapping):
-        arrays |= {f"observations/{key}": array for key, array in episode.observations.items()}
-    else:
-        arrays["observations"] = episode.observations
+    flags = {"terminations": np.zeros(n_steps, dtype=bool), "truncations": np.zeros(n_steps, dtype=bool)}
+    flags["terminations"][-1], flags["truncations"][-1] = episode.terminated, truncated
+    infos = {}
     if episode.success is not None:
         # As an environment reports it with each observation; in between it is not known here
-        solved = np.zeros(n_steps + 1, dtype=bool)
-        solved[-1] = episode.success
-        arrays["infos/success"] = solved
-    for name, array in arrays.items():
-        group.create_dataset(name, data=array)
-    if episode.seed is not None:
-        group.attrs["seed"] = episode.seed
+        infos = {"success": np.append(np.zeros(n_steps, dtype=bool), episode.success)}
+    arrays = {"observations": episode.observations, "actions": episode.actions, "rewards": episode.rewards}
+    return {**arrays, **flags, "infos": infos, "seed": episode.seed}
 
 
-def _name_namespaces(folder: Path, dataset_id: str) -> None:
-    """A folder of datasets is known as a namespace by a file in it."""
-    for parent in folder.parents[: dataset_id.count("/")]:
-        if not (parent / NAMESPACE_FILE).exists():
-            with write_whole(parent / NAMESPACE_FILE) as temporary:
-                temporary.write_text("{}", encoding="utf-8")
+def _write_with_library(
+    folder: Path,
+    buffers: list[dict[str, Any]],
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+    about: dict[str, Any],
+) -> None:
+    from minari.data_collector import EpisodeBuffer
+
+    storage = minari.storage_class().new(folder, observation_space, action_space, data_format="hdf5", jpeg_encoding=False)
+    storage.update_metadata(about)
+    storage.update_episodes(EpisodeBuffer(**buffer) for buffer in buffers)
+
+
+def _write_with_h5py(
+    folder: Path,
+    buffers: list[dict[str, Any]],
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+    about: dict[str, Any],
+) -> None:
+    import h5py
+
+    folder.mkdir()
+    with h5py.File(folder / minari.MAIN_FILE, "w", track_order=True) as file:
+        for number, buffer in enumerate(buffers):
+            group = file.create_group(f"episode_{number}")
+            seed = {} if buffer["seed"] is None else {"seed": buffer["seed"]}
+            group.attrs.update({"id": number, "total_steps": len(buffer["rewards"]), **seed})
+            for name, value in buffer.items():
+                parts = value if isinstance(value, Mapping) else {"": value}
+                for key, array in parts.items():
+                    if name != "seed":
+                        group.create_dataset(f"{name}/{key}".rstrip("/"), data=array)
+    record = {
+        "total_episodes": len(buffers),
+        "total_steps": sum(len(buffer["rewards"]) for buffer in buffers),
+        "data_format": "hdf5",
+        "jpeg_encoding": False,
+        "observation_space": json.dumps(space_to_json(observation_space)),
+        "action_space": json.dumps(space_to_json(action_space)),
+        "dataset_size": round((folder / minari.MAIN_FILE).stat().st_size / 1e6, 1),
+    }
+    (folder / minari.METADATA_FILE).write_text(json.dumps({**record, **about}, default=sorted), encoding="utf-8")
+
+
+def _observation_space(transitions: Transitions) -> spaces.Space:
+    """:return: The space of the metadata if it fits; otherwise an unbounded one, with all values of uint8 for images"""
+    # They may have been edited since they were recorded
+    with suppress(DemonstrationsError):
+        recorded = space_from_json(transitions.metadata.get("observation_space"))
+        check_observations(transitions.observations, _flatten(recorded))
+        return recorded
+    before, after = transitions.observations, transitions.next_observations
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return _infer(before, after)
+    nested: dict[str, Any] = {}
+    for key in before:
+        *folders, name = key.split("/")
+        inner = nested
+        for folder in folders:
+            inner = inner.setdefault(folder, {})
+        inner[name] = _infer(before[key], after[key])
+    return _dict(nested)
+
+
+def _action_space(transitions: Transitions) -> spaces.Space:
+    """
+    :return: The space of the metadata if it fits; otherwise for whole numbers as many choices as occur, else an unbounded one
+    """
+    with suppress(DemonstrationsError):
+        recorded = space_from_json(transitions.metadata.get("action_space"))
+        check_actions(transitions.actions, recorded, Locator(transitions.episode_lengths))
+        return recorded
+    actions = transitions.actions
+    if actions.dtype.kind in "iu" and actions.ndim == 2 and actions.size:
+        starts, ends = (np.array(list(map(int, bound(actions, axis=0))), dtype=object) for bound in (np.min, np.max))
+        starts = np.minimum(starts, 0)
+        if (ends - starts).max() < _MAX_CHOICES:
+            return spaces.MultiDiscrete((ends - starts + 1).astype(np.int64), start=starts.astype(np.int64))
+    return _infer(actions)
+
+
+def _infer(*arrays: Any) -> spaces.Space:
+    """:return: The space of one array for each step"""
+    shape, dtype = arrays[0].shape[1:], arrays[0].dtype.newbyteorder("=")
+    if dtype.kind in "iu" and shape == ():
+        start, end = min(0, *(int(array.min()) for array in arrays)), max(int(array.max()) for array in arrays)
+        if end - start < _MAX_CHOICES:
+            return spaces.Discrete(end - start + 1, start=start)
+    low: Any = -np.inf if dtype.kind == "f" else False if dtype.kind == "b" else np.iinfo(dtype).min
+    high: Any = np.inf if dtype.kind == "f" else True if dtype.kind == "b" else np.iinfo(dtype).max
+    return spaces.Box(np.full(shape, low, dtype), np.full(shape, high, dtype), shape, dtype.type)
+
+
+def _flatten(space: spaces.Space) -> spaces.Space:
+    """As observations are, with keys ``"outer/inner"``."""
+    if not isinstance(space, spaces.Dict):
+        return space
+    flat: dict[str, spaces.Space] = {}
+    for key, value in space.spaces.items():
+        part = _flatten(value)
+        flat |= {f"{key}/{name}": leaf for name, leaf in part.spaces.items()} if isinstance(part, spaces.Dict) else {key: part}
+    return spaces.Dict(flat)
+
+
+def _dict(nested: Mapping[str, Any]) -> spaces.Dict:
+    return spaces.Dict({key: _dict(value) if isinstance(value, dict) else value for key, value in nested.items()})

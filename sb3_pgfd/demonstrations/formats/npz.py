@@ -2,37 +2,33 @@
 The package's own format: a compressed ``.npz`` that NumPy alone opens, without pickle, so it cannot run code.
 
 Members: ``observations``, ``actions``, ``rewards``, ``next_observations``, ``terminated``, ``truncated``,
-``episode_lengths`` as in :class:`~sb3_pgfd.demonstrations.Demonstrations`; for Dict observations one member per key,
+``episode_lengths`` as in :class:`~sb3_pgfd.demonstrations.episode.Transitions`; for Dict observations one member per key,
 ``observations/<key>``; for facts about whole episodes ``episode_info/<name>``; and ``metadata``, a JSON text with the
 provenance and the version of the format.
 
-Version 2 is half as large: in place of ``next_observations`` it has ``final_observations``, what each episode ended with,
-since every other next observation is the next row's observation. Where that does not hold, version 1 is written.
+Version 2 is half as large: in place of ``next_observations`` it has ``final_observations``, the last observation of each
+episode, as every other next observation is the next row's observation. Where that does not hold, version 1 is written.
 """
 
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sb3_pgfd.demonstrations.arrays import owned
-from sb3_pgfd.demonstrations.dataset import Demonstrations
+from sb3_pgfd.demonstrations.arrays import map_observations, owned
+from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.formats import sequences
-from sb3_pgfd.demonstrations.formats.content import check_size, starts_with
-from sb3_pgfd.demonstrations.validation import Observations
+from sb3_pgfd.demonstrations.formats.checks import check_size, starts_with
+from sb3_pgfd.demonstrations.validation import Observations, as_dict, check_lengths
 from sb3_pgfd.utils.files import refuse_existing, write_whole
 
-# By what is kept of the next observations
-WHOLE, FINAL = 1, 2
-_AFTER = {WHOLE: "next_observations", FINAL: "final_observations"}
+# By version: the member that holds the next observations
+_AFTER = {1: "next_observations", 2: "final_observations"}
 _FIELDS = ("actions", "rewards", "terminated", "truncated", "episode_lengths")
-# The only one that may be text
-_METADATA = "metadata"
-_EPISODE_INFO = "episode_info"
-# Keys of that record which are not provenance
+# Keys of the metadata record that are not provenance
 _RESERVED = ("format", "version")
 
 
@@ -50,11 +46,11 @@ def with_ending(path: Path) -> Path:
     return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
 
 
-def write_npz(demonstrations: Demonstrations, path: Path, overwrite: bool = False) -> Path:
+def write_npz(transitions: Transitions, path: Path, overwrite: bool = False) -> Path:
     """
     Write to a temporary name beside ``path``, then rename: a crash leaves no half file.
 
-    :param demonstrations: What to write
+    :param transitions: What to write
     :param path: The ending ``.npz`` is added if it is missing
     :param overwrite: Whether an existing file may be replaced
     :return: The path written
@@ -63,44 +59,38 @@ def write_npz(demonstrations: Demonstrations, path: Path, overwrite: bool = Fals
     """
     path = with_ending(path)
     refuse_existing(path, overwrite)
-    taken = [key for key in _RESERVED if key in demonstrations.metadata]
+    taken = [key for key in _RESERVED if key in transitions.metadata]
     if taken:
         raise DemonstrationsError(f"metadata: found the key {taken[0]!r}, expected another name: the file format needs it")
-    arrays = {name: getattr(demonstrations, name) for name in _FIELDS}
-    final = sequences.final_observations(demonstrations)
-    version = WHOLE if final is None else FINAL
-    after = demonstrations.next_observations if final is None else final
-    for name, value in (("observations", demonstrations.observations), (_AFTER[version], after)):
+    arrays = {name: getattr(transitions, name) for name in _FIELDS}
+    final = final_observations(transitions)
+    version, after = (1, transitions.next_observations) if final is None else (2, final)
+    for name, value in (("observations", transitions.observations), (_AFTER[version], after)):
         arrays.update({name: value} if isinstance(value, np.ndarray) else {f"{name}/{key}": value[key] for key in value})
-    arrays.update({f"{_EPISODE_INFO}/{name}": value for name, value in demonstrations.episode_info.items()})
-    record = {"format": "sb3-pgfd demonstrations", "version": version, **demonstrations.metadata}
-    arrays[_METADATA] = np.array(json.dumps(record))
+    arrays.update({f"episode_info/{name}": value for name, value in transitions.episode_info.items()})
+    record = {"format": "sb3-pgfd demonstrations", "version": version, **transitions.metadata}
+    arrays["metadata"] = np.array(json.dumps(record))
     with write_whole(path, overwrite) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
     return path
 
 
-def read_npz(path: Path) -> Demonstrations:
+def read_npz(path: Path) -> Transitions:
     """
     :param path: A file written by :func:`write_npz`
     :raises DemonstrationsError: If it is truncated, has other members, or holds Python objects
     """
     arrays = _read_arrays(path)
-    missing = [name for name in (*_FIELDS, _METADATA) if name not in arrays]
+    missing = [name for name in (*_FIELDS, "metadata") if name not in arrays]
     if missing:
         raise DemonstrationsError(f"found members {sorted(arrays)}, expected also {missing}")
-    version, metadata = _read_metadata(arrays[_METADATA])
+    version, metadata = _read_metadata(arrays["metadata"])
     observations, after = _observations(arrays, "observations"), _observations(arrays, _AFTER[version])
-    if version == FINAL:
-        after = sequences.next_observations(observations, after, arrays["episode_lengths"])
+    if version == 2:
+        after = next_observations(observations, after, arrays["episode_lengths"])
     fields: dict[str, Any] = {name: arrays[name] for name in _FIELDS}
-    return Demonstrations(
-        observations=observations,
-        next_observations=after,
-        **fields,
-        metadata=metadata,
-        episode_info=_by_key(arrays, _EPISODE_INFO),
-    )
+    info = _by_key(arrays, "episode_info")
+    return Transitions(observations=observations, next_observations=after, **fields, metadata=metadata, episode_info=info)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -111,7 +101,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as archive:
         for name in archive.files:
             array = archive[name]
-            # What is no .npy file comes as bytes
+            # A member that is no .npy file comes as bytes
             arrays[name] = owned(array) if isinstance(array, np.ndarray) else array
     return arrays
 
@@ -125,8 +115,8 @@ def _read_metadata(text: np.ndarray) -> tuple[int, dict[str, Any]]:
     # SystemError is what NumPy raises for a character that does not exist
     except (ValueError, KeyError, AttributeError, TypeError, IndexError, RecursionError, SystemError) as error:
         raise DemonstrationsError(f"metadata: found no JSON record ({error!r:.80}), expected one") from error
-    if version not in (WHOLE, FINAL):
-        raise DemonstrationsError(f"found version {version} of the format, expected {WHOLE} or {FINAL}: update sb3-pgfd")
+    if version not in (1, 2):
+        raise DemonstrationsError(f"found version {version} of the format, expected 1 or 2: update sb3-pgfd")
     return int(version), record
 
 
@@ -139,3 +129,53 @@ def _observations(arrays: dict[str, np.ndarray], name: str) -> Observations:
 
 def _by_key(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     return {member.removeprefix(f"{name}/"): array for member, array in arrays.items() if member.startswith(f"{name}/")}
+
+
+def final_observations(transitions: Transitions) -> Observations | None:
+    """
+    :param transitions: To be written
+    :return: The last observation of each episode, shape ``(n_episodes, *obs_shape)``, or a mapping of such arrays. None if
+        a next observation differs from the one that the next step begins with, bit by bit: then all of them are needed
+    """
+    before, after = as_dict(transitions.observations), as_dict(transitions.next_observations)
+    ends = np.cumsum(transitions.episode_lengths)
+    for array, next_array in zip(before.values(), after.values(), strict=True):
+        if array.dtype != next_array.dtype:
+            return None
+        for start, end in zip(transitions.episode_starts, ends, strict=True):
+            if array[start + 1 : end].tobytes() != next_array[start : end - 1].tobytes():
+                return None
+    return map_observations(transitions.next_observations, lambda array: array[ends - 1])
+
+
+def next_observations(observations: Observations, final: Observations, episode_lengths: np.ndarray) -> Observations:
+    """
+    The inverse of :func:`final_observations`.
+
+    :param observations: Shape ``(N, *obs_shape)``, or a mapping of such arrays
+    :param final: The last observation of each episode
+    :param episode_lengths: Transitions per episode
+    :raises DemonstrationsError: If they do not fit together
+    """
+    check_lengths(as_dict(observations), episode_lengths)
+    before, last = as_dict(observations, "final_observations"), as_dict(final, "final_observations")
+    if list(before) != list(last):
+        raise DemonstrationsError(f"final_observations: found {list(last)}, expected {list(before)}")
+    last_rows = np.cumsum(episode_lengths) - 1
+    for name, array in before.items():
+        wanted = (len(episode_lengths), *array.shape[1:])
+        if last[name].shape != wanted or last[name].dtype != array.dtype:
+            found = f"shape {last[name].shape} and dtype {last[name].dtype}"
+            raise DemonstrationsError(f"{name}: found {found}, expected {wanted} and {array.dtype} as in observations")
+
+    def shifted(array: np.ndarray, ended_with: np.ndarray) -> np.ndarray:
+        result = np.empty_like(array)
+        result[:-1] = array[1:]
+        result[last_rows] = ended_with
+        return owned(result)
+
+    if isinstance(observations, Mapping):
+        assert isinstance(final, Mapping)
+        return {key: shifted(array, final[key]) for key, array in observations.items()}
+    assert isinstance(final, np.ndarray)
+    return shifted(observations, final)

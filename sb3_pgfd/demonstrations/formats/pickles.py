@@ -1,14 +1,30 @@
-"""Pickles: the tutorials' list of tuples, or, if the file is trusted, a replay buffer as SB3 saves it."""
+"""
+Pickles: the list of ``(state, action, reward, next_state, done)`` tuples that the field's DDPGfD tutorials write, or, if the
+file is trusted, a replay buffer as SB3 saves it.
 
+The tuples say neither what ``done`` means nor in which units the actions are, and in practice both differ from what the
+environment says: the caller names them.
+
+A pickle that is not trusted is read into plain Python values and NumPy arrays only, so it cannot run code.
+"""
+
+import pickle
+import pickletools
+from collections import deque
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-from sb3_pgfd.demonstrations.dataset import Demonstrations
+import numpy as np
+
 from sb3_pgfd.demonstrations.editing import DoneMeans
+from sb3_pgfd.demonstrations.episode import Transitions, from_rows
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.formats import sb3_buffer
-from sb3_pgfd.demonstrations.formats.content import starts_with
-from sb3_pgfd.demonstrations.formats.pickled_tuples import from_tuples
-from sb3_pgfd.demonstrations.formats.unpickling import unpickle
+from sb3_pgfd.demonstrations.formats import in_memory
+from sb3_pgfd.demonstrations.formats.checks import starts_with
+
+# Packages whose objects are pickled as demonstrations
+_LIBRARIES = ("imitation", "sb3_contrib", "sb3_pgfd", "stable_baselines3")
 
 
 def recognizes(path: Path) -> bool:
@@ -18,22 +34,193 @@ def recognizes(path: Path) -> bool:
 
 def read_pickle(
     path: Path, done_means: DoneMeans | None = None, trusted: bool = False, scaled_actions: bool | None = None
-) -> Demonstrations:
+) -> Transitions:
     """
     :param path: A pickled list of ``(state, action, reward, next_state, done)``, or what ``model.save_replay_buffer`` wrote
     :param done_means: What ``done`` of the tuples marks: ``"truncated"`` for a time limit, ``"terminated"`` for a terminal
         state
-    :param trusted: Whether you wrote the file yourself. Objects such as a replay buffer are read from such files alone, as
-        reading them can run any code that was put there
-    :param scaled_actions: Of a replay buffer, see :func:`~sb3_pgfd.demonstrations.formats.sb3_buffer.read_buffer`
+    :param trusted: Whether you wrote the file yourself. Only then objects such as a replay buffer are read, as reading
+        them can run any code that was put there
+    :param scaled_actions: Of a replay buffer, see :func:`~sb3_pgfd.demonstrations.formats.in_memory.read_buffer`
     :raises DemonstrationsError: If the file holds anything else, or ``done_means`` is not named for tuples
     """
     content = unpickle(path, trusted)
-    if sb3_buffer.recognizes(content):
-        return sb3_buffer.read_buffer(content, scaled_actions)
+    if in_memory.recognizes_buffer(content):
+        return in_memory.read_buffer(content, scaled_actions)
     if scaled_actions is not None:
         raise DemonstrationsError(
             f"found scaled_actions={scaled_actions} for what is no replay buffer, expected none: "
             "action_low and action_high map actions to environment units"
         )
-    return from_tuples(content, done_means)
+    if done_means not in ("truncated", "terminated"):
+        raise DemonstrationsError(
+            f"found done_means={done_means!r}, expected 'truncated' or 'terminated': "
+            "the file does not say whether `done` marks a time limit or a terminal state"
+        )
+    return _from_tuples(content, done_means == "terminated")
+
+
+def _from_tuples(transitions: Any, done_is_terminal: bool) -> Transitions:
+    if not isinstance(transitions, (list, tuple, deque)) or len(transitions) == 0:
+        raise DemonstrationsError(f"found {_describe(transitions)}, expected a list of at least one tuple")
+    for row, transition in enumerate(transitions):
+        if not isinstance(transition, (tuple, list)) or len(transition) != 5:
+            raise DemonstrationsError(f"transition {row}: found {_describe(transition)}, expected (s, a, r, s', done)")
+    columns = dict(zip(("state", "action", "reward", "next_state", "done"), zip(*transitions, strict=True), strict=True))
+    arrays = {name: _stack(name, values) for name, values in columns.items()}
+    done = _one_number("done", arrays["done"]).astype(bool)
+    actions = arrays["action"]
+    return from_rows(
+        observations=arrays["state"],
+        actions=actions if actions.dtype.kind in "iu" else actions.reshape(len(actions), actions[0].size),
+        rewards=_one_number("reward", arrays["reward"]),
+        next_observations=arrays["next_state"],
+        terminated=done & done_is_terminal,
+        truncated=done & (not done_is_terminal),
+        metadata={"producer": "imported from pickled tuples"},
+    )
+
+
+def _describe(value: Any) -> str:
+    """Without its contents: a hostile file may hold some that cannot be printed."""
+    length = f" of {len(value)}" if hasattr(value, "__len__") else ""
+    return f"{type(value).__name__.lstrip('_').lower()}{length}"
+
+
+def _one_number(name: str, array: np.ndarray) -> np.ndarray:
+    """Tutorials write rewards and ``done`` as numbers or as arrays of one."""
+    if array[0].size != 1:
+        raise DemonstrationsError(f"{name}: found shape {array.shape[1:]}, expected one number per transition")
+    return array.reshape(len(array))
+
+
+def _stack(name: str, values: tuple[Any, ...]) -> np.ndarray:
+    arrays = []
+    for row, value in enumerate(values):
+        try:
+            arrays.append(np.asarray(value))
+        except ValueError:
+            raise DemonstrationsError(f"{name}: transition {row}: found rows of different shapes, expected one") from None
+        if arrays[row].dtype.kind not in "biuf":
+            raise DemonstrationsError(f"{name}: transition {row}: found dtype {arrays[row].dtype}, expected numbers")
+    shapes = sorted({array.shape for array in arrays})
+    if len(shapes) > 1:
+        raise DemonstrationsError(f"{name}: found shapes {shapes}, expected one shape for all transitions")
+    return np.stack(arrays)
+
+
+def unpickle(path: Path, trusted: bool = False) -> Any:
+    """
+    :param path: A pickle
+    :param trusted: Admit objects of any class, and with them any code of whoever wrote the file
+    :return: What it holds; arrays as something that :func:`numpy.asarray` takes
+    :raises DemonstrationsError: If it cannot be read, or refers to anything but arrays and plain values
+    """
+    # A text such as "no" must not count as trust
+    if not isinstance(trusted, bool):
+        raise DemonstrationsError(f"found trusted={trusted!r}, expected True or False")
+    try:
+        if trusted:
+            with path.open("rb") as file:
+                return pickle.load(file)
+        content = path.read_bytes()
+        _check_claims(content)
+        return _ArraysOnly(BytesIO(content)).load()
+    except DemonstrationsError:
+        raise
+    # A damaged pickle can make the unpickler raise nearly anything (the documentation of `pickle` says so)
+    except Exception as error:  # noqa: BLE001
+        raise DemonstrationsError(
+            f"found a pickle that cannot be read to its end ({type(error).__name__}: {error}), "
+            "expected a whole one, and the libraries of the objects in it"
+        ) from None
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """An unpickler that admits NumPy arrays and Python's plain types: a hostile file cannot run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ADMITTED:
+            known = module.partition(".")[0] in _LIBRARIES
+            raise DemonstrationsError(
+                f"found a reference to {module}.{name}, expected NumPy arrays and plain Python values only. "
+                "This file could run code: nothing was executed"
+                + (". If you saved this file yourself, pass trusted=True" if known else "")
+            )
+        return _ADMITTED[module, name]
+
+
+class _Dtype:
+    """
+    Stands in for ``numpy.dtype``. NumPy's own takes its flags and fields from the file: a forged one makes NumPy follow
+    any address the file names.
+    """
+
+    def __init__(self, code: str, align: bool = False, copy: bool = False):
+        self.dtype = np.dtype(code)
+        if self.dtype.kind not in "biuf":
+            raise DemonstrationsError(f"found dtype {self.dtype}, expected numbers")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        # The rest of the state describes dtypes of other kinds
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """Stands in for ``numpy.ndarray``, whose own state holds such a dtype."""
+
+    array = np.empty(0)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, is_fortran, content = state
+        self.array = np.frombuffer(content, dtype.dtype).reshape(shape, order="F" if is_fortran else "C")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.array, dtype=dtype)
+
+
+def _reconstruct(subtype: Any, shape: Any, typecode: Any) -> _Array:
+    return _Array()
+
+
+def _scalar(dtype: _Dtype, content: bytes) -> Any:
+    return np.frombuffer(content, dtype.dtype, count=1)[0]
+
+
+def _frombuffer(content: Any, dtype: _Dtype, shape: Any, order: Any, axis_order: Any = None) -> np.ndarray:
+    array = np.frombuffer(content, dtype.dtype)
+    if axis_order is not None:
+        return array.reshape(shape).transpose(axis_order)
+    return array.reshape(shape, order=order)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    # How protocol 2 writes bytes
+    if encoding != "latin1":
+        raise DemonstrationsError(f"found text encoded as {encoding!r}, expected 'latin1'")
+    return text.encode("latin1")
+
+
+# All that a list of tuples of NumPy arrays refers to, in the spelling of NumPy 1 and 2, and what is called in its place
+_ADMITTED: dict[tuple[str, str], Any] = {
+    ("numpy", "dtype"): _Dtype,
+    ("numpy", "ndarray"): _Array,
+    ("_codecs", "encode"): _encode,
+    ("collections", "deque"): deque,
+}
+for _core in ("numpy.core", "numpy._core"):
+    _ADMITTED[f"{_core}.multiarray", "_reconstruct"] = _reconstruct
+    _ADMITTED[f"{_core}.multiarray", "scalar"] = _scalar
+    _ADMITTED[f"{_core}.numeric", "_frombuffer"] = _frombuffer
+
+
+def _check_claims(content: bytes) -> None:
+    """
+    Refuse a file that holds fewer bytes or objects than it says: the unpickler makes room for as many, so one flipped bit can
+    ask for all memory.
+    """
+    for operation, argument, _ in pickletools.genops(content):
+        if operation.name in ("PUT", "LONG_BINPUT") and argument is not None and int(argument) > len(content):
+            raise DemonstrationsError(
+                f"found a pickle of {len(content)} bytes that numbers an object {argument}, expected a whole one"
+            )

@@ -11,11 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sb3_pgfd.demonstrations.dataset import Demonstrations
-from sb3_pgfd.demonstrations.episode import Episode
+from sb3_pgfd.demonstrations.episode import Episode, Transitions, stack_episodes, take_episode
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats import npz
-from sb3_pgfd.demonstrations.formats.content import inside, starts_with
+from sb3_pgfd.demonstrations.formats.checks import errors_naming, inside, starts_with
 
 VERSION = 1
 RECORD = "recording.json"
@@ -32,7 +31,7 @@ def recognizes(path: Path) -> bool:
     return starts_with(path / RECORD, _BEGINNING.encode())
 
 
-def read_recording(path: Path) -> Demonstrations:
+def read_recording(path: Path) -> Transitions:
     """
     :param path: The folder of an unfinished recording
     :return: Its finished episodes, in the order they were recorded
@@ -41,7 +40,7 @@ def read_recording(path: Path) -> Demonstrations:
     settings, kept = read_settings(path), read_episodes(path)
     if not kept:
         raise DemonstrationsError("found no finished episode in this recording, expected at least one")
-    return Demonstrations.from_episodes(settle_successes([episode for episode, _ in kept]), settings)
+    return stack_episodes(settle_successes([episode for episode, _ in kept]), settings)
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
@@ -78,11 +77,11 @@ def read_episodes(folder: Path) -> list[tuple[Episode, State]]:
     kept = []
     for number in range(count_episodes(folder)):
         path = inside(folder, episode_file(folder, number))
-        # Another format could be anything, even this folder
-        demonstrations = Demonstrations.load(path) if npz.recognizes(path) else None
-        if demonstrations is None or demonstrations.n_episodes != 1 or STATE not in demonstrations.metadata:
-            raise DemonstrationsError(f"{path.name}: found no episode of a recording, expected one")
-        kept.append((demonstrations.episode(0), demonstrations.metadata[STATE]))
+        with errors_naming(str(path)):
+            found = npz.read_npz(path) if npz.recognizes(path) else None
+            if found is None or found.n_episodes != 1 or STATE not in found.metadata:
+                raise DemonstrationsError("found no episode of a recording, expected one")
+            kept.append((take_episode(found, 0), found.metadata[STATE]))
     return kept
 
 

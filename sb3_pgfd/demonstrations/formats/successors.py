@@ -1,10 +1,12 @@
 """
-Next observations for sources that hold one observation per step, and none after the last.
+Next observations and rewards for sources that lack them.
 
-The following row of the same episode is the next observation. The last step of an episode has no following row. If it is
-terminal it is kept with its own observation in place of the next one, which nothing reads: a terminal state is not
-bootstrapped from. Otherwise it is dropped and the step before it, whose next observation is known, ends the episode as
-truncated; an episode of one such step vanishes.
+Next observations: a source may hold one observation per step, and none after the last. The following row of the same
+episode is the next observation. The last step of an episode has no following row. If it is terminal it is kept with its own
+observation in place of the next one, which nothing reads: a terminal state is not bootstrapped from. Otherwise it is dropped
+and the step before it, whose next observation is known, ends the episode as truncated; an episode of one such step vanishes.
+
+Rewards: the caller names one for the end of each episode, as demonstrations of a task are successes.
 """
 
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ import numpy as np
 from sb3_pgfd.demonstrations.arrays import map_observations, owned
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import Observations
+from sb3_pgfd.utils.checks import is_number
 
 
 @dataclass(frozen=True)
@@ -73,3 +76,32 @@ def shift(observations: Observations, terminated: np.ndarray, ended: np.ndarray)
         episodes=episodes,
         episode_lengths=lengths,
     )
+
+
+def check_final_reward(final_reward: float | None, has_rewards: bool) -> None:
+    """
+    :param final_reward: What the caller asks for
+    :param has_rewards: Whether the source holds rewards
+    :raises DemonstrationsError: Unless exactly one of both says what the rewards are
+    """
+    if final_reward is None and not has_rewards:
+        raise DemonstrationsError(
+            "rewards: found none, expected one for each step: pass final_reward=1.0 to reward the last step of each episode "
+            "with 1 and all others with 0"
+        )
+    if final_reward is not None and has_rewards:
+        raise DemonstrationsError(f"found final_reward={final_reward} for a source that holds rewards, expected none: omit it")
+    if final_reward is not None and not is_number(final_reward):
+        raise DemonstrationsError(f"found final_reward={final_reward!r}, expected a number")
+
+
+def rewards_at_ends(lengths: np.ndarray, final_reward: float, successes: np.ndarray | None = None) -> np.ndarray:
+    """
+    :param lengths: Steps per episode
+    :param final_reward: For the last step of each; the others get 0
+    :param successes: Whether each episode solved the task, if that is known: those that did not get 0
+    :return: Of all steps, float32
+    """
+    rewards = np.zeros(int(lengths.sum()), dtype=np.float32)
+    rewards[np.cumsum(lengths) - 1] = final_reward if successes is None else np.where(successes, final_reward, 0.0)
+    return owned(rewards)

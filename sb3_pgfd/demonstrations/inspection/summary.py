@@ -1,4 +1,4 @@
-"""What demonstrations hold, in numbers."""
+"""Summary of demonstrations in numbers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gymnasium import spaces
 
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.environment import recorded_action_space
-from sb3_pgfd.demonstrations.inspection.findings import find_warnings, fits
+from sb3_pgfd.demonstrations.inspection.warnings import find_warnings
 
-# Vectors of more components are summed up by one range
+# Vectors with more components are summarised by one range
 MAX_COMPONENTS = 30
-# An action is saturated this near a bound, relative to the range of its component
+# An action is saturated this near to a bound, relative to the range of its component
 SATURATION_MARGIN = 0.01
-# Of so many different discrete actions each is counted
+# Discrete actions are counted if there are at most this many different ones
 MAX_COUNTED = 32
 
 Range = float | list[float]
@@ -26,7 +26,7 @@ Range = float | list[float]
 
 @dataclass(frozen=True)
 class Spread:
-    """How one number per episode is spread."""
+    """Distribution of one number per episode."""
 
     min: float
     lower_quartile: float
@@ -35,6 +35,12 @@ class Spread:
     max: float
     mean: float
     std: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Spread:
+        """:param values: Shape ``(n,)``"""
+        low, lower, median, upper, high = np.quantile(values, (0.0, 0.25, 0.5, 0.75, 1.0)).tolist()
+        return cls(low, lower, median, upper, high, float(values.mean()), float(values.std()))
 
 
 @dataclass(frozen=True)
@@ -54,41 +60,41 @@ class ObservationSummary:
     """One array of observations."""
 
     key: str | None
-    """Of a Dict observation, else None"""
+    """Key in a Dict observation, None: no Dict"""
     shape: tuple[int, ...]
-    """Per step"""
+    """Shape per step"""
     dtype: str
     low: Range
-    """Of each component of a vector of at most ``MAX_COMPONENTS``, else of all together"""
+    """For a vector of at most ``MAX_COMPONENTS`` one value per component, otherwise one value"""
     high: Range
 
 
 @dataclass(frozen=True)
 class ActionSummary:
-    """The actions, and how they lie in the action space."""
+    """The actions, and where they lie in the action space."""
 
     shape: tuple[int, ...]
-    """Per step"""
+    """Shape per step"""
     dtype: str
     low: Range
     """As for observations"""
     high: Range
-    space: str | None
-    """Type of the action space, None: unknown, or the actions do not fit it"""
-    space_low: list[float | None] | None
-    """Bounds of each component of a Box, where it has one"""
-    space_high: list[float | None] | None
-    saturated: list[float | None] | None
-    """Of each component of a Box: share of the actions at its bounds, within ``SATURATION_MARGIN`` of its range"""
-    saturated_overall: float | None
-    """The same of all bounded components together"""
     counts: dict[str, int] | None
-    """How often each discrete action was taken"""
+    """How often each discrete action occurs"""
+    space: str | None = None
+    """Type of the action space, None: unknown, or the actions do not fit it"""
+    space_low: list[float | None] | None = None
+    """Bounds of each component of a Box, None where it has none"""
+    space_high: list[float | None] | None = None
+    saturated: list[float | None] | None = None
+    """Share of the actions at the bounds, within ``SATURATION_MARGIN`` of the range, for each component of a Box"""
+    saturated_overall: float | None = None
+    """The same for all bounded components together"""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What :func:`summarize` finds."""
+    """Result of :func:`summarize`."""
 
     source: str | None
     env_id: str | None
@@ -96,7 +102,7 @@ class Summary:
     n_episodes: int
     n_transitions: int
     n_terminated: int
-    """Episodes that end in a terminal state; all others were cut"""
+    """Episodes that end in a terminal state; all others are truncated"""
     n_truncated: int
     success_rate: float | None
     lengths: Spread
@@ -108,35 +114,39 @@ class Summary:
     """Each says what was found and what to do about it"""
 
     def to_json(self) -> dict[str, Any]:
-        """:return: Plain values, by the names of the fields"""
+        """:return: Plain values by field name"""
         return asdict(self)
 
 
 def summarize(demonstrations: Demonstrations, action_space: spaces.Space | None = None) -> Summary:
     """
-    :param demonstrations: What to look at
-    :param action_space: Of their environment. By default what the metadata say, or what the environment that they name
-        has, if it is registered
+    :param demonstrations: Demonstrations to summarise
+    :param action_space: Action space of their environment. By default the one in the metadata, or that of the registered
+        environment that the metadata name
     """
     space = action_space if action_space is not None else recorded_action_space(demonstrations)
     metadata, lengths = demonstrations.metadata, demonstrations.episode_lengths
-    last_rows = demonstrations.episode_starts + lengths - 1
-    n_terminated = int(demonstrations.terminated[last_rows].sum())
+    returns, n_episodes = demonstrations.episode_returns, demonstrations.n_episodes
+    ends = ["terminated" if end else "truncated" for end in demonstrations.terminated[np.cumsum(lengths) - 1]]
+    successes = [None] * n_episodes if demonstrations.successes is None else demonstrations.successes.tolist()
+    observations = demonstrations.observations
+    arrays = observations.items() if isinstance(observations, Mapping) else ((None, observations),)
+    success_rate = _success_rate(demonstrations)
     return Summary(
         source=demonstrations.source,
         env_id=_text(metadata.get("env_id")),
         producer=_text(metadata.get("producer")),
-        n_episodes=demonstrations.n_episodes,
+        n_episodes=n_episodes,
         n_transitions=len(demonstrations),
-        n_terminated=n_terminated,
-        n_truncated=demonstrations.n_episodes - n_terminated,
-        success_rate=_success_rate(demonstrations),
-        lengths=_spread(lengths),
-        returns=_spread(demonstrations.episode_returns),
-        episodes=_episodes(demonstrations),
-        observations=_observations(demonstrations),
-        actions=_actions(demonstrations.actions, space),
-        warnings=find_warnings(demonstrations, space, _success_rate(demonstrations)),
+        n_terminated=ends.count("terminated"),
+        n_truncated=ends.count("truncated"),
+        success_rate=success_rate,
+        lengths=Spread.of(lengths),
+        returns=Spread.of(returns),
+        episodes=[EpisodeSummary(*row) for row in zip(lengths.tolist(), returns.tolist(), successes, ends, strict=True)],
+        observations=[ObservationSummary(key, array.shape[1:], str(array.dtype), *_range(array)) for key, array in arrays],
+        actions=_summarize_actions(demonstrations.actions, space),
+        warnings=find_warnings(demonstrations, space, success_rate),
     )
 
 
@@ -151,48 +161,22 @@ def _success_rate(demonstrations: Demonstrations) -> float | None:
     return float(rate) if isinstance(rate, (int, float)) and 0 <= rate <= 1 else None
 
 
-def _spread(values: np.ndarray) -> Spread:
-    low, lower, median, upper, high = (float(value) for value in np.quantile(values, (0.0, 0.25, 0.5, 0.75, 1.0)))
-    return Spread(low, lower, median, upper, high, float(values.mean()), float(values.std()))
-
-
-def _episodes(demonstrations: Demonstrations) -> list[EpisodeSummary]:
-    ends = demonstrations.terminated[demonstrations.episode_starts + demonstrations.episode_lengths - 1].tolist()
-    n_episodes = demonstrations.n_episodes
-    successes = [None] * n_episodes if demonstrations.successes is None else demonstrations.successes.tolist()
-    rows = zip(demonstrations.episode_lengths.tolist(), demonstrations.episode_returns.tolist(), successes, ends, strict=True)
-    return [
-        EpisodeSummary(length, episode_return, success, "terminated" if terminated else "truncated")
-        for length, episode_return, success, terminated in rows
-    ]
-
-
-def _observations(demonstrations: Demonstrations) -> list[ObservationSummary]:
-    observations = demonstrations.observations
-    arrays = observations.items() if isinstance(observations, Mapping) else ((None, observations),)
-    return [ObservationSummary(key, array.shape[1:], str(array.dtype), *_range(array)) for key, array in arrays]
-
-
 def _range(array: np.ndarray) -> tuple[Range, Range]:
-    by_component = array.ndim == 2 and array.shape[1] <= MAX_COMPONENTS
     if array.size == 0:
         return [], []
-    if by_component:
-        return [float(value) for value in array.min(axis=0)], [float(value) for value in array.max(axis=0)]
+    if array.ndim == 2 and array.shape[1] <= MAX_COMPONENTS:
+        return array.min(axis=0).astype(float).tolist(), array.max(axis=0).astype(float).tolist()
     return float(array.min()), float(array.max())
 
 
-def _actions(actions: np.ndarray, space: spaces.Space | None) -> ActionSummary:
-    low, high = _range(actions)
-    counts = None
+def _summarize_actions(actions: np.ndarray, space: spaces.Space | None) -> ActionSummary:
+    counts, position = None, {}
     if actions.ndim == 1 and actions.dtype.kind in "iu":
         counted = Counter(actions.tolist())
         counts = {str(action): counted[action] for action in sorted(counted)} if len(counted) <= MAX_COUNTED else None
-    known: dict[str, Any] = {"space": None if space is None or not fits(actions, space) else type(space).__name__}
-    known.update(dict.fromkeys(("space_low", "space_high", "saturated", "saturated_overall")))
-    if known["space"] and isinstance(space, spaces.Box):
-        known.update(_saturation(actions, space))
-    return ActionSummary(actions.shape[1:], str(actions.dtype), low, high, counts=counts, **known)
+    if space is not None and actions.shape[1:] == space.shape:
+        position = {"space": type(space).__name__, **(_saturation(actions, space) if isinstance(space, spaces.Box) else {})}
+    return ActionSummary(actions.shape[1:], str(actions.dtype), *_range(actions), counts, **position)
 
 
 def _saturation(actions: np.ndarray, space: spaces.Box) -> dict[str, Any]:
@@ -200,17 +184,12 @@ def _saturation(actions: np.ndarray, space: spaces.Box) -> dict[str, Any]:
     rows = actions.reshape(len(actions), -1)
     with np.errstate(invalid="ignore"):
         margin = SATURATION_MARGIN * (high - low)
-        at_bounds = (rows <= low + margin) | (rows >= high - margin)
+        shares = ((rows <= low + margin) | (rows >= high - margin)).mean(axis=0)
     bounded = np.isfinite(low) & np.isfinite(high)
-    shares = at_bounds.mean(axis=0)
     return {
-        "space_low": _finite(low),
-        "space_high": _finite(high),
+        # JSON has no infinity
+        "space_low": [float(bound) if np.isfinite(bound) else None for bound in low],
+        "space_high": [float(bound) if np.isfinite(bound) else None for bound in high],
         "saturated": [float(share) if known else None for share, known in zip(shares, bounded, strict=True)],
         "saturated_overall": float(shares[bounded].mean()) if bounded.any() else None,
     }
-
-
-def _finite(bounds: np.ndarray) -> list[float | None]:
-    """JSON has no infinity."""
-    return [float(bound) if np.isfinite(bound) else None for bound in bounds]

@@ -1,4 +1,4 @@
-"""Recording demonstrations: from a policy, or from a person."""
+"""Recording demonstrations from a policy, a script or a person."""
 
 from sb3_pgfd.demonstrations.recording.person import record_person
 from sb3_pgfd.demonstrations.recording.policy import Policy, record

@@ -1,13 +1,10 @@
-"""
-Held keys and sticks as actions. Their state is kept from events, not asked for: a key whose release was missed because
-the window lost the focus does not stay down.
-"""
+"""Keys and sticks as actions. Their state follows pygame's events, so that a lost focus releases every key."""
 
 import re
 import warnings
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -18,23 +15,16 @@ from sb3_pgfd.utils.checks import is_number
 
 KeyPairs = Sequence[Sequence[str]]
 
-DEFAULT_KEYS: tuple[tuple[str, str], ...] = (
-    ("left", "right"),
-    ("down", "up"),
-    ("a", "d"),
-    ("s", "w"),
-    ("j", "l"),
-    ("k", "i"),
-    ("f", "h"),
-    ("g", "t"),
-)
+NEGATIVE_KEYS = ("left", "down", "a", "s", "j", "k", "f", "g")
+POSITIVE_KEYS = ("right", "up", "d", "w", "l", "i", "h", "t")
+DEFAULT_KEYS = tuple(zip(NEGATIVE_KEYS, POSITIVE_KEYS, strict=True))
 """Negative and positive key of each action dimension"""
 
 FINE = 0.3
 """Share of the deflection while shift is held"""
 
 DEAD_ZONE = 0.1
-"""Sticks rest this close to 0"""
+"""Largest value of a stick at rest"""
 
 
 class Command(Enum):
@@ -44,7 +34,7 @@ class Command(Enum):
     PAUSE = "pause"
     DISCARD = "discard this episode"
     KEEP = "end this episode here and keep it"
-    UNDO = "take back the last episode"
+    UNDO = "remove the last episode"
     FINISH = "finish"
 
 
@@ -53,20 +43,15 @@ COMMAND_KEYS = {
     "p": Command.START_OR_PAUSE,
     "backspace": Command.DISCARD,
     "return": Command.KEEP,
-    # The one of the number pad
+    # On the number pad
     "enter": Command.KEEP,
     "u": Command.UNDO,
     "escape": Command.FINISH,
 }
 FINE_KEYS = ("left shift", "right shift")
 
-# A, B, Y and start of a pad with the layout of an Xbox
-COMMAND_BUTTONS = {
-    0: Command.START_OR_PAUSE,
-    1: Command.DISCARD,
-    3: Command.KEEP,
-    7: Command.START_OR_PAUSE,
-}
+# A, B, Y and start of a gamepad with the layout of an Xbox
+COMMAND_BUTTONS = {0: Command.START_OR_PAUSE, 1: Command.DISCARD, 3: Command.KEEP, 7: Command.START_OR_PAUSE}
 
 
 def import_pygame() -> Any:
@@ -90,75 +75,67 @@ def controllable_space(env: gym.Env) -> spaces.Box:
     space = env.action_space
     if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
         raise DemonstrationsError(
-            f"action_space: found {space}, expected a Box of floats: a held key is a deflection towards a bound"
+            f"action_space: found {space}, expected a Box of floats, because a held key moves an action towards a bound"
         )
-    for name, bounds in (("low", space.low), ("high", space.high)):
-        if not np.isfinite(bounds).all():
-            raise DemonstrationsError(
-                f"action_space.{name}: found {bounds.tolist()}, expected finite bounds, as a held key is a deflection "
-                "towards a bound: wrap the environment in gymnasium.wrappers.TransformAction"
-            )
+    if not np.isfinite((space.low, space.high)).all():
+        raise DemonstrationsError(
+            f"action_space: found bounds from {space.low.tolist()} to {space.high.tolist()}, expected finite bounds, because "
+            "a held key moves an action towards a bound: wrap the environment in gymnasium.wrappers.TransformAction"
+        )
     return space
 
 
-def key_codes(keys: KeyPairs | None, n_dims: int) -> list[tuple[int, int]]:
+def key_codes(keys: KeyPairs, n_dims: int) -> list[tuple[int, int]]:
     """
-    :param keys: A pair of pygame's key names for each action dimension, None: :data:`DEFAULT_KEYS`
-    :param n_dims: Action dimensions
-    :return: Their codes
-    :raises DemonstrationsError: If there are too few or too many, or one is unknown, taken or there twice
+    :param keys: A pair of pygame's key names for each action dimension
+    :param n_dims: Number of action dimensions
+    :return: The codes of these keys
+    :raises DemonstrationsError: If the number of pairs is wrong, or a key is unknown, reserved or used twice
     """
-    if keys is None:
-        if n_dims > len(DEFAULT_KEYS):
-            raise DemonstrationsError(
-                f"keys: found default keys for {len(DEFAULT_KEYS)} action dimensions, expected {n_dims}: pass keys, "
-                "a (negative, positive) pair of pygame's key names for each dimension"
-            )
-        keys = DEFAULT_KEYS[:n_dims]
     if isinstance(keys, str) or any(isinstance(pair, str) or len(pair) != 2 for pair in keys):
         raise DemonstrationsError(f"keys: found {keys!r}, expected (negative, positive) pairs such as ('left', 'right')")
     if len(keys) != n_dims:
-        raise DemonstrationsError(f"keys: found {len(keys)} pairs, expected {n_dims}, one for each action dimension")
-    reserved = {key_code(name): command.value for name, command in COMMAND_KEYS.items()}
-    reserved.update({key_code(name): "fine motion" for name in FINE_KEYS})
-    taken = dict(reserved)
-    codes = []
+        raise DemonstrationsError(
+            f"keys: found {len(keys)} pairs, expected {n_dims}: pass keys, a (negative, positive) pair of pygame's key names "
+            "for each action dimension"
+        )
+    taken = {key_code(name): command.value for name, command in COMMAND_KEYS.items()}
+    taken.update({key_code(name): "fine motion" for name in FINE_KEYS})
     for number, pair in enumerate(keys):
         for name in pair:
             code = key_code(name)
             if code in taken:
                 raise DemonstrationsError(
-                    f"keys: found {name!r} for dimension {number}, expected another: it is {taken[code]}"
+                    f"keys: found {name!r} for dimension {number}, expected another key: it is {taken[code]}"
                 )
             taken[code] = f"a key of dimension {number} already"
-        codes.append((key_code(pair[0]), key_code(pair[1])))
-    return codes
+    return [(key_code(negative), key_code(positive)) for negative, positive in keys]
 
 
 def key_code(name: str) -> int:
     """
-    :param name: As ``pygame.key.name`` calls it: "left", "a", "page up"
+    :param name: Name of a key as ``pygame.key.name`` returns it: "left", "a", "page up"
     :raises DemonstrationsError: If there is no such key
     """
     pygame = import_pygame()
     with warnings.catch_warnings():
-        # Names are the same whether a display is open or not
+        # pygame warns that no display is open; the names do not depend on it
         warnings.simplefilter("ignore", Warning)
         try:
             return int(pygame.key.key_code(name))
         except (TypeError, ValueError):
             raise DemonstrationsError(
-                f"keys: found {name!r}, expected one of pygame's names of keys, such as 'left', 'a', '1', 'page up'"
+                f"keys: found {name!r}, expected one of pygame's key names, such as 'left', 'a', '1', 'page up'"
             ) from None
 
 
 def stick_axes(axes: Sequence[int | str] | None, n_dims: int) -> list[tuple[int, int]]:
     """
-    :param axes: Number of the gamepad's axis for each action dimension, with a minus for one that is turned round
-        (``"-0"`` for the first). None: 0, -1, 2, -3, ..., as a stick that is pushed up is negative in SDL
-    :param n_dims: Action dimensions
-    :return: Number and sign for each dimension
-    :raises DemonstrationsError: If these are no numbers, or not as many as dimensions
+    :param axes: Gamepad axis of each action dimension, with a minus for a reversed one (``"-0"`` for the first). None: 0,
+        -1, 2, -3, ..., because SDL's vertical axes are negative upwards
+    :param n_dims: Number of action dimensions
+    :return: Axis and sign of each dimension
+    :raises DemonstrationsError: If these are no numbers, or not one per dimension
     """
     if axes is None:
         return [(axis, -1 if axis % 2 else 1) for axis in range(n_dims)]
@@ -171,76 +148,62 @@ def stick_axes(axes: Sequence[int | str] | None, n_dims: int) -> list[tuple[int,
 
 def past_dead_zone(value: float) -> float:
     """
-    :param value: Of a stick, in [-1, 1]
-    :return: 0 within the dead zone; from there on it grows from 0 to +-1, without a jump
+    :param value: Value of a stick, in [-1, 1]
+    :return: 0 within the dead zone; outside it grows from 0 to +-1 without a jump
     """
     return float(np.sign(value) * np.clip((abs(value) - DEAD_ZONE) / (1 - DEAD_ZONE), 0.0, 1.0))
 
 
 def to_action(deflections: np.ndarray, space: spaces.Box, scale: float = 1.0) -> np.ndarray:
     """
-    :param deflections: In [-1, 1], one for each action dimension
-    :param space: Bounded
-    :param scale: How far towards a bound a full deflection goes, in (0, 1]
-    :return: Nothing held is 0, or the bound that is nearest to it; a full deflection is ``scale`` of the way from there
+    :param deflections: One value in [-1, 1] for each action dimension
+    :param space: A bounded action space
+    :param scale: How far a full deflection goes towards the bound, in (0, 1]
+    :return: Without deflection 0, or the bound nearest to 0; a full deflection goes ``scale`` of the way to its bound
     """
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     neutral = np.clip(0.0, low, high)
     share = np.reshape(deflections, space.shape) * scale
-    # Not `neutral + share * (bound - neutral)`: this is exact at both ends, and does not overflow
+    # Unlike `neutral + share * (bound - neutral)`, this is exact at both ends and does not overflow
     action = (1 - np.abs(share)) * neutral + np.abs(share) * np.where(share < 0, low, high)
     return np.clip(action, low, high).astype(space.dtype)
 
 
-class Held(NamedTuple):
-    """What a person holds."""
-
-    deflections: np.ndarray
-    """In [-1, 1] for each action dimension, flat"""
-    action: np.ndarray
-    """The action that comes of it"""
-    devices: set[str]
-    """Of "keyboard" and "gamepad", what moves something"""
-
-
 class Controls:
     """
-    Listens to pygame's events.
+    Turns pygame's events into actions and commands.
 
-    :param space: Action space, bounded
-    :param keys: See :func:`key_codes`
+    :param space: Bounded action space
+    :param keys: See :func:`key_codes`, None: :data:`DEFAULT_KEYS`
     :param axes: See :func:`stick_axes`
     :param scale: See :func:`to_action`
-    :raises DemonstrationsError: If one of them is not as it should be
+    :raises DemonstrationsError: If one of them is invalid
     """
 
     def __init__(
-        self,
-        space: spaces.Box,
-        keys: KeyPairs | None = None,
-        axes: Sequence[int | str] | None = None,
-        scale: float = 1.0,
+        self, space: spaces.Box, keys: KeyPairs | None = None, axes: Sequence[int | str] | None = None, scale: float = 1.0
     ):
         if not is_number(scale, 0.0, 1.0) or scale == 0:
             raise DemonstrationsError(f"scale: found {scale!r}, expected a number in (0, 1]")
         n_dims = int(np.prod(space.shape))
         self.space, self.scale = space, float(scale)
+        keys = DEFAULT_KEYS[:n_dims] if keys is None else keys
         self.codes = key_codes(keys, n_dims)
-        self.names = [(str(pair[0]), str(pair[1])) for pair in (DEFAULT_KEYS[:n_dims] if keys is None else keys)]
+        self.names = [(str(negative), str(positive)) for negative, positive in keys]
         self.axes = stick_axes(axes, n_dims)
         self._commands = {key_code(name): command for name, command in COMMAND_KEYS.items()}
         self._fine = {key_code(name) for name in FINE_KEYS}
         self._pygame = import_pygame()
         self._held: set[int] = set()
-        # Pressed since the last step. A tap that is over before the next one counts for it all the same
+        # Keys pressed since the last step: a tap between two steps still counts for one of them
         self._pressed: set[int] = set()
-        # By gamepad and axis
+        # Value by gamepad and axis
         self._sticks: dict[tuple[int, int], float] = {}
 
     def handle(self, event: Any) -> Command | None:
         """
-        :param event: Any of pygame's
-        :return: What the person asks for by it, None: nothing, or a motion
+        :param event: Any event of pygame
+        :return: The command it gives, None if it gives none
         """
         pygame = self._pygame
         if event.type == pygame.QUIT:
@@ -258,14 +221,17 @@ class Controls:
         elif event.type == pygame.JOYDEVICEREMOVED:
             self._sticks = {stick: value for stick, value in self._sticks.items() if stick[0] != event.instance_id}
         elif event.type == pygame.WINDOWFOCUSLOST:
-            self._held.clear()
-            self._pressed.clear()
-            self._sticks.clear()
+            for state in (self._held, self._pressed, self._sticks):
+                state.clear()
             return Command.PAUSE
         return None
 
-    def read(self) -> Held:
-        """:return: What is held now, or was pressed since the last call. A stick counts where no key is held"""
+    def read(self) -> tuple[np.ndarray, np.ndarray, set[str]]:
+        """
+        What is held now or was pressed since the last call. A stick counts where no key is held.
+
+        :return: Deflections in [-1, 1], shape ``(n_dims,)``; the action; the devices in use (``"keyboard"``, ``"gamepad"``)
+        """
         down = self._held | self._pressed
         self._pressed.clear()
         pairs = np.array([[code in down for code in pair] for pair in self.codes], dtype=bool).reshape(-1, 2)
@@ -275,7 +241,7 @@ class Controls:
         deflections = np.where(by_keys, keys, sticks) * (FINE if self._fine & down else 1.0)
         moving = {"keyboard": by_keys.any(), "gamepad": deflections[~by_keys].any()}
         devices = {device for device, moves in moving.items() if moves}
-        return Held(deflections, to_action(deflections, self.space, self.scale), devices)
+        return deflections, to_action(deflections, self.space, self.scale), devices
 
     def _stick(self, axis: int) -> float:
         """:return: The largest deflection of this axis among all gamepads"""

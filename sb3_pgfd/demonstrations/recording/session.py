@@ -1,42 +1,168 @@
-"""Recordings that lose nothing: each episode is on disk when it ends."""
+"""What every recorder needs: collect an episode step by step, describe its environment, keep it on disk."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
+import stable_baselines3 as sb3
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+
 from sb3_pgfd.demonstrations.arrays import json_copy
 from sb3_pgfd.demonstrations.dataset import Demonstrations
+from sb3_pgfd.demonstrations.environment import make_env
 from sb3_pgfd.demonstrations.episode import Episode
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats import recording_folder
 from sb3_pgfd.demonstrations.formats.npz import with_ending, write_npz
+from sb3_pgfd.demonstrations.spaces import space_to_json
+from sb3_pgfd.demonstrations.validation import Observations
 from sb3_pgfd.utils.files import refuse_existing, sync, write_whole
+
+
+def success_of(info: Mapping[str, Any]) -> bool | None:
+    """
+    :param info: Info of the last step of an episode
+    :return: Its ``is_success`` or ``success``; None if it has neither
+    """
+    success = info.get("is_success", info.get("success"))
+    return None if success is None else bool(success)
+
+
+class EpisodeBuilder:
+    """
+    Collects the steps of one episode. It copies everything, because an environment may write all observations to one array.
+
+    :param observation: First observation of the episode
+    :param seed: Seed of the reset, None if unknown
+    """
+
+    def __init__(self, observation: Any, seed: int | None = None):
+        self.seed = seed
+        self.observations: list[Any] = [deepcopy(observation)]
+        self.actions: list[np.ndarray] = []
+        self.rewards: list[float] = []
+
+    def __len__(self) -> int:
+        """:return: Number of steps so far"""
+        return len(self.rewards)
+
+    @property
+    def episode_return(self) -> float:
+        """Sum of the rewards so far"""
+        return sum(self.rewards)
+
+    def add(self, action: Any, observation: Any, reward: Any) -> None:
+        """
+        :param action: The action of a step, in environment units
+        :param observation: The observation after it
+        :param reward: The reward for it
+        """
+        self.actions.append(np.array(action))
+        self.observations.append(deepcopy(observation))
+        self.rewards.append(float(reward))
+
+    def build(self, terminated: bool, success: bool | None = None) -> Episode:
+        """
+        :param terminated: Whether the last step reached a terminal state
+        :param success: Whether the task was solved, None if unknown
+        """
+        first, observations = self.observations[0], self.observations
+        stacked: Observations = (
+            np.stack(observations)
+            if not isinstance(first, dict)
+            else {key: np.stack([observation[key] for observation in observations]) for key in first}
+        )
+        rewards = np.array(self.rewards, dtype=np.float32)
+        return Episode(stacked, np.array(self.actions), rewards, bool(terminated), success, self.seed)
+
+
+class Rollout(EpisodeBuilder):
+    """
+    One episode in an environment, starting with its reset.
+
+    :param env: The environment; it is reset
+    :param seed: Seed of the reset, None: the environment continues its own random numbers
+    """
+
+    def __init__(self, env: gym.Env, seed: int | None):
+        self.env = env
+        self.observation, self.info = env.reset(seed=seed)
+        self.terminated = self.over = False
+        super().__init__(self.observation, seed)
+
+    def step(self, action: Any) -> None:
+        """:param action: In environment units, within the bounds"""
+        # A copy, because an environment may scale its action in place
+        taken = np.array(action)
+        self.observation, reward, terminated, truncated, self.info = self.env.step(action)
+        self.terminated, self.over = bool(terminated), bool(terminated or truncated)
+        self.add(taken, self.observation, reward)
+
+    def episode(self) -> Episode:
+        """:return: The steps so far; an episode that is not over counts as truncated"""
+        return self.build(self.terminated, success_of(self.info))
+
+
+@contextmanager
+def open_env(env: gym.Env | str, recorder: str, render_mode: str | None = None) -> Iterator[gym.Env]:
+    """
+    :param env: An environment, which stays open, or an id, whose environment is made and closed
+    :param recorder: Name of the recorder, for messages
+    :param render_mode: Render mode of an environment that is made
+    :raises DemonstrationsError: If it is neither, or the environment cannot be made
+    """
+    if isinstance(env, str):
+        with closing(make_env(env, render_mode=render_mode)) as made:
+            yield made
+    elif isinstance(env, gym.Env):
+        yield env
+    else:
+        raise DemonstrationsError(f"{recorder}: found env of type {type(env).__name__}, expected a gymnasium.Env or its id")
+
+
+def describe_env(spec: EnvSpec | None, observation_space: spaces.Space, action_space: spaces.Space) -> dict[str, Any]:
+    """
+    :param spec: Specification of the environment, None if it was not made by an id
+    :param observation_space: Space of the observations as they are recorded
+    :param action_space: Action space of the environment
+    :return: Id and arguments of the environment, if they are known, and its spaces, for the settings of a session
+    :raises DemonstrationsError: If demonstrations cannot have such a space
+    """
+    # The render mode does not change what is recorded
+    kwargs = {} if spec is None else {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
+    return {
+        **({} if spec is None else {"env_id": spec.id, "env_kwargs": kwargs}),
+        "observation_space": space_to_json(observation_space),
+        "action_space": space_to_json(action_space),
+    }
 
 
 class Session:
     """
-    An unfinished recording: a folder ``<path>.recording`` beside the file to be written, with one ``.npz`` for each
-    finished episode. It is made with the first episode, ``Demonstrations.load`` reads it, :meth:`finish` turns it into
-    the file.
+    An unfinished recording: the folder ``<path>.recording`` beside the file to be written, with one ``.npz`` per finished
+    episode. The first episode creates the folder, ``Demonstrations.load`` reads it, :meth:`finish` turns it into the file.
 
-    :param path: The file to be written in the end, the ending ``.npz`` is added if it is missing; None: nothing is kept
-        on disk
-    :param settings: What is recorded and how, as JSON holds it: a recording is resumed with the same settings only. They
-        become metadata
-    :param resume: Whether to go on with the unfinished recording there, if there is one
-    :param overwrite: Whether the file may be replaced; without ``resume`` an unfinished recording may be, too
+    :param path: The file to write in the end; the ending ``.npz`` is added if it is missing. None: keep nothing on disk
+    :param settings: What is recorded and how, as JSON values. They become metadata, and resuming needs the same settings
+    :param resume: Continue the unfinished recording, if there is one
+    :param overwrite: Allow replacing the file and, without ``resume``, an unfinished recording
     :raises FileExistsError: If there is a file or an unfinished recording that may not be replaced
-    :raises DemonstrationsError: If the recording to be resumed was begun with other settings, or cannot be read
+    :raises DemonstrationsError: If the recording to resume has other settings or cannot be read
     """
 
     episodes: list[Episode]
-    """Kept so far, those of a resumed recording included"""
+    """Episodes kept so far, including those of a resumed recording"""
     unfinished: bool
-    """Whether there are episodes that :meth:`finish` has not written yet"""
+    """Whether some episodes are not in the file yet"""
 
     def __init__(self, path: str | Path | None, settings: Mapping[str, Any], resume: bool = False, overwrite: bool = False):
         self.settings = json_copy(settings)
@@ -46,36 +172,35 @@ class Session:
         self.unfinished = False
         self.episodes = []
         self._states: list[Mapping[str, Any]] = []
-        if self.path is None or self.folder is None:
-            return
-        self._refuse_what_is_there(self.path, self.folder, resume)
-        if resume and self.folder.exists():
-            self._resume(self.folder)
+        if self.path is not None and self.folder is not None:
+            self._check_existing(self.path, self.folder, resume)
+            if resume and self.folder.exists():
+                self._resume(self.folder)
 
     @property
     def state(self) -> Mapping[str, Any] | None:
-        """What :meth:`add` was given with the last episode, as JSON holds it; None: there is none"""
+        """The ``state`` of the last :meth:`add`; None if there is no episode"""
         return self._states[-1] if self._states else None
 
-    def _refuse_what_is_there(self, path: Path, folder: Path, resume: bool) -> None:
+    def _check_existing(self, path: Path, folder: Path, resume: bool) -> None:
         unfinished = folder.exists() or folder.is_symlink()
         if path.exists() and unfinished and resume and not self._overwrite:
             raise FileExistsError(
                 f"{path}: found the file and an unfinished recording of it, {folder.name}, expected one of them. A recorder "
-                "killed at the very end leaves both: remove the folder if the file is the one you want, or pass "
-                "overwrite=True (--force) too, to replace the file by the recording"
+                "killed at the very end leaves both: remove the folder to keep the file, or also pass overwrite=True "
+                "(--force) to replace the file with the recording"
             )
         refuse_existing(path, self._overwrite)
         if not unfinished:
             return
         if not recording_folder.recognizes(folder):
             raise FileExistsError(f"{folder}: found something that is no recording, expected nothing: move it away")
-        # One that is damaged can be replaced, too
+        # Counting fails on a damaged recording; one that is replaced need not be readable
         n_episodes = 0 if resume or self._overwrite else recording_folder.count_episodes(folder)
         if n_episodes:
             raise FileExistsError(
                 f"{folder}: found an unfinished recording of {n_episodes} episodes, expected none: pass resume=True "
-                "(--resume) to go on with it, or overwrite=True (--force) to begin again without them"
+                "(--resume) to continue it, or overwrite=True (--force) to start again without it"
             )
 
     def _resume(self, folder: Path) -> None:
@@ -84,8 +209,8 @@ class Session:
             if key not in found or key not in self.settings or found[key] != self.settings[key]:
                 raise DemonstrationsError(
                     f"{folder}: found a recording with {key}={found.get(key)!r:.200}, expected "
-                    f"{key}={self.settings.get(key)!r:.200}: resume with the settings it was begun with, or pass "
-                    "overwrite=True (--force) without resume to begin again"
+                    f"{key}={self.settings.get(key)!r:.200}: resume with the settings of the recording, or pass "
+                    "overwrite=True (--force) without resume to start again"
                 )
         for episode, state in recording_folder.read_episodes(folder):
             self.episodes.append(episode)
@@ -94,11 +219,11 @@ class Session:
 
     def add(self, episode: Episode, state: Mapping[str, Any]) -> None:
         """
-        Keep an episode. It is on disk when this returns.
+        Keep an episode. It is on disk when this method returns.
 
-        :param episode: Which has ended
-        :param state: What it takes to go on after it when the recording is resumed, as JSON holds it
-        :raises DemonstrationsError: If there is something wrong with the episode; it is not kept
+        :param episode: A finished episode
+        :param state: What the recorder needs to continue after it when the recording is resumed, as JSON values
+        :raises DemonstrationsError: If the episode is invalid; it is not kept
         """
         number = len(self.episodes)
         try:
@@ -107,14 +232,14 @@ class Session:
             raise DemonstrationsError(f"recording, episode {number} of those kept: {error}") from None
         if self.folder is not None:
             if not self.unfinished:
-                self._begin(self.folder)
+                self._create_folder(self.folder)
             write_npz(demonstrations, recording_folder.episode_file(self.folder, number))
         self.episodes.append(episode)
         self._states.append(demonstrations.metadata[recording_folder.STATE])
         self.unfinished = True
 
-    def _begin(self, folder: Path) -> None:
-        """Make the folder, with the episodes of an earlier :meth:`finish` if there was one."""
+    def _create_folder(self, folder: Path) -> None:
+        """Create the folder, with the episodes of an earlier :meth:`finish` in it."""
         replaces = self._overwrite or recording_folder.count_episodes(folder) == 0
         with write_whole(folder, overwrite=replaces, folder=True) as temporary:
             text = recording_folder.settings_text(self.settings)
@@ -124,9 +249,9 @@ class Session:
 
     def discard_last(self) -> None:
         """
-        Throw the last episode away, on disk too.
+        Remove the last episode, also from disk.
 
-        :raises DemonstrationsError: If there is none, or the file is written
+        :raises DemonstrationsError: If there is no episode, or the file has been written
         """
         if not self.unfinished:
             raise DemonstrationsError("recording: found no episode to discard, expected at least one in no file yet")
@@ -138,20 +263,19 @@ class Session:
 
     def finish(self, metadata: Mapping[str, Any]) -> Demonstrations:
         """
-        Write the file, whole or not at all, and remove the folder. More episodes may be added afterwards: finishing
-        again replaces the file.
+        Write the file and remove the folder. You may add more episodes and finish again, which replaces the file.
 
-        :param metadata: Provenance beyond the settings
+        :param metadata: Metadata beyond the settings, the success rate, the mean return and the versions of the libraries
         :return: All episodes
-        :raises FileExistsError: If somebody else has written the file meanwhile
+        :raises FileExistsError: If another process has written the file meanwhile
         :raises DemonstrationsError: If there is no episode, or they do not fit together
         """
         episodes = recording_folder.settle_successes(self.episodes)
-        demonstrations = Demonstrations.from_episodes(episodes, {**self.settings, **metadata})
+        demonstrations = Demonstrations.from_episodes(episodes, {**self.settings, **_statistics(episodes), **metadata})
         if self.path is not None:
             write_npz(demonstrations, self.path, self._overwrite)
         if self.folder is not None and self.unfinished:
-            # Gone at once: what is left of half a folder would be taken for a recording
+            # Renamed first: a folder that is half deleted would pass for a recording
             with tempfile.TemporaryDirectory(prefix=f".{self.folder.name}-", suffix=".tmp", dir=self.folder.parent) as trash:
                 os.replace(self.folder, Path(trash) / self.folder.name)
         self.unfinished, self._overwrite = False, True
@@ -161,7 +285,7 @@ class Session:
 def session_folder(path: Path) -> Path:
     """
     :param path: The file to be written
-    :return: Where its episodes are until then
+    :return: The folder with its episodes until then
     """
     path = with_ending(path)
     return path.with_name(path.name + ".recording")
@@ -169,3 +293,12 @@ def session_folder(path: Path) -> Path:
 
 def _one_episode(episode: Episode, state: Mapping[str, Any]) -> Demonstrations:
     return Demonstrations.from_episodes([episode], {recording_folder.STATE: dict(state)})
+
+
+def _statistics(episodes: Sequence[Episode]) -> dict[str, Any]:
+    known = [episode.success for episode in episodes if episode.success is not None]
+    return {
+        "success_rate": float(np.mean(known)) if known else None,
+        "mean_return": float(np.mean([episode.rewards.sum() for episode in episodes])) if episodes else None,
+        "versions": {"gymnasium": gym.__version__, "numpy": np.__version__, "stable_baselines3": sb3.__version__},
+    }

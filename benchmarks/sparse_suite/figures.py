@@ -1,0 +1,243 @@
+"""The figures of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.sparse_suite.cells import (
+    ABLATION_METHODS,
+    ABLATION_TASKS,
+    CURVE_DEMOS,
+    CURVE_TASK,
+    CURVES,
+    MAIN,
+    usual_demos,
+)
+from benchmarks.sparse_suite.scores import Estimate, Outcome, curve_of, estimate, select
+from benchmarks.sparse_suite.settings import ABLATION_STEPS
+from benchmarks.sparse_suite.tasks import TASKS, Task
+from sb3_pgfd.demonstrations.inspection.plots import new_figure
+from sb3_pgfd.utils.files import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAMES = {
+    "td3fd": "TD3fD",
+    "ddpgfd_paper": "DDPGfD as in the paper",
+    "ddpgfd_constant": "the same, constant bonus",
+    "td3fd_plain": "TD3fD, observations alone",
+    "ddpgfd_paper_plain": "DDPGfD as in the paper, observations alone",
+    "ddpgfd_constant_plain": "the same, constant bonus, observations alone",
+    "bc": "behaviour cloning",
+    "bc_plain": "cloning, observations alone",
+    "sac_demos": "SAC, half of the batches demonstrations",
+    "sac_her": "SAC + HER, no demonstrations",
+    "sac": "SAC, no demonstrations",
+    "td3": "TD3, no demonstrations",
+    "a2cfd": "A2CfD",
+    "expert": "the expert",
+}
+# Okabe and Ito's colours, which people with any kind of colour vision can tell apart. The strongest is for TD3fD
+COLORS = {
+    "td3fd": "#D55E00",
+    "ddpgfd_paper": "#0072B2",
+    "ddpgfd_constant": "#56B4E9",
+    "bc": "#000000",
+    "td3fd_plain": "#D55E00",
+    "bc_plain": "#000000",
+    "ddpgfd_paper_plain": "#0072B2",
+    "ddpgfd_constant_plain": "#56B4E9",
+    "sac_demos": "#009E73",
+    "sac_her": "#CC79A7",
+    "sac": "#56B4E9",
+    "td3": "#E69F00",
+    "a2cfd": "#8C8C8C",
+}
+ABLATION_NAMES = {
+    "td3fd_uniform": "uniform replay, no half batches",
+    "td3fd_priorities": "priorities in place of half batches",
+    "td3fd_no_n_step": "1-step returns only",
+    "td3fd_no_pretraining": "no pretraining",
+    "td3fd_no_warmup": "no warm-up of the critic",
+    "td3fd_no_l2": "no L2",
+    "td3fd_no_bc": "no behaviour cloning",
+    "td3fd_q_filter": "with Q-filter",
+    "td3fd_no_layer_norm": "no LayerNorm",
+    "td3fd_one_critic": "one critic",
+    "td3fd_no_successes": "own successes not kept",
+    "td3fd_no_averaging": "no averaged actor",
+}
+LEARNING = tuple(method for method in MAIN if method in COLORS)
+_CURVES_ALONE = tuple(method for method in CURVES if method not in LEARNING)
+_MARKERS = dict(zip((*LEARNING, *_CURVES_ALONE), "o^sDvP*Xdo^sd", strict=True))
+
+
+def draw_learning(outcomes: Sequence[Outcome], path: Path) -> Path:
+    """
+    Success rate against environment steps, one plot per task.
+
+    :param outcomes: All outcomes
+    :param path: Path of the figure
+    :return: The path
+    """
+    figure = new_figure((12.0, 7.6))
+    axes = figure.subplots(2, 3)
+    for task, axis in zip(TASKS.values(), axes.flat, strict=True):
+        for method in LEARNING:
+            own = select(outcomes, task.name, method, usual_demos(task, method))
+            if own:
+                _draw_curve(axis, own, task, method)
+        _format(axis, f"{task.env_id}, {_count(task.n_demos)}")
+        axis.set_xlim(0, task.steps / 1000)
+        axis.set_xlabel("1,000 environment steps")
+    for row in axes:
+        row[0].set_ylabel("success rate")
+    _legend(figure, axes.flat)
+    return _save(figure, path)
+
+
+def _draw_curve(axis: Axes, own: Sequence[Outcome], task: Task, method: str) -> None:
+    steps, estimates = curve_of(own)
+    if len(steps) == 1:
+        # A method that takes no steps is a horizontal line
+        steps, estimates = np.array([0.0, task.steps]), estimates * 2
+    best = method == "td3fd"
+    lines: dict[str, Any] = {"linewidth": 2.8 if best else 1.4, "zorder": 4 if best else 3, "color": COLORS[method]}
+    style = {"linestyle": "--"} if method == "bc" else {"marker": _MARKERS[method], "markersize": 4 if best else 3}
+    axis.plot(steps / 1000, [item.value for item in estimates], label=NAMES[method], **lines, **style)
+    low, high = [item.low for item in estimates], [item.high for item in estimates]
+    axis.fill_between(steps / 1000, low, high, color=COLORS[method], alpha=0.25 if best else 0.12, linewidth=0)
+
+
+def draw_scores(outcomes: Sequence[Outcome], path: Path) -> Path:
+    """
+    Score of every method, one plot per task.
+
+    :param outcomes: All outcomes
+    :param path: Path of the figure
+    :return: The path
+    """
+    figure = new_figure((12.0, 6.8))
+    axes = figure.subplots(2, 3, sharey=True)
+    for task, axis in zip(TASKS.values(), axes.flat, strict=True):
+        for place, method in enumerate(reversed(LEARNING)):
+            own = select(outcomes, task.name, method, usual_demos(task, method))
+            _draw_bar(axis, place, estimate([outcome.score(task.steps) for outcome in own]), COLORS[method])
+        _format(axis, f"{task.env_id}\n{_count(task.n_demos)}", vertical=False)
+        axis.set_yticks(range(len(LEARNING)), [NAMES[method] for method in reversed(LEARNING)])
+    for axis in axes[-1]:
+        axis.set_xlabel("score")
+    return _save(figure, path)
+
+
+def _draw_bar(axis: Axes, place: int, found: Estimate | None, color: str) -> None:
+    if found is None:
+        return
+    axis.barh(place, found.value, color=color, height=0.7, zorder=2)
+    if found.n_seeds > 1:
+        # The white rim makes the line visible on any colour
+        for color, width in (("white", 3.5), ("black", 1.5)):
+            axis.plot([found.low, found.high], [place, place], color=color, linewidth=width, zorder=3, solid_capstyle="butt")
+    axis.text(max(found.value, found.high) + 0.02, place, f"{found.value:.2f}", va="center", fontsize="small")
+
+
+def draw_demonstrations(outcomes: Sequence[Outcome], path: Path) -> Path:
+    """
+    Score against the number of demonstrations.
+
+    :param outcomes: All outcomes
+    :param path: Path of the figure
+    :return: The path
+    """
+    task, figure = TASKS[CURVE_TASK], new_figure((7.2, 4.8))
+    axis = figure.subplots()
+    for rank, method in enumerate(CURVES):
+        found = {
+            place: estimate([outcome.score(task.steps) for outcome in select(outcomes, CURVE_TASK, method, demos)])
+            for place, demos in enumerate(CURVE_DEMOS)
+        }
+        # Equal scores are drawn side by side
+        aside = 0.03 * (rank - (len(CURVES) - 1) / 2)
+        known = {place + aside: item for place, item in found.items() if item is not None}
+        best, places, items = method == "td3fd", list(known), list(known.values())
+        style: dict[str, Any] = {"marker": _MARKERS[method], "linewidth": 2.8 if best else 1.6, "color": COLORS[method]}
+        style["linestyle"] = "--" if method.endswith("_plain") else "-"
+        axis.plot(places, [item.value for item in items], label=NAMES[method], **style)
+        low, high = [item.low for item in items], [item.high for item in items]
+        axis.fill_between(places, low, high, color=COLORS[method], alpha=0.25 if best else 0.12, linewidth=0)
+        # A method with one number of demonstrations has no area
+        axis.vlines(places, low, high, color=COLORS[method], alpha=0.6)
+    _format(axis, task.env_id)
+    axis.set_xticks(range(len(CURVE_DEMOS)), [str(demos) for demos in CURVE_DEMOS])
+    axis.set(xlabel="demonstrations", ylabel=f"score at {task.steps:,} steps")
+    _legend(figure, [axis])
+    return _save(figure, path)
+
+
+def draw_ablation(outcomes: Sequence[Outcome], path: Path) -> Path:
+    """
+    Score of TD3fD, and with each of the changes of the ablation.
+
+    :param outcomes: All outcomes
+    :param path: Path of the figure
+    :return: The path
+    """
+    methods = ("td3fd", *ABLATION_METHODS)
+    figure = new_figure((9.6, 3.8))
+    axes = figure.subplots(1, len(ABLATION_TASKS), sharey=True)
+    for name, axis in zip(ABLATION_TASKS, axes, strict=True):
+        task = TASKS[name]
+        for place, method in enumerate(reversed(methods)):
+            own = select(outcomes, name, method, task.n_demos)
+            color = COLORS["td3fd"] if method == "td3fd" else COLORS["ddpgfd_paper"]
+            _draw_bar(axis, place, estimate([outcome.score(ABLATION_STEPS) for outcome in own]), color)
+        _format(axis, f"{task.env_id}, {_count(task.n_demos)}", vertical=False)
+        axis.set_yticks(range(len(methods)), [ablation_name(method) for method in reversed(methods)])
+        axis.set_xlabel(f"score at {ABLATION_STEPS:,} steps")
+    return _save(figure, path)
+
+
+def ablation_name(method: str) -> str:
+    """:return: Name of a method of the ablation"""
+    return {**NAMES, **ABLATION_NAMES}.get(method, method.removeprefix("td3fd_").replace("_", " "))
+
+
+def _count(n_demos: int) -> str:
+    return "1 demonstration" if n_demos == 1 else f"{n_demos} demonstrations"
+
+
+def _format(axis: Axes, title: str, vertical: bool = True) -> None:
+    axis.set_title(title, loc="left", fontsize="medium")
+    axis.grid(alpha=0.3, axis="both" if vertical else "x")
+    axis.set_axisbelow(True)
+    if vertical:
+        axis.set_ylim(-0.03, 1.03)
+    else:
+        axis.set_xlim(0.0, 1.15)
+        axis.set_xticks(np.linspace(0.0, 1.0, 6))
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+
+
+def _legend(figure: Figure, axes: Any) -> None:
+    """Draw one legend for all plots, below them."""
+    handles: dict[str, Any] = {}
+    for axis in axes:
+        handles.update({label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)})
+    order = [name for name in NAMES.values() if name in handles]
+    if order:
+        # The longest name takes about 3.5 inches
+        columns = min(len(order), int(figure.get_figwidth() // 3.5))
+        figure.legend([handles[name] for name in order], order, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    with write_whole(path, overwrite=True) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+    return path

@@ -1,0 +1,136 @@
+"""
+The settings of every method: constructor arguments, the same for all tasks.
+
+``noise_std`` is the standard deviation of Gaussian action noise. ``n_envs`` and ``normalize`` (arguments of ``VecNormalize``)
+belong to the environment. Schedules are spelled as in the RL Zoo (``lin_1e-3``). gamma and the return range come from the
+task, which also says whether ``her_ratio`` is used.
+"""
+
+from typing import Any
+
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.sac.policies import SACPolicy
+from torch import nn
+
+from sb3_pgfd.replay import DemoReplayBuffer
+
+Settings = dict[str, Any]
+
+NET_ARCH = [128, 128]
+BATCH_SIZE = 128
+# Larger than the number of steps of a run: nothing is overwritten
+BUFFER_SIZE = 100_000
+# The demonstrations have the same
+NOISE_STD = 0.1
+
+
+class LayerNormSACPolicy(SACPolicy):
+    """SB3's SAC policy with LayerNorm in the hidden layers of its critics (RLPD, arXiv 2302.02948, section 4.2)."""
+
+    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
+        """:param features_extractor: Features extractor that the critic shares"""
+        critic = super().make_critic(features_extractor)
+        for q_network in critic.q_networks:
+            layers: Any = q_network
+            hidden = [number for number, layer in enumerate(layers) if isinstance(layer, nn.Linear)][:-1]
+            for number in reversed(hidden):
+                layers.insert(number + 1, nn.LayerNorm(layers[number].out_features))
+        return critic
+
+
+TD3FD: Settings = {"buffer_size": BUFFER_SIZE, "replay_buffer_kwargs": {"her_ratio": 0.6}}
+"""The constructor's defaults, which are the best setting that was found"""
+
+DDPGFD_PAPER: Settings = {
+    "noise_std": NOISE_STD,
+    "buffer_size": BUFFER_SIZE,
+    "batch_size": BATCH_SIZE,
+    "gradient_steps": 2,
+    "pretrain_steps": 4000,
+    "n_steps": 10,
+    "replay_buffer_kwargs": {"relative_priorities": True, "demo_bonus": 10.0},
+    "policy_kwargs": {"net_arch": NET_ARCH},
+}
+"""As in the paper: priorities, one critic and no cloning; otherwise the constructor's defaults"""
+
+DDPGFD_CONSTANT: Settings = {**DDPGFD_PAPER, "replay_buffer_kwargs": {"relative_priorities": False, "demo_bonus": 1.0}}
+"""The paper's constant bonus"""
+
+# Differences are largest while the agent learns, and half of a run takes half the time
+ABLATION_STEPS = 15_000
+# The changes to TD3FD in the ablation
+ABLATIONS: dict[str, Settings] = {
+    "uniform": {"replay_buffer_kwargs.demo_fraction": None, "replay_buffer_kwargs.priority_exponent": 0.0},
+    "priorities": {
+        "replay_buffer_kwargs.demo_fraction": None,
+        "replay_buffer_kwargs.relative_priorities": True,
+        "replay_buffer_kwargs.demo_bonus": 10.0,
+    },
+    "no_n_step": {"n_steps": 1},
+    "no_pretraining": {"pretrain_steps": 0},
+    "no_warmup": {"critic_warmup_steps": 0},
+    "no_l2": {"l2_coef": 0.0},
+    # Without cloning, pretraining and warm-up follow Q
+    "no_bc": {"bc_coef": 0.0, "critic_warmup_steps": 0},
+    "q_filter": {"q_filter": True},
+    "no_layer_norm": {"policy_kwargs.layer_norm": False},
+    "one_critic": {"policy_kwargs.n_critics": 1},
+    "no_successes": {"replay_buffer_kwargs.keep_successes": False},
+    "no_averaging": {"policy_kwargs.average_actor": None},
+}
+
+BEHAVIOR_CLONING: Settings = {
+    "n_updates": 10_000,
+    "learning_rate": "lin_3e-3",
+    "batch_size": BATCH_SIZE,
+    "policy_kwargs": {"net_arch": NET_ARCH},
+}
+
+TD3: Settings = {
+    "noise_std": NOISE_STD,
+    "buffer_size": BUFFER_SIZE,
+    "batch_size": BATCH_SIZE,
+    "policy_kwargs": {"net_arch": NET_ARCH},
+}
+
+SAC: Settings = {
+    "buffer_size": BUFFER_SIZE,
+    "batch_size": BATCH_SIZE,
+    "policy_kwargs": {"net_arch": NET_ARCH},
+}
+
+SAC_HER: Settings = {
+    **SAC,
+    # HER relabels finished episodes only; the longest are those of the maze
+    "learning_starts": 1_000,
+    "replay_buffer_class": HerReplayBuffer,
+    "replay_buffer_kwargs": {"n_sampled_goal": 4, "goal_selection_strategy": "future"},
+}
+
+SAC_DEMOS: Settings = {
+    **SAC,
+    "policy": LayerNormSACPolicy,
+    "learning_rate": 1e-3,
+    "tau": 0.01,
+    "gradient_steps": 2,
+    "replay_buffer_class": DemoReplayBuffer,
+    "replay_buffer_kwargs": {"demo_fraction": 0.5, "n_steps": 10},
+}
+"""RLPD's sampling (arXiv 2302.02948): half of each batch comes from the demonstrations, critics have LayerNorm"""
+
+A2CFD: Settings = {
+    "n_envs": 4,
+    "normalize": {"norm_obs": False, "norm_reward": True},
+    "learning_rate": "lin_3e-3",
+    "actor_learning_rate": "lin_1e-4",
+    "n_steps": 16,
+    "gae_lambda": 0.95,
+    "use_rms_prop": True,
+    "pretrain_steps": 4000,
+    "demo_batch_size": BATCH_SIZE,
+    "critic_warmup_steps": 5000,
+    "policy_kwargs": {"net_arch": NET_ARCH, "log_std_min": -2.0, "log_std_max": 0.5},
+}
+"""The ``default`` entry of hyperparams/a2cfd.yml"""

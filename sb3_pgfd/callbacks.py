@@ -1,0 +1,345 @@
+"""Callbacks for any SB3 algorithm: record successes, save models and statistics, log, draw and summarise a run."""
+
+import os
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
+from stable_baselines3.common.logger import CSVOutputFormat, Figure, TensorBoardOutputFormat
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
+from sb3_pgfd.demonstrations.arrays import channels_first, json_copy, map_observations
+from sb3_pgfd.demonstrations.inspection.plots import new_figure
+from sb3_pgfd.demonstrations.recording import Session
+from sb3_pgfd.demonstrations.recording.session import EpisodeBuilder, describe_env, success_of
+from sb3_pgfd.demonstrations.validation import check_observations
+from sb3_pgfd.plotting import run_figure
+from sb3_pgfd.run_summary import RunSummary, summarize_run, write_summary
+from sb3_pgfd.utils.files import write_whole
+
+__all__ = [
+    "Checkpoints",
+    "DemonstrationsSummary",
+    "EvaluateFirst",
+    "ProgressLog",
+    "RecordSuccesses",
+    "RunFigure",
+    "RunSummary",
+    "SaveNormalization",
+    "summarize_run",
+    "write_summary",
+]
+
+
+class Checkpoints(CheckpointCallback):
+    """
+    SB3's ``CheckpointCallback``, but only the newest replay buffer is kept, because each can take gigabytes. The previous
+    one is deleted when the next is on disk.
+
+    :param save_freq: Save every ``save_freq`` calls
+    :param save_path: Folder of the checkpoints
+    :param options: Further arguments of ``CheckpointCallback``
+    """
+
+    def __init__(self, save_freq: int, save_path: str, **options: Any):
+        super().__init__(save_freq, save_path, **options)
+        self._newest_buffer: str | None = None
+
+    def _on_step(self) -> bool:
+        go_on = super()._on_step()
+        path = self._checkpoint_path("replay_buffer_", extension="pkl")
+        if self.save_replay_buffer and self.n_calls % self.save_freq == 0 and os.path.isfile(path):
+            if self._newest_buffer is not None and self._newest_buffer != path:
+                os.remove(self._newest_buffer)
+            self._newest_buffer = path
+        return go_on
+
+
+class SaveNormalization(BaseCallback):
+    """
+    Save the statistics of ``VecNormalize`` each time it is called, e.g. as ``callback_on_new_best`` of an ``EvalCallback``:
+    the best model needs the statistics of its time, not the last ones. Without ``VecNormalize`` it does nothing.
+
+    :param path: The file; it is replaced each time
+    :param verbose: Verbosity level
+    """
+
+    def __init__(self, path: str | Path, verbose: int = 0):
+        super().__init__(verbose)
+        self.path = Path(path)
+
+    def _on_step(self) -> bool:
+        normalize = self.model.get_vec_normalize_env()
+        if normalize is not None:
+            with write_whole(self.path, overwrite=True) as temporary:
+                normalize.save(str(temporary))
+        return True
+
+
+class EvaluateFirst(BaseCallback):
+    """
+    Let an ``EvalCallback`` also evaluate before the first step: the learning curve then starts right after pretraining.
+
+    :param evaluation: The ``EvalCallback``; it must be in the list of callbacks, too
+    """
+
+    def __init__(self, evaluation: EvalCallback):
+        super().__init__()
+        self.evaluation = evaluation
+
+    def _on_training_start(self) -> None:
+        # Its number of calls is still 0, a multiple of any frequency
+        self.evaluation._on_step()
+
+    def _on_step(self) -> bool:
+        return True
+
+
+class ProgressLog(BaseCallback):
+    """
+    Also write everything that is logged to ``progress.csv``, including pretraining.
+
+    :param folder: Folder of the file; it is created if it is missing
+    :param verbose: Verbosity level
+    """
+
+    def __init__(self, folder: str, verbose: int = 0):
+        super().__init__(verbose)
+        self.folder = folder
+        self._format: CSVOutputFormat | None = None
+
+    # Here the logger exists and nothing is logged yet; `_on_training_start` comes after pretraining
+    def _init_callback(self) -> None:
+        if self._format is None:
+            os.makedirs(self.folder, exist_ok=True)
+            self._format = CSVOutputFormat(os.path.join(self.folder, "progress.csv"))
+        if self._format not in self.logger.output_formats:
+            self.logger.output_formats.append(self._format)
+
+    def _on_step(self) -> bool:
+        return True
+
+
+class RunFigure(BaseCallback):
+    """
+    Show :func:`~sb3_pgfd.plotting.run_figure` in TensorBoard as ``run/figure`` when the training ends. Without
+    ``tensorboard_log`` it does nothing.
+
+    :param folder: Folder of the run; a :class:`ProgressLog` before this callback writes ``progress.csv`` there
+    :param draw_freq: Also draw every ``draw_freq`` calls: steps or, as ``callback_after_eval`` of an ``EvalCallback``,
+        evaluations. 0: only at the end
+    :param verbose: Verbosity level
+    :raises ImportError: If matplotlib is not installed
+    """
+
+    def __init__(self, folder: str | Path, draw_freq: int = 0, verbose: int = 0):
+        super().__init__(verbose)
+        self.folder = Path(folder)
+        self.draw_freq = draw_freq
+
+    # A missing library is reported before the training, not after it
+    def _init_callback(self) -> None:
+        new_figure((1.0, 1.0))
+
+    def _on_step(self) -> bool:
+        if self.draw_freq > 0 and self.n_calls % self.draw_freq == 0:
+            self._on_training_end()
+        return True
+
+    def _on_training_end(self) -> None:
+        boards = [item for item in self.logger.output_formats if isinstance(item, TensorBoardOutputFormat)]
+        # Before the first dump there is nothing to draw
+        if not boards or not (self.folder / "progress.csv").read_text():
+            return
+        figure = Figure(run_figure(self.folder), close=True)
+        for board in boards:
+            # Not through the logger, whose dump would also write all pending values
+            board.write({"run/figure": figure}, {"run/figure": ()}, self.model.num_timesteps)
+
+
+class DemonstrationsSummary(BaseCallback):
+    """
+    Compare the agent with its demonstrations in three lines when the training ends: return, success and episode length. See
+    :func:`summarize_run`.
+
+    :param evaluation: The callback that evaluates the agent; None: use the training episodes
+    :param demonstrations: Demonstrations to compare with; None: the model's own, or those in its replay buffer
+    :param folder: Folder for ``summary.json``, None: do not write it
+    :param verbose: 0: print nothing
+    """
+
+    def __init__(
+        self,
+        evaluation: EvalCallback | None = None,
+        demonstrations: Demonstrations | str | Path | None = None,
+        folder: str | Path | None = None,
+        verbose: int = 1,
+    ):
+        super().__init__(verbose)
+        self.evaluation = evaluation
+        self.demonstrations = demonstrations
+        self.folder = folder
+        self.summary: RunSummary | None = None
+        """Summary of the last training"""
+
+    # Unreadable demonstrations are refused before the training
+    def _init_callback(self) -> None:
+        if self.demonstrations is not None:
+            self.demonstrations = Demonstrations.load(self.demonstrations)
+
+    def _on_training_start(self) -> None:
+        self.summary = None
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        # The RL Zoo calls it a second time
+        if self.summary is not None:
+            return
+        self.summary = summarize_run(self.model, self.evaluation, self.demonstrations)
+        if self.verbose >= 1:
+            print(self.summary)
+        if self.folder is not None:
+            write_summary(self.summary, self.folder)
+
+
+class RecordSuccesses(BaseCallback):
+    """
+    Record the agent's own successful episodes while it learns, with any SB3 algorithm. An episode is a success if its last
+    info says so (``is_success`` or ``success``), or if its return is high enough. Each is on disk when it ends, in the
+    folder ``<path>.recording``, and the file is written when the training ends. Observations are those that the model sees
+    (images with channels first), but observations and rewards are raw: ``VecNormalize`` is undone.
+
+    If the same callback is used in several ``learn()``, each one rewrites the file with all successes so far. An episode
+    that continues from one ``learn()`` to the next is recorded if the callback was used in both.
+
+    With ``VecNormalize``, the last observation of an episode is exact to single precision. A value more than ``clip_obs``
+    standard deviations from the mean is recorded as ``clip_obs`` standard deviations from it.
+
+    :param path: The file; the ending ``.npz`` is added if it is missing
+    :param max_episodes: Record at most this many episodes; None: all
+    :param min_return: Episodes with at least this return (raw, undiscounted) count as successes, too
+    :param overwrite: Allow replacing the file and, without ``resume``, an unfinished recording
+    :param resume: Continue the recording of a training that crashed, if there is one
+    :param verbose: Verbosity level
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        max_episodes: int | None = None,
+        min_return: float | None = None,
+        overwrite: bool = False,
+        resume: bool = False,
+        verbose: int = 0,
+    ):
+        super().__init__(verbose)
+        if max_episodes is not None and max_episodes < 1:
+            raise DemonstrationsError(f"RecordSuccesses: found max_episodes={max_episodes}, expected at least 1, or None")
+        self.path = Path(path)
+        self.max_episodes = max_episodes
+        self.min_return = min_return
+        self.overwrite = overwrite
+        self.resume = resume
+        self._session: Session | None = None
+        # For each environment; None: the callback did not see the start of this episode
+        self._episodes: list[EpisodeBuilder | None] = []
+
+    @property
+    def session(self) -> Session:
+        """What has been recorded so far"""
+        assert self._session is not None, "there is no recording before the first learn()"
+        return self._session
+
+    # An existing file is refused before the training, not after it
+    def _init_callback(self) -> None:
+        if not isinstance(self.model, (OnPolicyAlgorithm, OffPolicyAlgorithm)):
+            raise DemonstrationsError(
+                f"RecordSuccesses: found a model of type {type(self.model).__name__}, expected an OnPolicyAlgorithm or an "
+                "OffPolicyAlgorithm, which show each step to a callback"
+            )
+        spec = self.training_env.get_attr("spec", indices=0)[0]
+        settings = {
+            **describe_env(spec, self.model.observation_space, self.model.action_space),
+            "producer": f"{type(self.model).__name__} while learning",
+            "min_return": self.min_return,
+        }
+        if self._session is None:
+            self._session = Session(self.path, settings, self.resume, self.overwrite)
+        elif self._session.settings != json_copy(settings):
+            raise DemonstrationsError(
+                f"RecordSuccesses: found another algorithm or environment than at the start of {self.path}, expected the "
+                "same: use a new callback with another path"
+            )
+
+    def _on_training_start(self) -> None:
+        normalize = self.model.get_vec_normalize_env()
+        raw = self.model._last_obs if normalize is None else normalize.get_original_obs()
+        assert raw is not None
+        observations = channels_first(raw, self.model.observation_space)
+        check_observations(observations, self.model.observation_space, "RecordSuccesses: observations under VecNormalize")
+        before = self._episodes or [None] * self.training_env.num_envs
+        self._episodes = []
+        for env, episode in enumerate(before):
+            observation = map_observations(observations, itemgetter(env))
+            # Without a reset, an episode continues at its last observation
+            continued = episode if episode is not None and _equal(episode.observations[-1], observation) else None
+            self._episodes.append(EpisodeBuilder(observation) if self.num_timesteps == 0 else continued)
+
+    def _on_step(self) -> bool:
+        if self.max_episodes is None or len(self.session.episodes) < self.max_episodes:
+            self._record_step()
+        self.logger.record("rollout/recorded_episodes", len(self.session.episodes))
+        return True
+
+    def _record_step(self) -> None:
+        normalize = self.model.get_vec_normalize_env()
+        raw = self.locals["new_obs"] if normalize is None else normalize.get_original_obs()
+        rewards = self.locals["rewards"] if normalize is None else normalize.get_original_reward()
+        observations = channels_first(raw, self.model.observation_space)
+        # On-policy algorithms pass `clipped_actions` to the environment
+        actions = self.locals.get("clipped_actions", self.locals["actions"])
+        for env, (done, info) in enumerate(zip(self.locals["dones"], self.locals["infos"], strict=True)):
+            observation, episode = map_observations(observations, itemgetter(env)), self._episodes[env]
+            if episode is not None:
+                last = self._last_observation(info, observation) if done else observation
+                episode.add(actions[env], last, rewards[env])
+            if done:
+                if episode is not None:
+                    self._keep_success(episode, info)
+                self._episodes[env] = EpisodeBuilder(observation)
+
+    def _last_observation(self, info: dict[str, Any], like: Any) -> Any:
+        observation, normalize = info["terminal_observation"], self.model.get_vec_normalize_env()
+        if normalize is not None:
+            observation = normalize.unnormalize_obs(observation)
+        if isinstance(like, dict):
+            return {key: _as_dtype(observation[key], like[key].dtype) for key in like}
+        return _as_dtype(observation, like.dtype)
+
+    def _keep_success(self, episode: EpisodeBuilder, info: dict[str, Any]) -> None:
+        success = success_of(info)
+        if success or (self.min_return is not None and episode.episode_return >= self.min_return):
+            self.session.add(episode.build(not info.get("TimeLimit.truncated", False), success), {})
+
+    def _on_training_end(self) -> None:
+        if self.session.unfinished:
+            self.session.finish({})
+        if not self.session.episodes:
+            self.logger.info(f"RecordSuccesses: found no successful episode, {self.session.path} is not written")
+
+
+def _equal(first: Any, second: Any) -> bool:
+    if isinstance(first, dict):
+        return all(np.array_equal(first[key], second[key]) for key in first)
+    return np.array_equal(first, second)
+
+
+def _as_dtype(array: Any, dtype: np.dtype) -> np.ndarray:
+    """Integers are rounded, because undoing a normalisation leaves a rounding error."""
+    return (np.rint(array) if dtype.kind in "iu" else np.asarray(array)).astype(dtype)

@@ -1,0 +1,269 @@
+"""
+Checks before reading a file: its first bytes, its folder, its size; for HDF5 also its links and arrays.
+
+An HDF5 file can name other files to read from, declare arrays larger than any memory, and hold groups that contain
+themselves: :func:`open_hdf5` refuses such a file. It does not check how the HDF5 library stores names and values of variable
+length: a file that is forged there can make the library hang or reserve memory, and that is for the library to mend.
+"""
+
+import lzma
+import os
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sb3_pgfd.demonstrations.errors import DemonstrationsError
+
+# What the libraries underneath raise for damaged files
+UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    SystemError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+# Deflate turns at most 1,032 bytes into one (RFC 1951: 258 bytes in 2 bits); other codecs in use stay below
+MAX_RATIO = 1100
+
+
+@contextmanager
+def errors_naming(source: str) -> Iterator[None]:
+    """
+    :param source: Put in front of the messages of errors in the ``with`` block
+    :raises DemonstrationsError: In place of any error that a damaged file can cause
+    """
+    try:
+        yield
+    except DemonstrationsError as error:
+        raise DemonstrationsError(f"{source}: {error}") from error.__cause__
+    except UNREADABLE as error:
+        raise DemonstrationsError(
+            f"{source}: found a file that cannot be read to its end ({type(error).__name__}: {error}), expected a whole file "
+            "of plain arrays. Copy or record it again"
+        ) from error
+
+
+def starts_with(path: Path, *beginnings: bytes) -> bool:
+    """
+    :param path: A file or folder that exists
+    :param beginnings: First bytes of files of one format
+    :return: Whether it is a file that starts with one of them
+    """
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(max(map(len, beginnings))).startswith(beginnings)
+
+
+def inside(folder: Path, path: Path) -> Path:
+    """
+    :param folder: The folder of a dataset
+    :param path: A file that its content names
+    :return: The file
+    :raises DemonstrationsError: If it lies elsewhere, by its name or by a link. A dataset may not read other files
+    """
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DemonstrationsError(f"found {path}, which leads out of {folder}, expected a file in that folder. Copy it there")
+    return path
+
+
+def check_size(name: str, declared: int, stored: int | None = None) -> None:
+    """
+    :param name: What is to be read, for messages
+    :param declared: Bytes that it takes in memory
+    :param stored: Bytes that it takes on disk, None: unknown
+    :raises DemonstrationsError: If so few bytes cannot hold so many, or this machine's memory cannot
+    """
+    check_ratio(name, declared, declared if stored is None else stored)
+    memory = physical_memory()
+    if declared > memory:
+        raise DemonstrationsError(
+            f"{name}: found {declared / 2**30:.1f} GiB of data, expected at most the "
+            f"{memory / 2**30:.1f} GiB of this machine. Choose fewer observation keys, or cut the file into parts"
+        )
+
+
+def check_ratio(name: str, declared: int, stored: int) -> None:
+    """:raises DemonstrationsError: If so few bytes cannot hold so many, see :func:`check_size`"""
+    if declared > stored * MAX_RATIO + 4096:
+        raise DemonstrationsError(
+            f"{name}: found {stored} bytes that declare {declared}, expected at most {MAX_RATIO} times as many: "
+            "the file is damaged or hostile"
+        )
+
+
+def physical_memory() -> int:
+    """:return: Bytes of memory of this machine; where the system does not say, 64 GiB"""
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 2**36
+
+
+def is_hdf5(path: Path) -> bool:
+    """:param path: Whether this is an HDF5 file"""
+    return starts_with(path, b"\x89HDF\r\n\x1a\n")
+
+
+@contextmanager
+def open_hdf5(path: Path, checked: bool = True) -> Iterator[Any]:
+    """
+    :param path: An HDF5 file
+    :param checked: Whether to check all links and arrays; without, look at names only
+    :return: An ``h5py.File``, open inside the ``with`` block
+    :raises DemonstrationsError: If the file leads to others, has no end, or declares more than it can hold
+    :raises ImportError: If h5py is not installed
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError("reading HDF5 files needs h5py: pip install sb3-pgfd[hdf5]") from error
+    with h5py.File(path, "r") as file:
+        if checked:
+            check_ratio("arrays", _check_content(file), path.stat().st_size)
+        yield file
+
+
+def _check_content(file: Any) -> int:
+    """:return: Bytes that all arrays declare. Their values are not read"""
+    import h5py
+
+    seen, pending, declared = {file}, [("", file)], 0
+    while pending:
+        prefix, group = pending.pop()
+        for name in group:
+            path = f"{prefix}{name}"
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                target = "another file" if isinstance(link, h5py.ExternalLink) else "another place"
+                raise DemonstrationsError(
+                    f"{path}: found a link to {target}, expected the data themselves: copy them there (h5repack and h5copy "
+                    "of the HDF5 tools do)"
+                )
+            item = group[name]
+            if isinstance(item, h5py.Dataset):
+                declared += _check_array(path, item)
+            elif isinstance(item, h5py.Group):
+                # A group that contains itself has no end
+                if item in seen:
+                    raise DemonstrationsError(f"{path}: found a group that is linked twice, expected each group once")
+                seen.add(item)
+                pending.append((f"{path}/", item))
+    return declared
+
+
+def _check_array(path: str, array: Any) -> int:
+    if array.is_virtual or array.external:
+        raise DemonstrationsError(
+            f"{path}: found an array whose values lie in another file, expected them in this one. Copy them there"
+        )
+    size, stored = array.dtype.itemsize, array.id.get_storage_size()
+    declared = prod(array.shape or ()) * size
+    check_ratio(path, declared, stored)
+    # A chunk is read as a whole, if one was written
+    if array.chunks and stored:
+        check_ratio(f"{path}: chunk", prod(array.chunks) * size, stored)
+    return declared
+
+
+def numeric_array(group: Any, path: str) -> Any:
+    """
+    :param group: An ``h5py.Group`` of a checked file
+    :param path: Of an array of numbers in it
+    :return: The array, an ``h5py.Dataset``
+    :raises DemonstrationsError: If there is none, or it holds something else
+    """
+    import h5py
+
+    full = f"{group.name}/{path}".lstrip("/")
+    outer, _, name = path.rpartition("/")
+    parent = group.get(outer) if outer else group
+    if not isinstance(parent, h5py.Group) or name not in parent:
+        found = sorted(parent)[:20] if isinstance(parent, h5py.Group) else parent
+        raise DemonstrationsError(f"{full.rpartition('/')[0] or 'file'}: found {found}, expected also {name!r}")
+    array = parent[name]
+    if not isinstance(array, h5py.Dataset):
+        raise DemonstrationsError(f"{full}: found a group, expected an array")
+    if array.dtype.kind not in "biuf":
+        raise DemonstrationsError(f"{full}: found values of type {array.dtype}, expected numbers")
+    if not array.shape:
+        raise DemonstrationsError(f"{full}: found a single value, expected an array")
+    return array
+
+
+def column(group: Any, path: str) -> np.ndarray:
+    """
+    :param group: An ``h5py.Group`` of a checked file
+    :param path: Of an array with one number for each step
+    :return: Its values, shape ``(n,)``
+    :raises DemonstrationsError: If there is none, or it has another shape
+    """
+    array = numeric_array(group, path)
+    if array.shape not in ((len(array),), (len(array), 1)):
+        raise DemonstrationsError(f"{array.name[1:]}: found shape {array.shape}, expected one number for each step")
+    return array[()].reshape(len(array))
+
+
+def leaves(group: Any) -> list[str]:
+    """
+    :param group: An ``h5py.Group`` of a checked file
+    :return: Paths of all arrays in it and in its groups
+    """
+    import h5py
+
+    found: list[str] = []
+    group.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    return sorted(found)
+
+
+class EpisodeRows:
+    """
+    Arrays of the steps of many episodes, filled episode by episode. Each array is made once, at its final size: a list of
+    parts would take twice the memory.
+
+    :param n_rows: Steps of all episodes together
+    """
+
+    def __init__(self, n_rows: int):
+        self.n_rows = n_rows
+        self.arrays: dict[str, np.ndarray] = {}
+        self._size = 0
+
+    def put(self, episode: str, name: str, start: int, rows: Any) -> None:
+        """
+        :param episode: Its name, for messages
+        :param name: Of the array
+        :param start: First row to fill
+        :param rows: To copy there
+        :raises DemonstrationsError: If they differ from the first episode's in shape or dtype, or do not fit into memory
+        """
+        if name not in self.arrays:
+            self._size += self.n_rows * prod(rows.shape[1:]) * rows.dtype.itemsize
+            check_size("arrays", self._size)
+            self.arrays[name] = np.empty((self.n_rows, *rows.shape[1:]), rows.dtype)
+        array = self.arrays[name]
+        if rows.shape[1:] != array.shape[1:] or rows.dtype != array.dtype:
+            raise DemonstrationsError(
+                f"{episode}/{name}: found {rows.dtype} of shape {rows.shape[1:]} per step, expected {array.dtype} of shape "
+                f"{array.shape[1:]} as in the first episode"
+            )
+        array[start : start + len(rows)] = rows

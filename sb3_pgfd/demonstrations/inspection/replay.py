@@ -1,0 +1,261 @@
+"""Replaying recorded actions in their environment, and videos of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from sb3_pgfd.demonstrations.arrays import map_observations
+from sb3_pgfd.demonstrations.dataset import Demonstrations
+from sb3_pgfd.demonstrations.environment import ENVIRONMENT_ERRORS
+from sb3_pgfd.demonstrations.errors import DemonstrationsError
+from sb3_pgfd.demonstrations.validation import Locator, Observations, as_dict, check_actions, check_observations
+from sb3_pgfd.utils.files import write_whole
+
+# Largest distance that counts as the recorded start, and default for no drift, in standard deviations
+START_TOLERANCE = 1e-3
+DRIFT_THRESHOLD = 0.1
+# Rounding error of an observation, relative to its value
+_ROUNDING = 1e-5
+# Rows that are converted to double precision at a time
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class ReplayedEpisode:
+    """
+    One replayed episode. A distance between observations is that of the component that differs most, in standard deviations
+    of this component over all recorded observations.
+    """
+
+    number: int
+    seed: int | None
+    """Seed of the reset in the recording, None: unknown"""
+    start_distance: float
+    """Distance between the recorded and the replayed first observation"""
+    reached_start: bool
+    """Whether they are the same up to rounding; if not, no action is replayed"""
+    recorded_return: float
+    recorded_end: str
+    """``"terminated"`` or ``"truncated"``"""
+    n_steps: int = 0
+    """Number of replayed steps; fewer than recorded if the environment ends the episode earlier"""
+    largest_distance: float | None = None
+    """Largest distance between recorded and replayed observations, None: nothing was replayed"""
+    final_distance: float | None = None
+    """Distance after the last step"""
+    drift_step: int | None = None
+    """First step, counted from 0, after which the distance was above the threshold"""
+    drift_component: str | None = None
+    """The component that differed most there"""
+    replayed_return: float | None = None
+    replayed_end: str | None = None
+    """``"terminated"``, ``"truncated"`` or ``"not over"``"""
+
+    def to_json(self) -> dict[str, Any]:
+        """:return: Plain values by field name, None for infinity and NaN, which JSON does not have"""
+        values = asdict(self).items()
+        return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values}
+
+
+def recorded_seed(demonstrations: Demonstrations, number: int) -> int | None:
+    """
+    :param demonstrations: Recorded demonstrations
+    :param number: Number of the episode
+    :return: Seed of its reset, None: unknown
+    """
+    seeds = demonstrations.episode_info.get("seed")
+    return None if seeds is None else int(seeds[number])
+
+
+def replay(
+    demonstrations: Demonstrations,
+    env: gym.Env,
+    episodes: Sequence[int] | None = None,
+    on_frame: Callable[[np.ndarray], object] | None = None,
+    threshold: float = DRIFT_THRESHOLD,
+) -> list[ReplayedEpisode]:
+    """
+    Reset the environment with the recorded seed and, if that leads to the recorded start, replay the actions. A
+    deterministic environment that has not changed repeats the recording without drift.
+
+    :param demonstrations: Demonstrations recorded in such an environment
+    :param env: The environment to replay them in
+    :param episodes: Numbers of the episodes, None: all
+    :param on_frame: Called with the RGB array of ``env.render()`` at the start and after every replayed step
+    :param threshold: Distance above which observations have drifted
+    :raises DemonstrationsError: If they do not fit the environment, or it cannot be reset, stepped or rendered
+    """
+    if on_frame is not None and env.render_mode != "rgb_array":
+        raise DemonstrationsError(f"replay: found render_mode={env.render_mode!r}, expected an env made with 'rgb_array'")
+    check_observations(demonstrations.observations, env.observation_space)
+    # Shape and dtype only: whether actions may leave the bounds is up to the environment
+    check_actions(demonstrations.actions[:0], env.action_space, Locator(demonstrations.episode_lengths))
+    player = _Player(demonstrations, env, on_frame, threshold)
+    return [player.play(int(number)) for number in (range(demonstrations.n_episodes) if episodes is None else episodes)]
+
+
+class _Distances:
+    """Distances between observations in standard deviations of the whole dataset."""
+
+    def __init__(self, observations: Observations):
+        self.keys = list(observations) if isinstance(observations, Mapping) else None
+        self._shapes = {name: array.shape[1:] for name, array in as_dict(observations).items()}
+        self.scale = np.concatenate([_standard_deviations(array).ravel() for array in as_dict(observations).values()])
+
+    def vector(self, observation: Any) -> np.ndarray:
+        """:return: All components of one observation, float64"""
+        parts = [observation] if self.keys is None else [observation[key] for key in self.keys]
+        return np.concatenate([np.asarray(part, dtype=np.float64).ravel() for part in parts])
+
+    def between(self, found: Any, recorded: np.ndarray) -> np.ndarray:
+        """:return: Distance of each component, infinity for NaN"""
+        difference = np.abs(self.vector(found) - recorded)
+        return np.where(np.isnan(difference), np.inf, difference) / self.scale
+
+    def name(self, component: int) -> str:
+        """:return: The component's place in the observation, e.g. ``observations[3]``"""
+        for name, shape in self._shapes.items():
+            if component < math.prod(shape):
+                return f"{name}[{', '.join(str(int(i)) for i in np.unravel_index(component, shape))}]" if shape else name
+            component -= math.prod(shape)
+        raise IndexError(component)
+
+
+class _Player:
+    def __init__(
+        self, demonstrations: Demonstrations, env: gym.Env, on_frame: Callable[[np.ndarray], object] | None, threshold: float
+    ):
+        self.demonstrations, self.env, self.on_frame, self.threshold = demonstrations, env, on_frame, threshold
+        self.distances = _Distances(demonstrations.observations)
+
+    def play(self, number: int) -> ReplayedEpisode:
+        data, seed = self.demonstrations, recorded_seed(self.demonstrations, number)
+        first = int(data.episode_starts[number])
+        rows = range(first, first + int(data.episode_lengths[number]))
+        recorded = self._recorded(data.observations, first)
+        # Without a known seed try that of the attempt: the start is compared, and a start without randomness needs no seed
+        base = data.metadata.get("seed")
+        guess = number + (base if isinstance(base, int) and base >= 0 else 0)
+        observation, _ = self._call(number, self.env.reset, seed=guess if seed is None else seed)
+        distances = self.distances.between(observation, recorded)
+        tolerance = START_TOLERANCE + _ROUNDING * np.abs(recorded) / self.distances.scale
+        reached_start = bool((distances <= tolerance).all())
+        return ReplayedEpisode(
+            number=number,
+            seed=seed,
+            start_distance=float(distances.max(initial=0.0)),
+            reached_start=reached_start,
+            recorded_return=float(data.episode_returns[number]),
+            recorded_end="terminated" if data.terminated[rows[-1]] else "truncated",
+            **(self._replay_actions(number, rows) if reached_start else {}),
+        )
+
+    def _replay_actions(self, number: int, rows: range) -> dict[str, Any]:
+        data, largest, total, end = self.demonstrations, [], 0.0, "not over"
+        drift_step = drift_component = None
+        self._draw(number)
+        for step, row in enumerate(rows):
+            # A copy, because an environment may scale its action in place
+            observation, reward, terminated, truncated, _ = self._call(number, self.env.step, data.actions[row].copy())
+            self._draw(number)
+            distances = self.distances.between(observation, self._recorded(data.next_observations, row))
+            largest.append(float(distances.max(initial=0.0)))
+            total += float(reward)
+            if drift_step is None and largest[-1] > self.threshold:
+                drift_step, drift_component = step, self.distances.name(int(distances.argmax()))
+            if terminated or truncated:
+                end = "terminated" if terminated else "truncated"
+                break
+        return {
+            "n_steps": len(largest),
+            "largest_distance": max(largest),
+            "final_distance": largest[-1],
+            "drift_step": drift_step,
+            "drift_component": drift_component,
+            "replayed_return": total,
+            "replayed_end": end,
+        }
+
+    def _recorded(self, observations: Observations, row: int) -> np.ndarray:
+        return self.distances.vector(map_observations(observations, lambda array: array[row]))
+
+    def _draw(self, number: int) -> None:
+        if self.on_frame is not None:
+            frame = self._call(number, self.env.render)
+            if not isinstance(frame, np.ndarray):
+                raise DemonstrationsError(f"replay: render() gave {type(frame).__name__}, expected an RGB array")
+            self.on_frame(frame)
+
+    def _call(self, number: int, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except (*ENVIRONMENT_ERRORS, ImportError) as error:
+            raise DemonstrationsError(
+                f"replay: episode {number}: found an environment that fails in {function.__name__}() "
+                f"({type(error).__name__}: {error}), expected the one that was recorded from: see --env and --env-kwargs"
+            ) from error
+
+
+def _standard_deviations(array: np.ndarray) -> np.ndarray:
+    """Standard deviation of each component, 1 for constants. In parts, because ``array.std`` copies images as float64."""
+    mean = array.mean(axis=0, dtype=np.float64)
+    squares = np.zeros_like(mean)
+    for start in range(0, len(array), _CHUNK):
+        squares += ((array[start : start + _CHUNK] - mean) ** 2).sum(axis=0)
+    # The squares of equal numbers may be a rounding error
+    return np.where(array.min(axis=0) == array.max(axis=0), 1.0, np.sqrt(squares / len(array)))
+
+
+@contextmanager
+def write_video(path: Path, fps: float, overwrite: bool = False) -> Iterator[Callable[[np.ndarray], None]]:
+    """
+    Yield a function that adds one frame to a video. The file appears when the block is left. Frames go to the encoder at
+    once, because a minute of small frames takes a gigabyte of memory.
+
+    :param path: Path of the video, ending ``.mp4``
+    :param fps: Frames per second
+    :param overwrite: Whether an existing file may be replaced
+    :raises DemonstrationsError: If the path has another ending, or no frame was added
+    :raises FileExistsError: If there is a file already
+    :raises ImportError: If moviepy is not installed
+    """
+    check_video_path(path)
+    try:
+        from moviepy.video.io.ffmpeg_writer import FFMPEG_VideoWriter
+    except ImportError as error:
+        raise ImportError(f"Videos need moviepy ({error}): pip install sb3-pgfd[video]") from error
+    with write_whole(path, overwrite) as temporary:
+        encoder: Any = None
+
+        def add(frame: np.ndarray) -> None:
+            nonlocal encoder
+            # Players need an even number of rows and columns
+            padding = ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0))
+            frame = np.pad(frame, padding, mode="edge")
+            if encoder is None:
+                size = (frame.shape[1], frame.shape[0])
+                # The ending of the temporary name does not tell the format
+                encoder = FFMPEG_VideoWriter(str(temporary), size, fps, ffmpeg_params=["-f", "mp4"])
+            encoder.write_frame(frame)
+
+        try:
+            yield add
+        finally:
+            if encoder is not None:
+                encoder.close()
+        if temporary.stat().st_size == 0:
+            raise DemonstrationsError(f"{path}: found no frame, expected at least one: is there an episode to show?")
+
+
+def check_video_path(path: Path) -> None:
+    """:raises DemonstrationsError: If the path does not end with ``.mp4``"""
+    if path.suffix.lower() != ".mp4":
+        raise DemonstrationsError(f"{path}: found the ending {path.suffix!r}, expected '.mp4'")
