@@ -36,7 +36,7 @@ check-wheel: $(VENV)/.installed
 	cd build/wheel && venv/bin/python ../../tests/check_wheel.py
 	$(WHEEL_PYTHON) -m pip install --quiet -c constraints.txt "$$(ls build/wheel/*.whl)[zoo,classic,box2d,robotics]"
 	SB3_PGFD_PYTHON=$(CURDIR)/$(WHEEL_PYTHON) OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile tests/commands \
-		tests/cli/test_cli_compare.py tests/zoo/test_tuning_commands.py
+		tests/cli/test_cli_compare.py tests/zoo/test_search_workers.py
 
 demos: $(VENV)/.installed  ## Make the packaged demonstrations again
 	$(PYTHON) -m demos.make_demos

@@ -225,15 +225,11 @@ def enjoy(options: argparse.Namespace) -> None:
     if options.video is not None:
         finished = film(agent, options.n_timesteps, options.video, options.progress)
     else:
-        show = partial(agent.env.render, "human")
-        finished = play(agent, options.n_timesteps, _nothing if options.no_render else show, options.progress)
+        show = (lambda: None) if options.no_render else partial(agent.env.render, "human")
+        finished = play(agent, options.n_timesteps, show, options.progress)
     agent.env.close()
     if options.verbose > 0 and finished:
         _print_episodes(finished)
-
-
-def _nothing() -> None:
-    """No picture."""
 
 
 def _print_episodes(finished: list[dict[str, Any]]) -> None:

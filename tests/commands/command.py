@@ -82,10 +82,8 @@ def _command(name: str) -> list[str]:
     return [PYTHON, "-m", f"sb3_pgfd.{name}"] if name in ("train", "enjoy") else [PYTHON, "-m", "sb3_pgfd", name]
 
 
-def train(folder: Path, *arguments: str) -> None:
-    """400 steps of DDPGfD on Pendulum-v1."""
-    shared = ["--algo", "ddpgfd", "--env", ENV_ID, "-n", "400", "--eval-freq", "200", "--eval-episodes", "2", "--seed", "3"]
-    run(folder, "train", *shared, "--log-interval", "1", *arguments, *SMALL)
+TRAIN = ["--algo", "ddpgfd", "--env", ENV_ID, "-n", "400", "--eval-freq", "200", "--eval-episodes", "2", "--seed", "3", *SMALL]
+"""400 steps of DDPGfD on Pendulum-v1"""
 
 
 def ink(path: Path) -> float:

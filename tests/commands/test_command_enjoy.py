@@ -5,36 +5,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import ENV_ID, call, frames, refused, run, train
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one finished run of 400 steps."""
-    folder = tmp_path_factory.mktemp("zoo")
-    train(folder)
-    return folder
+from command import ENV_ID, call, frames, refused, run
 
 
 @pytest.fixture
-def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(folder)
+def here(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(trained)
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    return folder
+    return trained
 
 
-def test_enjoy_films_what_it_plays_and_prints_the_returns(folder: Path) -> None:
+def test_enjoy_films_what_it_plays_and_prints_the_returns(trained: Path) -> None:
     output = run(
-        folder, "enjoy", "--env", ENV_ID, "-n", "400", "--reward-log", "rewards", "--seed", "7", "--video", "played.mp4"
+        trained, "enjoy", "--env", ENV_ID, "-n", "400", "--reward-log", "rewards", "--seed", "7", "--video", "played.mp4"
     )
-    returns = np.loadtxt(folder / "rewards" / "0.monitor.csv", delimiter=",", skiprows=2, ndmin=2)[:, 0]
+    returns = np.loadtxt(trained / "rewards" / "0.monitor.csv", delimiter=",", skiprows=2, ndmin=2)[:, 0]
     assert "2 Episodes" in output
     assert [float(text) for text in re.findall(r"Episode Reward: (\S+)", output)] == pytest.approx(returns, abs=0.006)
     assert f"Mean reward: {returns.mean():.2f} +/- {returns.std():.2f}" in output
     assert "Video: played.mp4" in output
-    film = frames(folder / "played.mp4", stride=5)
+    film = frames(trained / "played.mp4", stride=5)
     # One of the reset, one of each step
     assert len(film) == 401
     assert np.ptp(film[0]) > 100

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command import ENV_ID, call, fails, frames, refused, run, train
+from command import ENV_ID, call, fails, frames, refused, run
 from fake_hub import FakeHub, fake_hub
 from huggingface_sb3 import EnvironmentName
 
@@ -20,19 +20,11 @@ PUSH = ["--algo", "ddpgfd", "--env", ENV_ID, "-orga", "somebody", "-f", "logs"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one finished run."""
-    folder = tmp_path_factory.mktemp("zoo")
-    train(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def pushed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
+def pushed(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
     """A hub that the run was pushed to, with a video, by somebody who has no ffmpeg."""
     nothing = tmp_path_factory.mktemp("nothing")
     with fake_hub() as hub:
-        run(folder, "push-to-hub", *PUSH, "-n", "30", **hub.variables, HF_HOME=str(nothing), PATH=str(nothing))
+        run(trained, "push-to-hub", *PUSH, "-n", "30", **hub.variables, HF_HOME=str(nothing), PATH=str(nothing))
         yield hub
 
 
@@ -59,7 +51,7 @@ def test_the_model_card_names_commands_that_know_the_algorithm_and_its_return(pu
 
 
 def test_a_loaded_agent_plays_as_the_pushed_one(
-    pushed: FakeHub, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    pushed: FakeHub, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It has no statistics of VecNormalize, which is no error
     variables = {**pushed.variables, "HF_HOME": str(tmp_path / "cache")}
@@ -70,7 +62,7 @@ def test_a_loaded_agent_plays_as_the_pushed_one(
     message = fails(tmp_path, "load-from-hub", *LOAD, "--exp-id", "1", **variables)
     assert "found a folder, expected none" in message
     returns = []
-    for where, logs in ((tmp_path, "loaded"), (folder, "logs")):
+    for where, logs in ((tmp_path, "loaded"), (trained, "logs")):
         monkeypatch.chdir(where)
         arguments = ["--env", ENV_ID, "-n", "200", "--no-render", "--seed", "5", "-f", logs]
         returns.append(re.findall(r"Episode Reward: (\S+)", call(capsys, "enjoy", *arguments)))

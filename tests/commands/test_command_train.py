@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from command import ENV_ID, PYTHON, SMALL, call, finish, ink, refused, train
+from command import ENV_ID, PYTHON, SMALL, TRAIN, call, finish, ink, refused, run
 from stable_baselines3 import PPO
 from stable_baselines3.common.save_util import load_from_zip_file
 
@@ -19,7 +19,7 @@ from sb3_pgfd.utils.files import hyperparams_file
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one finished run of 400 steps, and its replay buffer."""
     folder = tmp_path_factory.mktemp("zoo")
-    train(folder, "--save-replay-buffer")
+    run(folder, "train", *TRAIN, "--save-replay-buffer")
     return folder
 
 
