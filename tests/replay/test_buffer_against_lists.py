@@ -148,7 +148,7 @@ class BufferAgainstLists(RuleBasedStateMachine):
         assert self.buffer.ring.columns.keys() == self.ring_columns.keys()
         assert all(self.buffer.ring.columns[name] is column for name, column in self.ring_columns.items())
         store = self.buffer.demonstrations
-        assert len(self.lists.cells) == store.size <= store.n_rows <= max(4 * store.size, 1)
+        assert len(self.lists.cells) == store.size <= store.n_rows <= max(2 * store.size, 1)
 
 
 BufferAgainstLists.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
