@@ -263,12 +263,15 @@ class DemonstrationStore(TransitionStore):
     def _place(self, n_added: int) -> int:
         """:return: The first of ``n_added`` rows that are free, one behind the other"""
         for index, free in enumerate(self._free):
-            if len(free) >= n_added:
+            if len(free) >= n_added or free.stop == self.size:
                 self._free[index : index + 1] = [free[n_added:]] if len(free) > n_added else []
-                return free.start
-        if self.size + n_added > self.n_rows:
-            self._resize(2 * (self.size + n_added), *self._written())
-        return self.size
+                start = free.start
+                break
+        else:
+            start = self.size
+        if start + n_added > self.n_rows:
+            self._resize(2 * (start + n_added), *self._written())
+        return start
 
 
 def steps_to_end(ended: np.ndarray) -> np.ndarray:

@@ -198,7 +198,7 @@ def state_buffer(buffer_size: int, **options: Any) -> PickedRows:
     return PickedRows(buffer_size, STATE_SPACE, ACTION_SPACE, device="cpu", **options)
 
 
-def info_of(event: str, success: bool | None, key: str = "is_success", taken: float | None = None) -> dict[str, Any]:
+def info_of(event: str, success: bool | None, taken: float | None = None, key: str = "is_success") -> dict[str, Any]:
     """What an environment says in a step. None: nothing about success, or nobody took over"""
     info: dict[str, Any] = {"TimeLimit.truncated": True} if event == "u" else {}
     if success is not None:
@@ -297,7 +297,9 @@ class NaiveBuffer:
         self.told: list[list[bool]] = [[] for _ in range(self.n_envs)]
         self.taken_over: list[list[Step]] = [[] for _ in range(self.n_envs)]
 
-    def add(self, steps: list[Step], successes: list[bool | None] | None = None, taken: list[float | None] | None = None) -> None:
+    def add(
+        self, steps: list[Step], successes: list[bool | None] | None = None, taken: list[float | None] | None = None
+    ) -> None:
         """
         :param steps: One transition per environment
         :param successes: What the infos say
@@ -367,11 +369,9 @@ class NaiveBuffer:
             self.successes.append([cell for cell in self.cells[start : start + len(steps)] if cell is not None])
 
     def _place(self, size: int) -> int:
-        """:return: Where so many empty cells follow each other"""
-        for start in range(len(self.cells) - size + 1):
-            if all(cell is None for cell in self.cells[start : start + size]):
-                return start
-        return len(self.cells)
+        """:return: Where so many cells follow each other that are empty or not there yet"""
+        places = range(len(self.cells) + 1)
+        return next(start for start in places if all(cell is None for cell in self.cells[start : start + size]))
 
     def _put(self, start: int, steps: list[Step], origin: Origin) -> int:
         self.cells[start : start + len(steps)] = [Cell(steps, k, origin, self.max_priority) for k in range(len(steps))]

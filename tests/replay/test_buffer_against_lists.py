@@ -1,5 +1,6 @@
 """Everything that can happen to a buffer, in any order, against a buffer of plain Python lists."""
 
+import itertools
 import pickle
 from typing import Any
 
@@ -13,6 +14,8 @@ from test_to_demonstrations import as_steps, cut
 
 from sb3_pgfd.replay.storage import Origin
 
+# Of one environment in one step: what happens, what the info says of success, and the action of who took over
+HAPPENING = st.sampled_from(list(itertools.product("-----tui", [True, True, False, None], [None, None, 0.25, -0.75])))
 DEMO_LINE = st.tuples(st.text(alphabet="-", max_size=4), st.sampled_from("tu")).map("".join)
 
 
@@ -54,16 +57,15 @@ class BufferAgainstLists(RuleBasedStateMachine):
     def remember_ring(self) -> None:
         self.ring_columns = dict(self.buffer.ring.columns)
 
-    @rule(data=st.data(), events=st.lists(st.sampled_from("----tui"), min_size=3, max_size=3))
-    def step(self, data: st.DataObject, events: list[str]) -> None:
-        t, n_envs = len(self.lists.histories[0]), self.buffer.n_envs
-        events = events[:n_envs]
-        successes = data.draw(st.lists(st.sampled_from([True, True, False, None]), min_size=n_envs, max_size=n_envs))
-        taken = data.draw(st.lists(st.sampled_from([None, None, 0.25, -0.75]), min_size=n_envs, max_size=n_envs))
-        steps = [Step.numbered(t, event, 100 * e) for e, event in enumerate(events)]
-        infos = [info_of(event, success, taken=a) for event, success, a in zip(events, successes, taken, strict=True)]
-        add_steps(self.buffer, steps, infos)
-        self.lists.add(steps, successes, taken)
+    @rule(happenings=st.lists(HAPPENING, min_size=3, max_size=12))
+    def steps(self, happenings: list[tuple[str, bool | None, float | None]]) -> None:
+        n_envs = self.buffer.n_envs
+        for k in range(0, len(happenings) - n_envs + 1, n_envs):
+            t = len(self.lists.histories[0])
+            events, told, taken = map(list, zip(*happenings[k : k + n_envs], strict=True))
+            steps = [Step.numbered(t, event, 100 * e) for e, event in enumerate(events)]
+            add_steps(self.buffer, steps, [info_of(*one) for one in zip(events, told, taken, strict=True)])
+            self.lists.add(steps, told, taken)
 
     @rule(lines=st.lists(DEMO_LINE, min_size=1, max_size=3))
     def add_demonstrations(self, lines: list[str]) -> None:
@@ -151,5 +153,5 @@ class BufferAgainstLists(RuleBasedStateMachine):
         assert len(self.lists.cells) == store.size <= store.n_rows <= max(2 * store.size, 1)
 
 
-BufferAgainstLists.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+BufferAgainstLists.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 TestBufferAgainstLists = BufferAgainstLists.TestCase

@@ -118,7 +118,10 @@ def test_an_option_out_of_range_is_refused_by_name(option, message):
 
 @pytest.mark.parametrize(
     ("low", "high", "component"),
-    [([-1.0, 2.0], [1.0, 2.0], r"\[1\] with low=2 and high=2"), ([-np.inf, -1.0], [1.0, 1.0], r"\[0\] with low=-inf and high=1")],
+    [
+        ([-1.0, 2.0], [1.0, 2.0], r"\[1\] with low=2 and high=2"),
+        ([-np.inf, -1.0], [1.0, 1.0], r"\[0\] with low=-inf and high=1"),
+    ],
 )
 def test_an_action_that_cannot_be_scaled_is_refused_by_name(low, high, component):
     space = spaces.Box(np.array(low, dtype=np.float32), np.array(high, dtype=np.float32))

@@ -200,8 +200,8 @@ def test_returns_are_those_of_sb3(n_transitions, n_steps):
 
 def test_a_window_holds_its_rows_up_to_the_last():
     # A demonstration in rows 0 and 1; a ring of three steps of two environments, last written at its rows 2 and 3
-    ended = [{"ended": np.array(flags, dtype=bool)} for flags in ([0, 1], [0, 0, 0, 0, 1, 0])]
-    window = n_step_window(np.array([0, 1, 4, 5]), 1, 3, Stores(*ended, n_envs=2, n_ring_rows=6, head=2))
+    demos, ring = ({"ended": np.array(flags, dtype=bool)} for flags in ([0, 1], [0, 0, 0, 0, 1, 0]))
+    window = n_step_window(np.array([0, 1, 4, 5]), 1, 3, Stores(demos, ring, 2, 6, head=2))
     assert window.lengths.tolist() == [2, 2, 1, 3]
     assert window.last_rows.tolist() == [1, 3, 4, 3]
     assert window.included.sum(axis=1).tolist() == [2, 2, 1, 3]
