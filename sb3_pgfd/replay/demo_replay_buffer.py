@@ -1,5 +1,6 @@
 """Prioritised replay in which demonstrations are kept for ever, with 1-step and n-step returns of the same rows."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,22 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, Repla
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
-from sb3_pgfd.replay.conversion import check_action_range, from_columns, scaled, to_columns
-from sb3_pgfd.replay.hindsight import DESIRED, RingEpisodeEnds, goal_rewards, relabel
-from sb3_pgfd.replay.n_step import Stores, discount_powers, n_step_return, stores
-from sb3_pgfd.replay.own_episodes import INTERVENE_ACTION, OwnEpisodes
-from sb3_pgfd.replay.priorities import RunningMean, agent_mean, check_priorities, importance_weights, priorities
-from sb3_pgfd.replay.samples import DemoBatch, Drawn, Samples, TorchObs, draw_by_priority, draw_by_share, read_drawn
+from sb3_pgfd.replay.conversion import check_action_range, from_columns, to_columns
+from sb3_pgfd.replay.hindsight import RingEpisodeEnds, goal_rewards, relabel
+from sb3_pgfd.replay.n_step import Stores, discount_powers, n_step_return
+from sb3_pgfd.replay.own_episodes import OwnEpisodes, executed_actions
+from sb3_pgfd.replay.priorities import RunningMean, agent_mean, check_errors, importance_weights, sampling_weights
+from sb3_pgfd.replay.samples import (
+    DemoBatch,
+    Drawn,
+    Samples,
+    TorchObs,
+    draw_by_priority,
+    draw_by_share,
+    read_drawn,
+    read_observations,
+)
 from sb3_pgfd.replay.storage import (
-    BOX_KEY,
     Columns,
     DemonstrationStore,
     Origin,
@@ -28,6 +37,38 @@ from sb3_pgfd.replay.storage import (
     obs_column,
 )
 from sb3_pgfd.utils.checks import SAVE_FORMAT, check_save_format, is_number, is_switch, is_whole
+from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
+
+# Options by name: its meaning, whether a value is valid, and what is expected
+_Check = tuple[str, Callable[[Any], bool], str]
+_OPTIONS: dict[str, _Check] = {
+    "optimize_memory_usage": (
+        "",
+        lambda value: is_switch(value) and not value,
+        "False: it keeps no next observations, which demonstrations and n-step returns need",
+    ),
+    "handle_timeout_termination": ("", is_switch, "True or False"),
+    "demo_fraction": (
+        " (share of demonstrations)",
+        lambda value: value is None or is_number(value, 0.0, 1.0),
+        "0 to 1, or None: priorities decide",
+    ),
+    "n_steps": ("", lambda value: is_whole(value, 1), "a whole number >= 1"),
+    "gamma": (" (discount factor)", lambda value: is_number(value, 0.0, 1.0), "0 to 1"),
+    "priority_exponent": (" (alpha)", lambda value: is_number(value, 0.0), "a number >= 0"),
+    "priority_epsilon": (" (eps)", lambda value: is_number(value, 0.0) and value > 0.0, "a number > 0"),
+    "demo_bonus": (" (eps_D)", lambda value: is_number(value, 0.0), "a number >= 0"),
+    "relative_priorities": ("", is_switch, "True or False"),
+    "her_ratio": (" (share of each batch whose goal is replaced)", lambda value: is_number(value, 0.0, 1.0), "0 to 1"),
+    "keep_successes": ("", is_switch, "True or False"),
+    "max_success_transitions": ("", lambda value: is_whole(value, 1), "a whole number >= 1"),
+}
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    for name, (meaning, is_valid, expected) in _OPTIONS.items():
+        if name in options and not is_valid(options[name]):
+            raise ValueError(f"{name}{meaning}: found {options[name]!r}, expected {expected}")
 
 
 class DemoReplayBuffer(ReplayBuffer):
@@ -107,7 +148,7 @@ class DemoReplayBuffer(ReplayBuffer):
         self.her_ratio = her_ratio
         self.keep_successes = keep_successes
         self.max_success_transitions = max_success_transitions
-        self._check_options()
+        _check_options(vars(self))
         check_action_range(action_space)
         self._goal_rewards = goal_rewards(her_ratio, observation_space, env)
         # Made when goals are first replaced
@@ -123,30 +164,6 @@ class DemoReplayBuffer(ReplayBuffer):
         self.demonstrations = DemonstrationStore(self.schema)
         if demonstrations is not None:
             self.add_demonstrations(demonstrations)
-
-    def _check_options(self) -> None:
-        shares = {"gamma": "discount factor", "her_ratio": "share of each batch whose goal is replaced"}
-        if self.demo_fraction is not None:
-            shares["demo_fraction"] = "share of demonstrations; None: priorities decide"
-        for name, meaning in shares.items():
-            if not is_number(getattr(self, name), 0.0, 1.0):
-                raise ValueError(f"{name} ({meaning}): found {getattr(self, name)!r}, expected 0 to 1")
-        for name, symbol in (("priority_exponent", "alpha"), ("demo_bonus", "eps_D")):
-            if not is_number(getattr(self, name), 0.0):
-                raise ValueError(f"{name} ({symbol}): found {getattr(self, name)!r}, expected a number >= 0")
-        if not is_number(self.priority_epsilon, 0.0) or self.priority_epsilon == 0.0:
-            raise ValueError(f"priority_epsilon (eps): found {self.priority_epsilon!r}, expected a number > 0")
-        for name in ("n_steps", "max_success_transitions"):
-            if not is_whole(getattr(self, name), 1):
-                raise ValueError(f"{name}: found {getattr(self, name)!r}, expected a whole number >= 1")
-        for name in ("keep_successes", "relative_priorities"):
-            if not is_switch(getattr(self, name)):
-                raise ValueError(f"{name}: found {getattr(self, name)!r}, expected True or False")
-        if self.optimize_memory_usage:
-            raise ValueError(
-                "optimize_memory_usage: found True, expected False: it keeps no next observations, "
-                "which demonstrations and n-step returns need"
-            )
 
     @property
     def n_demonstrations(self) -> int:
@@ -187,18 +204,22 @@ class DemoReplayBuffer(ReplayBuffer):
     def _stores(self) -> Stores:
         # Nothing is written as long as `pos` is 0 and the ring is not full
         head = (self.pos - 1) % self.buffer_size * self.n_envs if self.full or self.pos > 0 else -1
-        return stores(self.demonstrations, self.ring, self.n_envs, head)
+        return Stores(self.demonstrations.columns, self.ring.columns, self.n_envs, self.ring.n_rows, head)
 
     def configure(self, **options: Any) -> None:
         """
-        :param options: New values of constructor arguments; others stay. alpha stays too: the stored weights are p^alpha
-        :raises ValueError: If an option is out of range, or ``priority_exponent`` is another one
+        :param options: New values of constructor arguments; others stay. ``priority_exponent`` stays too, because the
+            stored weights are p^alpha
+        :raises ValueError: If an option is out of range or alpha is another one; the buffer stays as it was
+        :raises TypeError: If an option is unknown
         """
+        of_subclass = accepted_keywords(type(self)) - accepted_keywords(DemoReplayBuffer)
+        check_keywords("DemoReplayBuffer.configure", options, _OPTIONS.keys() | of_subclass)
+        _check_options(options)
         alpha = options.get("priority_exponent", self.priority_exponent)
         if alpha != self.priority_exponent:
             raise ValueError(f"priority_exponent: found {self.priority_exponent} in the buffer, expected {alpha}")
         vars(self).update(options)
-        self._check_options()
 
     def set_env(self, env: VecEnv) -> None:
         """
@@ -229,7 +250,8 @@ class DemoReplayBuffer(ReplayBuffer):
         """
         done = np.asarray(done, dtype=bool)
         timeout = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
-        actions, intervened = self._executed(action, infos)
+        actions = np.asarray(action).reshape(self.n_envs, self.action_dim)
+        actions, intervened = executed_actions(actions, infos, self.action_space)
         rows = slice(self.pos * self.n_envs, (self.pos + 1) * self.n_envs)
         columns = {
             **self.schema.observation_columns(obs, next_obs),
@@ -257,23 +279,6 @@ class DemoReplayBuffer(ReplayBuffer):
     def _new_weight(self) -> float:
         return self.max_priority**self.priority_exponent
 
-    def _executed(self, action: np.ndarray, infos: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-        """:return: The actions that were executed, as they are stored, and whether they were interventions"""
-        actions = np.asarray(action).reshape(self.n_envs, self.action_dim)
-        given = [info.get(INTERVENE_ACTION) for info in infos]
-        intervened = np.array([taken is not None for taken in given])
-        if intervened.any():
-            actions = actions.copy()
-            for env in np.flatnonzero(intervened):
-                taken = np.asarray(given[env])
-                if taken.shape != self.action_space.shape:
-                    raise ValueError(
-                        f"info[{INTERVENE_ACTION!r}]: found shape {taken.shape} in environment {env}, expected "
-                        f"{self.action_space.shape} like the environment's actions"
-                    )
-                actions[env] = scaled(taken, self.action_space).reshape(-1)
-        return actions, intervened
-
     def add_demonstrations(self, demonstrations: Demonstrations | str | Path) -> None:
         """
         Keep more demonstrations for ever, with the largest priority seen so far, like new transitions. It costs what
@@ -286,11 +291,11 @@ class DemoReplayBuffer(ReplayBuffer):
         self._keep(to_columns(dataset, self.schema), Origin.GIVEN)
 
     def _keep(self, columns: Columns, origin: Origin) -> None:
+        n_rows = len(columns["ended"])
+        if n_rows == 0 or (origin is Origin.SUCCESS and n_rows > self.max_success_transitions):
+            return
         if origin is Origin.SUCCESS:
-            n_left = self.max_success_transitions - len(columns["ended"])
-            if n_left < 0:
-                return
-            self.demonstrations.drop_oldest_successes(n_left)
+            self.demonstrations.drop_oldest_successes(self.max_success_transitions - n_rows)
         # A window must not go on behind an intervention that was given back
         columns["ended"] = np.append(columns["ended"][:-1], True)
         self.demonstrations.add(columns, origin, self._new_weight)
@@ -331,20 +336,15 @@ class DemoReplayBuffer(ReplayBuffer):
         :param env: Wrapper to normalise observations and rewards with
         :return: ``rewards`` is R_n, ``next_observations`` the state after k steps, ``discounts`` gamma^k
         """
-        both = self._stores
-        drawn = self._read(*self._draw(batch_size, demos_only=False), both)
-        window = drawn.window
-        observations: Any = self._to_policy(obs_column, drawn.rows, both, drawn, env)
-        next_observations: Any = self._to_policy(next_obs_column, window.last_rows, both, drawn, env)
-        samples = DictReplayBufferSamples if isinstance(observations, dict) else ReplayBufferSamples
-        rewards = n_step_return(self._normalize_reward(drawn.rewards, env), window.included, self.gamma)
+        batch = self._sample_returns(slice(1, 2), batch_size, 1.0, env, demos_only=False)
+        samples: Any = DictReplayBufferSamples if isinstance(batch.observations, dict) else ReplayBufferSamples
         return samples(
-            observations=observations,
-            actions=self.to_torch(both.take("actions", drawn.rows, drawn.n_demos)),
-            next_observations=next_observations,
-            dones=self._float(drawn.terminated[:, 1:]),
-            rewards=self._float(rewards[:, None]),
-            discounts=self._float(discount_powers(self.gamma, self.n_steps).take(window.lengths)[:, None]),
+            observations=batch.observations,
+            actions=batch.actions,
+            next_observations=batch.next_observations,
+            dones=self._float(batch.terminated),
+            rewards=batch.rewards,
+            discounts=self._float(batch.discounts),
         )
 
     def sample_batch(
@@ -358,26 +358,29 @@ class DemoReplayBuffer(ReplayBuffer):
         :param env: Wrapper to normalise observations and rewards with
         :param demos_only: Draw demonstrations only (pretraining)
         """
+        return self._sample_returns(slice(0, min(self.n_steps, 2)), batch_size, beta, env, demos_only)
+
+    def _sample_returns(
+        self, kinds: slice, batch_size: int, beta: float, env: VecNormalize | None, demos_only: bool
+    ) -> DemoBatch:
+        """:param kinds: Which of r and R_n"""
         both = self._stores
         drawn = self._read(*self._draw(batch_size, demos_only), both)
         rows, n_demos = drawn.rows, drawn.n_demos
-        n_returns = 1 if self.n_steps == 1 else 2
         rewards = self._normalize_reward(drawn.rewards, env)
-        returns = rewards[:, :1]
-        if n_returns == 2:
-            returns = np.stack((rewards[:, 0], n_step_return(rewards, drawn.window.included, self.gamma)), axis=1)
-        discounts = discount_powers(self.gamma, self.n_steps).take(drawn.lengths[:, :n_returns])
-        terminated = drawn.terminated[:, :n_returns]
+        n_step_returns = n_step_return(rewards, drawn.window.included, self.gamma)
+        discounts = discount_powers(self.gamma, self.n_steps).take(drawn.lengths[:, kinds])
+        terminated = drawn.terminated[:, kinds]
         indices = rows.copy()
         indices[:n_demos] += self.ring.n_rows
-        leaves = self._leaves(rows, n_demos)
+        next_rows = drawn.next_rows[:, kinds]
         return DemoBatch(
-            observations=self._to_policy(obs_column, rows, both, drawn, env),
+            observations=self._to_policy(read_observations(obs_column, rows, drawn, both, self.schema), env),
             actions=self.to_torch(both.take("actions", rows, n_demos)),
-            next_observations=self._to_policy(next_obs_column, drawn.next_rows[:, :n_returns], both, drawn, env),
-            rewards=self._float(returns),
+            next_observations=self._to_policy(read_observations(next_obs_column, next_rows, drawn, both, self.schema), env),
+            rewards=self._float(np.stack((rewards[:, 0], n_step_returns), axis=1)[:, kinds]),
             bootstrap=self._float(discounts * ~terminated),
-            weights=self._float(importance_weights(leaves, beta if self.demo_fraction is None else 0.0)[:, None]),
+            weights=self._float(self._importance_weights(rows, n_demos, beta)[:, None]),
             is_demo=self.to_torch((np.arange(batch_size) < n_demos)[:, None]),
             indices=indices,
             terminated=terminated,
@@ -393,35 +396,26 @@ class DemoReplayBuffer(ReplayBuffer):
         :param errors: e_i = delta_i^2 + lambda_3 |grad_a Q|^2, not negative, shape ``(B,)``
         :return: p_i, shape ``(B,)``
         :raises IndexError: If a row holds nothing
-        :raises ValueError: If a priority is not a positive number, or so large that p^alpha is infinite
+        :raises ValueError: If an error is negative, infinite or not a number, or p^alpha rounds to 0 or infinity; nothing
+            changes then
         """
         indices, errors = np.asarray(indices), np.asarray(errors, dtype=np.float64)
         is_demo = indices >= self.ring.n_rows
         demo_rows, own_rows = indices[is_demo] - self.ring.n_rows, indices[~is_demo]
-        self._check_rows(own_rows, self.n_own, "the ring")
-        self._check_rows(demo_rows, self.demonstrations.size, "the demonstrations")
+        self.ring.check_rows(own_rows, "ring")
+        self.demonstrations.check_rows(demo_rows, "demonstrations")
+        check_errors(errors)
         if self.relative_priorities:
-            leaves = np.concatenate((self.demonstrations.tree.weights[demo_rows], self.ring.tree.weights[own_rows]))
-            order = np.concatenate((np.flatnonzero(is_demo), np.flatnonzero(~is_demo)))
-            mean = agent_mean(errors[order], importance_weights(leaves, 1.0), is_demo[order])
-            errors = errors / self._mean_error.update(mean)
-        values = priorities(errors, is_demo, self.priority_epsilon, self.demo_bonus)
-        check_priorities(values, self.priority_exponent)
-        self.max_priority = max(self.max_priority, float(values.max()))
-        weights = values**self.priority_exponent
-        self.ring.tree.update(own_rows, weights[~is_demo], check=False)
-        # A success may have been dropped since it was drawn
-        present = self.demonstrations.tree.weights[demo_rows] > 0.0
-        self.demonstrations.tree.update(demo_rows[present], weights[is_demo][present], check=False)
-        return values
-
-    @staticmethod
-    def _check_rows(rows: np.ndarray, n_filled: int, where: str) -> None:
-        if len(rows) and (rows.min() < 0 or rows.max() >= n_filled):
-            raise IndexError(
-                f"indices: found rows {rows.min()} to {rows.max()} of {where}, expected 0 to {n_filled - 1}: the others hold "
-                "no transition"
-            )
+            leaves = np.empty(len(indices))
+            leaves[is_demo] = self.demonstrations.tree.weights[demo_rows]
+            leaves[~is_demo] = self.ring.tree.weights[own_rows]
+            errors = errors / self._mean_error.update(agent_mean(errors, leaves, is_demo))
+        priorities = errors + self.priority_epsilon + self.demo_bonus * is_demo
+        weights = sampling_weights(priorities, self.priority_exponent)
+        self.max_priority = max(self.max_priority, float(priorities.max()))
+        self.ring.update_weights(own_rows, weights[~is_demo])
+        self.demonstrations.update_weights(demo_rows, weights[is_demo])
+        return priorities
 
     def _draw(self, batch_size: int, demos_only: bool) -> tuple[np.ndarray, int]:
         n_own = 0 if demos_only else self.n_own
@@ -439,25 +433,14 @@ class DemoReplayBuffer(ReplayBuffer):
             self._ring_ends = RingEpisodeEnds(both, self.size())
         return relabel(drawn, self.her_ratio, both, self._ring_ends, self._goal_rewards)
 
-    def _leaves(self, rows: np.ndarray, n_demos: int) -> np.ndarray:
-        """:return: p^alpha of each row, shape ``(B,)``"""
+    def _importance_weights(self, rows: np.ndarray, n_demos: int, beta: float) -> np.ndarray:
+        if self.demo_fraction is not None:
+            return np.ones(len(rows))
         demonstrations, ring = self.demonstrations.tree.weights, self.ring.tree.weights
-        return np.concatenate((demonstrations.take(rows[:n_demos]), ring.take(rows[n_demos:])))
+        return importance_weights(np.concatenate((demonstrations.take(rows[:n_demos]), ring.take(rows[n_demos:]))), beta)
 
-    def _to_policy(self, column: Any, rows: np.ndarray, both: Stores, drawn: Drawn, env: VecNormalize | None) -> TorchObs:
-        """
-        :param column: Name of a column by the key of the observation
-        :param rows: Shape ``(B,)`` or ``(B, K)``
-        :return: Observations, B or K B rows, with new goals, normalised, as the policy takes them
-        """
-        taken = {}
-        for key, shape in self.schema.obs_shapes.items():
-            array = both.take(column(key), rows, drawn.n_demos)
-            if drawn.new_goals is not None and key == DESIRED:
-                places, goals = drawn.new_goals
-                array[places] = goals if rows.ndim == 1 else goals[:, None]
-            taken[key] = array.reshape(-1, *shape)
-        normalized = self._normalize_obs(taken if isinstance(self.observation_space, spaces.Dict) else taken[BOX_KEY], env)
+    def _to_policy(self, observations: Any, env: VecNormalize | None) -> TorchObs:
+        normalized = self._normalize_obs(observations, env)
         if isinstance(normalized, dict):
             return {key: self.to_torch(array) for key, array in normalized.items()}
         return self.to_torch(normalized)

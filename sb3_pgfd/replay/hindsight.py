@@ -14,10 +14,10 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_pgfd.replay.n_step import NStepWindow, Stores
-from sb3_pgfd.replay.samples import Drawn, NewGoals
+from sb3_pgfd.replay.samples import DESIRED, Drawn, NewGoals
 from sb3_pgfd.replay.storage import next_obs_column
 
-ACHIEVED, DESIRED = "achieved_goal", "desired_goal"
+ACHIEVED = "achieved_goal"
 _KEYS = ("observation", ACHIEVED, DESIRED)
 # Of a row whose episode goes on at the write head
 _RUNNING = np.iinfo(np.int32).max
@@ -150,13 +150,12 @@ class RingEpisodeEnds:
 
     def add_step(self, both: Stores) -> None:
         """:param both: With a new step of all environments at the head; ``ended`` of the step before it is final"""
-        environments = np.arange(both.n_envs)
-        previous = (both.head - both.n_envs) % both.n_ring_rows + environments
+        previous = both.step_rows(back=1)
         for env in np.flatnonzero(both.ring["ended"][previous]):
             back = np.arange(self._n_running[env])
             self._following[(previous[env] - back * both.n_envs) % both.n_ring_rows] = back
             self._n_running[env] = 0
-        self._following[both.head + environments] = _RUNNING
+        self._following[both.step_rows(back=0)] = _RUNNING
         self._n_running = np.minimum(self._n_running + 1, both.n_ring_rows // both.n_envs)
 
     def steps_left(self, rows: np.ndarray, n_demos: int, both: Stores) -> np.ndarray:

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sb3_pgfd.replay.storage import Columns, TransitionStore
+from sb3_pgfd.replay.storage import Columns
 
 
 class Stores(NamedTuple):
     """
-    The two stores of a buffer, read together. Rows are given as one array whose first ``n_demos`` lines are rows of the
-    demonstration store and whose other lines are rows of the ring.
+    A view of the two stores of a buffer, valid until one of them grows. Rows are given as one array whose first
+    ``n_demos`` lines are rows of the demonstration store and whose other lines are rows of the ring.
 
     In the demonstration store the successor of a row is the next row. In the ring one step of all environments takes
     ``n_envs`` consecutive rows, and the row after the last is the first.
@@ -80,10 +80,13 @@ class Stores(NamedTuple):
         steps = (np.arange(1 - n_steps, 1) + self.head // self.n_envs) % (self.n_ring_rows // self.n_envs)
         return steps * self.n_envs + np.arange(self.n_envs)[:, None]
 
+    def step_rows(self, back: int) -> np.ndarray:
+        """:return: Rows of the step so many before the last, shape ``(n_envs,)``"""
+        return (self.head - back * self.n_envs) % self.n_ring_rows + np.arange(self.n_envs)
 
-def stores(demonstrations: TransitionStore, ring: TransitionStore, n_envs: int, head: int) -> Stores:
-    """:return: A view of both, valid until one of them grows"""
-    return Stores(demonstrations.columns, ring.columns, n_envs, ring.n_rows, head)
+    def last_rows(self, env: int, n_steps: int) -> np.ndarray:
+        """:return: Rows of an environment's last steps, as far as the ring still holds them, the oldest first"""
+        return self.ring_rows(min(n_steps, self.n_ring_rows // self.n_envs))[env]
 
 
 class NStepWindow(NamedTuple):

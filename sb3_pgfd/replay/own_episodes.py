@@ -1,11 +1,14 @@
-"""Parts of the ring that join the demonstrations: the agent's own successes, and interventions."""
+"""What the agent's environments report beyond SB3's fields: interventions, and successes worth keeping."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
 from sb3_pgfd.demonstrations.recording.session import success_of
+from sb3_pgfd.replay.conversion import scaled
 from sb3_pgfd.replay.n_step import Stores
 from sb3_pgfd.replay.storage import Origin
 
@@ -13,55 +16,81 @@ INTERVENE_ACTION = "intervene_action"
 """Key of the info under which an environment gives the action that was executed in place of the policy's"""
 
 
+def executed_actions(
+    actions: np.ndarray, infos: Sequence[dict[str, Any]], space: spaces.Space
+) -> tuple[np.ndarray, list[bool]]:
+    """
+    :param actions: Of the policy, as they are stored, shape ``(n_envs, action_dim)``
+    :param infos: One per environment
+    :param space: Action space of the environment, whose units the infos use
+    :return: The actions that were executed, as they are stored, and whether each was an intervention
+    :raises ValueError: If an intervention is no action of the environment
+    """
+    intervened = [info.get(INTERVENE_ACTION) is not None for info in infos]
+    if any(intervened):
+        actions = actions.copy()
+    for env, info in enumerate(infos):
+        if intervened[env]:
+            taken = np.asarray(info[INTERVENE_ACTION])
+            is_box = isinstance(space, spaces.Box)
+            if not (taken.shape == space.shape and np.isfinite(taken).all() if is_box else space.contains(taken)):
+                raise ValueError(
+                    f"info[{INTERVENE_ACTION!r}]: found {taken.tolist()} of shape {taken.shape} in environment {env}, "
+                    f"expected an action of {space}"
+                )
+            actions[env] = scaled(taken, space).reshape(-1)
+    return actions, intervened
+
+
+@dataclass
+class _Running:
+    """The running episode of one environment."""
+
+    n_steps: int = 0
+    n_intervened: int = 0
+    """How many of the last steps were interventions, without a gap"""
+    solved_at_start: bool = False
+    """Whether it was a success after its first step, before anything was done"""
+
+
 class OwnEpisodes:
     """
-    Follows the running episode of each environment and says which rows of the ring are worth keeping.
+    Follows the running episode of each environment and says which rows of the ring join the demonstrations.
 
     :param n_envs: Number of environments
     """
 
     def __init__(self, n_envs: int):
-        # Of each environment: steps of the running episode, the last of these that were interventions without a gap, and
-        # whether the episode was a success after its first step, before anything was done
-        self._n_steps = np.zeros(n_envs, dtype=np.int64)
-        self._n_intervened = np.zeros(n_envs, dtype=np.int64)
-        self._solved_at_start = np.zeros(n_envs, dtype=bool)
+        self._running = [_Running() for _ in range(n_envs)]
 
     def add_step(
-        self, both: Stores, intervened: np.ndarray, infos: Sequence[dict[str, Any]], keep_successes: bool
+        self, both: Stores, intervened: Sequence[bool], infos: Sequence[dict[str, Any]], keep_successes: bool
     ) -> Iterator[tuple[np.ndarray, Origin]]:
         """
         :param both: With the new step at the head of the ring
-        :param intervened: Whether somebody took over in this step, shape ``(n_envs,)``, bool
+        :param intervened: Whether somebody took over in this step, one per environment
         :param infos: Of this step, one per environment
         :param keep_successes: Whether to look for successful episodes
         :return: Rows to keep, in the order of time, and what they are: an intervention when it ends, and an episode that
             ended with success. An episode that is a success from its first step on, like that of an object that lies at
             its goal, shows nothing and is left out
         """
-        ended_before, ended = (both.ring["ended"][self._step_rows(both, back)] for back in (1, 0))
+        ended_before, ended = (both.ring["ended"].take(both.step_rows(back)).tolist() for back in (1, 0))
         for env, info in enumerate(infos):
-            interrupted = self._n_steps[env] > 0 and ended_before[env]
-            if self._n_intervened[env] > 0 and (interrupted or not intervened[env]):
-                yield self._last_rows(both, env, self._n_intervened[env], back=1), Origin.INTERVENTION
-                self._n_intervened[env] = 0
-            self._n_steps[env] = 1 if interrupted else self._n_steps[env] + 1
-            self._n_intervened[env] += intervened[env]
-            if self._n_steps[env] == 1:
-                self._solved_at_start[env] = bool(success_of(info)) and not ended[env]
+            running = self._running[env]
+            interrupted = running.n_steps > 0 and ended_before[env]
+            if running.n_intervened > 0 and (interrupted or not intervened[env]):
+                yield both.last_rows(env, running.n_intervened + 1)[:-1], Origin.INTERVENTION
+                running.n_intervened = 0
+            if interrupted:
+                running = self._running[env] = _Running()
+            running.n_steps += 1
+            running.n_intervened += intervened[env]
+            if running.n_steps == 1:
+                running.solved_at_start = bool(success_of(info)) and not ended[env]
             if ended[env]:
-                if self._n_intervened[env] > 0:
-                    yield self._last_rows(both, env, self._n_intervened[env]), Origin.INTERVENTION
-                if keep_successes and success_of(info) and not self._solved_at_start[env]:
-                    yield self._last_rows(both, env, self._n_steps[env]), Origin.SUCCESS
-                self._n_steps[env] = self._n_intervened[env] = 0
-
-    @staticmethod
-    def _step_rows(both: Stores, back: int) -> np.ndarray:
-        return (both.head - back * both.n_envs) % both.n_ring_rows + np.arange(both.n_envs)
-
-    @staticmethod
-    def _last_rows(both: Stores, env: int, n_steps: int, back: int = 0) -> np.ndarray:
-        """:return: Rows of the last steps of an environment, without the newest ``back``; those overwritten are left out"""
-        n_there = min(int(n_steps) + back, both.n_ring_rows // both.n_envs)
-        return both.ring_rows(n_there)[env, : n_there - back]
+                if running.n_intervened > 0:
+                    yield both.last_rows(env, running.n_intervened), Origin.INTERVENTION
+                if keep_successes and success_of(info) and not running.solved_at_start:
+                    yield both.last_rows(env, running.n_steps), Origin.SUCCESS
+                self._running[env] = _Running()

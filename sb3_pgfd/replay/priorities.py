@@ -3,19 +3,6 @@
 import numpy as np
 
 
-def priorities(errors: np.ndarray, is_demo: np.ndarray, epsilon: float, demo_bonus: float) -> np.ndarray:
-    """
-    p_i = e_i + eps + eps_D [i is a demonstration] (Vecerik et al. 2017, section 3).
-
-    :param errors: e_i = delta_i^2 + lambda_3 |grad_a Q|^2, shape ``(B,)``, perhaps in units of its mean
-    :param is_demo: Whether i is a demonstration, shape ``(B,)``, bool
-    :param epsilon: eps
-    :param demo_bonus: eps_D
-    :return: Shape ``(B,)``
-    """
-    return errors + epsilon + demo_bonus * is_demo
-
-
 def importance_weights(leaves: np.ndarray, beta: float) -> np.ndarray:
     """
     w_i = (N P(i))^-beta over the batch's largest. N and the sum of p^alpha are the same for all rows, so they cancel:
@@ -31,16 +18,17 @@ def importance_weights(leaves: np.ndarray, beta: float) -> np.ndarray:
     return ratios if beta == 1.0 else ratios**beta
 
 
-def agent_mean(errors: np.ndarray, weights: np.ndarray, is_demo: np.ndarray) -> float:
+def agent_mean(errors: np.ndarray, leaves: np.ndarray, is_demo: np.ndarray) -> float:
     """
-    The mean error of all of the agent's own transitions, estimated from a batch that was drawn by priority.
+    The mean error of all of the agent's own transitions, estimated from a batch that was drawn by priority: a row that is
+    drawn twice as often counts half.
 
     :param errors: Of the batch, shape ``(B,)``
-    :param weights: Importance weights with beta = 1, which make up for the draw by priority, shape ``(B,)``
+    :param leaves: p_i^alpha that the rows were drawn by, shape ``(B,)``; a row that was dropped since, 0, counts like 1
     :param is_demo: Shape ``(B,)``, bool; if all are demonstrations, as in pretraining, the mean is over these
     """
-    own = weights if is_demo.all() else weights * ~is_demo
-    return float((own * errors).sum() / own.sum())
+    weights = (is_demo.all() | ~is_demo) / np.where(leaves > 0.0, leaves, 1.0)
+    return float(weights @ errors / weights.sum())
 
 
 class RunningMean:
@@ -68,11 +56,27 @@ class RunningMean:
         return max(self.mean, self._SMALLEST)
 
 
-def check_priorities(values: np.ndarray, priority_exponent: float) -> None:
-    """:raises ValueError: If a priority is not a positive number, or so large that p^alpha is infinite"""
-    smallest, largest = values.min(), values.max()
-    if not (smallest > 0.0 and largest**priority_exponent < np.inf):
+def check_errors(errors: np.ndarray) -> None:
+    """:raises ValueError: If an error is negative, infinite or not a number"""
+    # One comparison catches negative numbers and NaN, the other infinity
+    if not (errors.min() >= 0.0 and errors.max() < np.inf):
         raise ValueError(
-            f"priorities: found values from {smallest} to {largest}, expected positive numbers: "
-            "the critic has diverged, lower the learning rate or the reward scale"
+            f"priorities: found errors from {errors.min()} to {errors.max()}, expected finite numbers >= 0: the critic has "
+            "diverged, lower the learning rate or the reward scale"
         )
+
+
+def sampling_weights(priorities: np.ndarray, alpha: float) -> np.ndarray:
+    """
+    :param priorities: p_i, positive
+    :param alpha: Exponent
+    :return: p_i^alpha
+    :raises ValueError: If one of them rounds to 0 or infinity
+    """
+    weights = priorities**alpha
+    if not (weights.min() > 0.0 and weights.max() < np.inf):
+        raise ValueError(
+            f"priorities: found p^alpha from {weights.min()} to {weights.max()} for alpha={alpha}, expected positive finite "
+            "numbers: lower priority_exponent or the reward scale"
+        )
+    return weights

@@ -1,17 +1,21 @@
-"""What is drawn from the buffer."""
+"""Drawing rows from both stores, and reading what they hold."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 
+from sb3_pgfd.demonstrations.validation import Observations
 from sb3_pgfd.replay.n_step import NStepWindow, Stores, n_step_window
-from sb3_pgfd.replay.storage import DemonstrationStore
+from sb3_pgfd.replay.storage import BOX_KEY, DemonstrationStore, Schema
 from sb3_pgfd.replay.sum_tree import SumTree
 
 Samples = ReplayBufferSamples | DictReplayBufferSamples
 TorchObs = th.Tensor | dict[str, th.Tensor]
+DESIRED = "desired_goal"
 
 
 class DemoBatch(NamedTuple):
@@ -89,6 +93,27 @@ def read_drawn(rows: np.ndarray, n_demos: int, n_steps: int, both: Stores) -> Dr
     window = n_step_window(rows, n_demos, n_steps, both)
     terminated = both.take("terminated", np.stack((rows, window.last_rows), axis=1), n_demos)
     return Drawn(rows, n_demos, window, both.take("rewards", window.rows, n_demos), terminated)
+
+
+def read_observations(
+    column: Callable[[str], str], rows: np.ndarray, drawn: Drawn, both: Stores, schema: Schema
+) -> Observations:
+    """
+    :param column: Name of a column by the key of the observation
+    :param rows: Shape ``(B,)`` or ``(B, K)``
+    :param drawn: With the new goals, if there are any
+    :param both: Where the rows lie
+    :param schema: Of the buffer
+    :return: Raw observations, B or K B rows: one array, or one per key
+    """
+    taken = {}
+    for key, shape in schema.obs_shapes.items():
+        array = both.take(column(key), rows, drawn.n_demos)
+        if drawn.new_goals is not None and key == DESIRED:
+            places, goals = drawn.new_goals
+            array[places] = goals if rows.ndim == 1 else goals[:, None]
+        taken[key] = array.reshape(-1, *shape)
+    return taken if isinstance(schema.observation_space, spaces.Dict) else taken[BOX_KEY]
 
 
 def draw_by_priority(batch_size: int, demonstrations: SumTree, ring: SumTree | None) -> tuple[np.ndarray, int]:

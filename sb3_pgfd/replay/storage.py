@@ -1,8 +1,8 @@
 """The arrays behind the replay buffer: columns of transitions, each row with its weight in a sum tree."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -120,6 +120,26 @@ class TransitionStore:
         """:return: A copy of some rows"""
         return {name: self.columns[name][rows] for name in self.schema.names}
 
+    def check_rows(self, rows: np.ndarray, name: str) -> None:
+        """
+        :param rows: Row numbers from outside
+        :param name: Of the store, for the message
+        :raises IndexError: If one of them has never been written
+        """
+        if len(rows) and (rows.min() < 0 or rows.max() >= self.size):
+            raise IndexError(
+                f"indices: found rows {rows.min()} to {rows.max()} of the {name}, expected 0 to {self.size - 1}: the others "
+                "hold no transition"
+            )
+
+    def update_weights(self, rows: np.ndarray, weights: np.ndarray) -> None:
+        """
+        :param rows: Rows that have been written. A row that was dropped since it was drawn stays dropped
+        :param weights: p^alpha of each, positive
+        """
+        present = self.tree.weights.take(rows) > 0.0
+        self.tree.update(rows[present], weights[present], check=False)
+
     def end_interrupted(self, rows: slice, successors: slice) -> None:
         """
         End the episodes that do not go on. No flag tells when an environment was reset before its episode was over, as
@@ -148,10 +168,14 @@ class TransitionStore:
             self.columns[name][: len(column)] = column
         self.tree = SumTree.from_weights(n_rows, weights)
 
+    def _written(self) -> tuple[Columns, np.ndarray]:
+        """:return: Columns and weights of the rows that have been written"""
+        return {name: column[: self.size] for name, column in self.columns.items()}, self.tree.weights[: self.size]
+
     # Pickles hold written rows only: empty ones would make a file of hundreds of megabytes
     def __getstate__(self) -> dict[str, Any]:
-        columns = {name: column[: self.size] for name, column in self.columns.items()}
-        return {**vars(self), "n_rows": self.n_rows, "columns": columns, "tree": self.tree.weights[: self.size].copy()}
+        columns, weights = self._written()
+        return {**vars(self), "n_rows": self.n_rows, "columns": columns, "tree": weights.copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update({name: state[name] for name in state.keys() - {"n_rows", "columns", "tree"}})
@@ -164,13 +188,6 @@ class Origin(IntEnum):
     GIVEN = 0
     INTERVENTION = 1
     SUCCESS = 2
-
-
-class Segment(NamedTuple):
-    """Consecutive rows of one episode, or of a part of it."""
-
-    start: int
-    n_rows: int
 
 
 class DemonstrationStore(TransitionStore):
@@ -187,33 +204,31 @@ class DemonstrationStore(TransitionStore):
         super().__init__(schema, 1)
         self.n_given = 0
         """Rows that were given as demonstrations: neither own successes nor interventions"""
-        self._successes: list[Segment] = []
-        self._free: list[Segment] = []
+        # Rows of each own success, the oldest first; and rows that hold nothing any more, in rising order
+        self._successes: list[range] = []
+        self._free: list[range] = []
         self._live: np.ndarray | None = None
 
     def _allocate(self, n_rows: int) -> Columns:
-        own = {"origin": np.zeros(n_rows, dtype=np.int8), "steps_left": np.zeros(n_rows, dtype=np.int32)}
+        own: Columns = {"origin": np.zeros(n_rows, dtype=np.int8), "steps_left": np.zeros(n_rows, dtype=np.int32)}
         return {**super()._allocate(n_rows), **own}
 
     @property
     def n_live(self) -> int:
         """Rows that hold a transition."""
-        return self.size - sum(segment.n_rows for segment in self._free)
+        return self.size - sum(map(len, self._free))
 
     @property
     def live_rows(self) -> np.ndarray:
         """The rows that hold a transition, in rising order."""
         if self._live is None:
-            mask = np.ones(self.size, dtype=bool)
-            for segment in self._free:
-                mask[segment.start : segment.start + segment.n_rows] = False
-            self._live = np.flatnonzero(mask)
+            self._live = np.flatnonzero(self.tree.weights[: self.size])
         return self._live
 
     @property
     def origins(self) -> np.ndarray:
         """:class:`Origin` of each live row."""
-        return self.columns["origin"][self.live_rows] if self._free else self.columns["origin"][: self.size]
+        return self.columns["origin"][self.live_rows]
 
     def draw_uniformly(self, n_draws: int) -> np.ndarray:
         """:return: Rows, shape ``(n_draws,)``"""
@@ -232,30 +247,31 @@ class DemonstrationStore(TransitionStore):
         self.write(slice(start, start + n_added), {**columns, **marks}, weight)
         self._live = None
         if origin is Origin.SUCCESS:
-            self._successes.append(Segment(start, n_added))
+            self._successes.append(range(start, start + n_added))
         self.n_given += n_added if origin is Origin.GIVEN else 0
 
     def drop_oldest_successes(self, n_left: int) -> None:
         """:param n_left: Rows of own successes that may stay at most"""
-        n_kept = sum(segment.n_rows for segment in self._successes)
+        n_kept = sum(map(len, self._successes))
         while n_kept > n_left:
             oldest = self._successes.pop(0)
-            self.tree.update(np.arange(oldest.start, oldest.start + oldest.n_rows), 0.0, check=False)
+            self.tree.update(np.asarray(oldest), 0.0, check=False)
             self._free = joined([*self._free, oldest])
             self._live = None
-            n_kept -= oldest.n_rows
+            n_kept -= len(oldest)
 
     def _place(self, n_added: int) -> int:
-        """:return: First of ``n_added`` rows in a row that are free"""
-        for index, segment in enumerate(self._free):
-            if segment.n_rows >= n_added:
-                rest = Segment(segment.start + n_added, segment.n_rows - n_added)
-                self._free[index : index + 1] = [rest] if rest.n_rows else []
-                return segment.start
-        if self.size + n_added > self.n_rows:
-            columns = {name: column[: self.size] for name, column in self.columns.items()}
-            self._resize(2 * (self.size + n_added), columns, self.tree.weights[: self.size])
-        return self.size
+        """:return: The first of ``n_added`` rows that are free, one behind the other"""
+        for index, free in enumerate(self._free):
+            if len(free) >= n_added or free.stop == self.size:
+                self._free[index : index + 1] = [free[n_added:]] if len(free) > n_added else []
+                start = free.start
+                break
+        else:
+            start = self.size
+        if start + n_added > self.n_rows:
+            self._resize(2 * (start + n_added), *self._written())
+        return start
 
 
 def steps_to_end(ended: np.ndarray) -> np.ndarray:
@@ -268,11 +284,11 @@ def steps_to_end(ended: np.ndarray) -> np.ndarray:
     return np.repeat(ends, lengths) - np.arange(len(ended))
 
 
-def joined(segments: Sequence[Segment]) -> list[Segment]:
-    """:return: The same rows in rising order, with neighbours in one segment"""
-    found: list[Segment] = []
-    for segment in sorted(segments):
-        if found and found[-1].start + found[-1].n_rows == segment.start:
-            segment = Segment(found[-1].start, found.pop().n_rows + segment.n_rows)
-        found.append(segment)
+def joined(ranges: Iterable[range]) -> list[range]:
+    """:return: The same rows in rising order, with neighbours in one range"""
+    found: list[range] = []
+    for rows in sorted(ranges, key=lambda one: one.start):
+        if found and found[-1].stop == rows.start:
+            rows = range(found.pop().start, rows.stop)
+        found.append(rows)
     return found

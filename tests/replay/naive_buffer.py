@@ -1,5 +1,6 @@
 """A replay buffer of plain Python lists, and the transitions to fill it and the real one with."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_pgfd.demonstrations import Demonstrations, Episode
 from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
+from sb3_pgfd.replay.samples import TorchObs
+from sb3_pgfd.replay.storage import Origin
 
 STATE_SPACE = spaces.Box(-np.inf, np.inf, (1,), np.float32)
 ACTION_SPACE = spaces.Box(-1.0, 1.0, (1,), np.float32)
@@ -88,31 +91,119 @@ def demonstrations(episodes: list[list[Step]]) -> Demonstrations:
 
 
 class PickedRows(DemoReplayBuffer):
-    """A buffer of which chosen rows can be read the way that drawn ones are."""
+    """
+    A buffer of which chosen rows can be read the way that drawn ones are. Tests number the rows that hold a transition
+    one behind the other: first those of the demonstration store, then those of the ring.
+    """
 
-    rows: np.ndarray | None = None
+    picked: tuple[np.ndarray, int] | None = None
 
-    def _draw(self, batch_size: int, demos_only: bool) -> np.ndarray:
-        return super()._draw(batch_size, demos_only) if self.rows is None else self.rows
+    @property
+    def n_filled(self) -> int:
+        """Rows that hold a transition."""
+        return self.n_demonstrations + self.n_own
+
+    def indices(self, rows: Any) -> np.ndarray:
+        """:return: What :class:`DemoBatch` calls these rows"""
+        every = np.concatenate((self.ring.n_rows + self.demonstrations.live_rows, np.arange(self.n_own)))
+        return every[np.asarray(rows, dtype=np.int64)]
+
+    def rows(self, indices: np.ndarray) -> np.ndarray:
+        """:return: What tests call these rows"""
+        in_store = np.searchsorted(self.demonstrations.live_rows, indices - self.ring.n_rows)
+        return np.where(indices >= self.ring.n_rows, in_store, indices + self.n_demonstrations)
+
+    def set_priorities(self, rows: Any, errors: Any) -> np.ndarray:
+        """:param rows: Which rows; the errors are their priorities if eps_D is 0 and eps is tiny"""
+        return self.update_priorities(self.indices(rows), errors)
+
+    def priorities_of(self, rows: Any) -> np.ndarray:
+        """:return: p of these rows"""
+        return self.priorities[self.indices(rows)]
+
+    def _draw(self, batch_size: int, demos_only: bool) -> tuple[np.ndarray, int]:
+        return super()._draw(batch_size, demos_only) if self.picked is None else self.picked
 
     def read(self, rows: Any, **options: Any) -> DemoBatch:
         """:param rows: Which rows, in this order"""
-        self.rows = np.asarray(rows, dtype=np.int64)
-        batch = self.sample_batch(len(self.rows), **options)
-        self.rows = None
-        return batch
+        back = self._pick(rows)
+        batch = self.sample_batch(len(back), **options)
+        self.picked = None
+        n_returns = batch.rewards.shape[1]
+
+        def reordered(observations: TorchObs, per_row: int) -> Any:
+            if isinstance(observations, dict):
+                return {key: reordered(value, per_row) for key, value in observations.items()}
+            return observations.unflatten(0, (len(back), per_row))[back].flatten(0, 1)
+
+        others = {name: value[back] for name, value in batch._asdict().items() if "observations" not in name}
+        observations = {
+            "observations": reordered(batch.observations, 1),
+            "next_observations": reordered(batch.next_observations, n_returns),
+        }
+        return DemoBatch(**others, **observations)
 
     def read_n_step(self, rows: Any, env: VecNormalize | None = None) -> ReplayBufferSamples | DictReplayBufferSamples:
         """:param rows: Which rows, in this order"""
-        self.rows = np.asarray(rows, dtype=np.int64)
-        samples = self.sample(len(self.rows), env)
-        self.rows = None
-        return samples
+        back = self._pick(rows)
+        samples = self.sample(len(back), env)
+        self.picked = None
+
+        def reordered(value: Any) -> Any:
+            return {key: part[back] for key, part in value.items()} if isinstance(value, dict) else value[back]
+
+        return type(samples)(**{name: reordered(value) for name, value in samples._asdict().items()})
+
+    def _pick(self, rows: Any) -> np.ndarray:
+        """:return: Where the rows lie in the batch, which has the demonstrations first"""
+        indices = self.indices(rows)
+        is_demo = indices >= self.ring.n_rows
+        order = np.argsort(~is_demo, kind="stable")
+        self.picked = np.where(is_demo, indices - self.ring.n_rows, indices)[order], int(is_demo.sum())
+        return np.argsort(order)
+
+
+def one_step(batch: DemoBatch) -> ReplayBufferSamples | DictReplayBufferSamples:
+    """:return: The 1-step part of a batch, as SB3 has it"""
+    return _returns(batch, 0)
+
+
+def n_step(batch: DemoBatch) -> ReplayBufferSamples | DictReplayBufferSamples:
+    """:return: The n-step part of a batch, as SB3 has it"""
+    return _returns(batch, -1)
+
+
+def _returns(batch: DemoBatch, kind: int) -> ReplayBufferSamples | DictReplayBufferSamples:
+    n_returns = batch.rewards.shape[1]
+
+    def of_kind(observations: TorchObs) -> Any:
+        if isinstance(observations, dict):
+            return {key: of_kind(value) for key, value in observations.items()}
+        return observations[kind % n_returns :: n_returns]
+
+    samples: Any = DictReplayBufferSamples if isinstance(batch.observations, dict) else ReplayBufferSamples
+    return samples(
+        observations=batch.observations,
+        actions=batch.actions,
+        next_observations=of_kind(batch.next_observations),
+        dones=th.as_tensor(batch.terminated[:, kind, None], dtype=th.float32),
+        rewards=batch.rewards[:, kind, None],
+        discounts=th.as_tensor(batch.discounts[:, kind, None], dtype=th.float32),
+    )
 
 
 def state_buffer(buffer_size: int, **options: Any) -> PickedRows:
-    """:param buffer_size: Transitions in the ring"""
+    """:param buffer_size: Transitions in the ring; unless told otherwise, a priority is the error that it is made from"""
+    options = {"demo_bonus": 0.0, "priority_epsilon": 1e-30, **options}
     return PickedRows(buffer_size, STATE_SPACE, ACTION_SPACE, device="cpu", **options)
+
+
+def info_of(event: str, success: bool | None, taken: float | None = None, key: str = "is_success") -> dict[str, Any]:
+    """What an environment says in a step. None: nothing about success, or nobody took over"""
+    info: dict[str, Any] = {"TimeLimit.truncated": True} if event == "u" else {}
+    if success is not None:
+        info[key] = success
+    return info if taken is None else {**info, "intervene_action": np.array([taken])}
 
 
 def add_steps(buffer: ReplayBuffer, steps: list[Step], infos: list[dict[str, Any]] | None = None) -> None:
@@ -169,58 +260,157 @@ def expected_rows(
     return expected
 
 
+@dataclass
+class Cell:
+    """One row of the naive demonstration store."""
+
+    steps: list[Step]
+    """The episode, or the part of it, that was kept"""
+    place: int
+    """Which of its transitions this is"""
+    origin: Origin
+    priority: float
+
+
 class NaiveBuffer:
     """
     What a :func:`state_buffer` has to hold, as lists.
 
     :param n_envs: Number of environments
     :param ring_steps: How many time steps the ring keeps
+    :param keep_successes: Whether successful episodes join the demonstrations
+    :param max_success: How many of their transitions stay
     """
 
-    def __init__(self, n_envs: int, ring_steps: int):
+    def __init__(self, n_envs: int, ring_steps: int, keep_successes: bool = False, max_success: int = 100_000):
         self.n_envs, self.ring_steps = n_envs, ring_steps
-        self.episodes: list[list[Step]] = []
-        self.demo_priorities: list[float] = []
+        self.keep_successes, self.max_success = keep_successes, max_success
+        self.cells: list[Cell | None] = []
+        self.successes: list[list[Cell]] = []
         self.max_priority = 1.0
         self.reset()
 
     def reset(self) -> None:
         self.histories: list[list[Step]] = [[] for _ in range(self.n_envs)]
         self.ring_priorities = [0.0] * (self.ring_steps * self.n_envs)
+        # Of the running episodes: what their infos said, and the intervention that is going on
+        self.told: list[list[bool]] = [[] for _ in range(self.n_envs)]
+        self.taken_over: list[list[Step]] = [[] for _ in range(self.n_envs)]
 
-    def add(self, steps: list[Step]) -> None:
-        """:param steps: One transition per environment"""
+    def add(
+        self, steps: list[Step], successes: list[bool | None] | None = None, taken: list[float | None] | None = None
+    ) -> None:
+        """
+        :param steps: One transition per environment
+        :param successes: What the infos say
+        :param taken: Actions that were executed in place of the policy's
+        """
         place = len(self.histories[0]) % self.ring_steps * self.n_envs
+        taken = taken or [None] * self.n_envs
+        steps = [step if a is None else step._replace(action=a) for step, a in zip(steps, taken, strict=True)]
         for e, step in enumerate(steps):
             self.histories[e].append(step)
             self.ring_priorities[place + e] = self.max_priority
+        for e, step in enumerate(steps):
+            self._follow_intervention(e, step, taken[e] is not None)
+            self._follow_success(e, step, bool(successes and successes[e]))
+
+    def _follow_intervention(self, e: int, step: Step, intervened: bool) -> None:
+        part = self.taken_over[e]
+        if part and (not intervened or part[-1].event == "i"):
+            # The new step may have overwritten the first
+            self.keep(part[max(len(part) - self.ring_steps + 1, 0) :], Origin.INTERVENTION)
+            part.clear()
+        if intervened:
+            part.append(step)
+        if part and step.event in "tu":
+            self.keep(part[-self.ring_steps :], Origin.INTERVENTION)
+            part.clear()
+
+    def _follow_success(self, e: int, step: Step, success: bool) -> None:
+        told = self.told[e]
+        told.append(success)
+        # Not what was a success before anything was done
+        if self.keep_successes and step.event in "tu" and success and (len(told) == 1 or not told[0]):
+            self.keep(self.last_episode(self.histories[e]), Origin.SUCCESS)
+        # One row does not tell where an episode began
+        if step.event != "-" or self.ring_steps == 1:
+            told.clear()
+
+    def last_episode(self, history: list[Step]) -> list[Step]:
+        """:return: Of one environment, as far as the ring still holds it"""
+        episode = [history[-1]]
+        for step in history[-2 : -self.ring_steps - 1 : -1]:
+            if step.event != "-":
+                break
+            episode.insert(0, step)
+        return episode
 
     def add_demonstrations(self, episodes: list[list[Step]]) -> None:
         """:param episodes: Each ends with "t" or "u" """
-        self.episodes = self.episodes + episodes
-        self.demo_priorities += [self.max_priority for steps in episodes for _ in steps]
+        size = sum(map(len, episodes))
+        start = self._place(size)
+        for steps in episodes:
+            start = self._put(start, steps, Origin.GIVEN)
 
-    def update_priorities(self, rows: list[int], priorities: list[float]) -> None:
+    def keep(self, steps: list[Step], origin: Origin) -> None:
+        """:param steps: Of one environment; the last one ends what is kept"""
+        if not steps or (origin is Origin.SUCCESS and len(steps) > self.max_success):
+            return
+        if origin is Origin.SUCCESS:
+            while sum(map(len, self.successes)) + len(steps) > self.max_success:
+                oldest = self.successes.pop(0)
+                self.cells = [None if any(cell is one for one in oldest) else cell for cell in self.cells]
+        last = steps[-1]
+        steps = [*steps[:-1], last._replace(event="i" if last.event == "-" else last.event)]
+        start = self._place(len(steps))
+        self._put(start, steps, origin)
+        if origin is Origin.SUCCESS:
+            self.successes.append([cell for cell in self.cells[start : start + len(steps)] if cell is not None])
+
+    def _place(self, size: int) -> int:
+        """:return: Where so many cells follow each other that are empty or not there yet"""
+        places = range(len(self.cells) + 1)
+        return next(start for start in places if all(cell is None for cell in self.cells[start : start + size]))
+
+    def _put(self, start: int, steps: list[Step], origin: Origin) -> int:
+        self.cells[start : start + len(steps)] = [Cell(steps, k, origin, self.max_priority) for k in range(len(steps))]
+        return start + len(steps)
+
+    def update_priorities(self, indices: list[int], priorities: list[float]) -> None:
         """
-        :param rows: Rows that hold a transition
+        :param indices: As a batch has them; a cell may have been emptied since
         :param priorities: One for each
         """
-        for row, priority in zip(rows, priorities, strict=True):
-            ring_row = row - len(self.demo_priorities)
-            if ring_row < 0:
-                self.demo_priorities[row] = priority
-            else:
-                self.ring_priorities[ring_row] = priority
+        for index, priority in zip(indices, priorities, strict=True):
+            if index < len(self.ring_priorities):
+                self.ring_priorities[index] = priority
+                continue
+            cell = self.cells[index - len(self.ring_priorities)]
+            if cell is not None:
+                cell.priority = priority
         self.max_priority = max(self.max_priority, *priorities)
 
-    def rows(self, n_steps: int, gamma: float) -> dict[int, Expected]:
-        """:return: What each filled row must hold, see :func:`expected_rows`"""
-        return expected_rows(self.episodes, self.histories, self.ring_steps, n_steps, gamma)
+    @property
+    def live(self) -> list[Cell]:
+        """The cells that hold a transition."""
+        return [cell for cell in self.cells if cell is not None]
+
+    @property
+    def n_own(self) -> int:
+        """Transitions in the ring."""
+        return min(len(self.histories[0]), self.ring_steps) * self.n_envs
+
+    def rows(self, n_steps: int, gamma: float) -> list[Expected]:
+        """:return: What each row that holds a transition must hold, first the demonstrations, then the ring"""
+        ring = expected_rows([], self.histories, self.ring_steps, n_steps, gamma)
+        kept = [follow(cell.steps, cell.place, n_steps, gamma) for cell in self.live]
+        return kept + [ring[row] for row in sorted(ring)]
 
     @property
     def priorities(self) -> list[float]:
-        """Of every row, filled or not."""
-        return self.demo_priorities + self.ring_priorities
+        """Of every row of the ring, then of every row of the demonstration store; 0 where nothing is stored."""
+        return self.ring_priorities + [0.0 if cell is None else cell.priority for cell in self.cells]
 
 
 def box(observations: th.Tensor | dict[str, th.Tensor]) -> th.Tensor:
@@ -238,17 +428,17 @@ def numbers(tensor: th.Tensor | dict[str, th.Tensor] | None) -> list[float]:
 
 def as_expected(batch: DemoBatch) -> list[Expected]:
     """:param batch: Transitions of a :func:`state_buffer`"""
-    one_step, n_step = batch.one_step, batch.n_step
+    first, nth = one_step(batch), n_step(batch)
     columns = (
-        numbers(one_step.observations),
-        numbers(one_step.actions),
-        numbers(one_step.rewards),
-        numbers(one_step.next_observations),
-        [bool(done) for done in numbers(one_step.dones)],
-        numbers(n_step.rewards),
-        numbers(n_step.next_observations),
-        [bool(done) for done in numbers(n_step.dones)],
-        numbers(n_step.discounts),
+        numbers(first.observations),
+        numbers(first.actions),
+        numbers(first.rewards),
+        numbers(first.next_observations),
+        [bool(done) for done in numbers(first.dones)],
+        numbers(nth.rewards),
+        numbers(nth.next_observations),
+        [bool(done) for done in numbers(nth.dones)],
+        numbers(nth.discounts),
     )
     return [Expected(*values) for values in zip(*columns, strict=True)]
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from goal_line import ACTION_SPACE, GOAL_SPACE, TOLERANCE
-from naive_buffer import PickedRows
+from naive_buffer import PickedRows, n_step, one_step
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_pgfd.demonstrations import Demonstrations, Episode
@@ -129,6 +129,7 @@ def add_goal_steps(buffer: ReplayBuffer, steps: list[GoalStep]) -> None:
 
 def goal_buffer(buffer_size: int, **options: Any) -> PickedRows:
     """:param buffer_size: Transitions in the ring"""
+    options = {"demo_bonus": 0.0, "priority_epsilon": 1e-30, **options}
     return PickedRows(buffer_size, GOAL_SPACE, ACTION_SPACE, device="cpu", **options)
 
 
@@ -187,24 +188,24 @@ def under_goal(
 
 def as_read(batch: DemoBatch) -> list[Read]:
     """:param batch: Transitions of a :func:`goal_buffer`"""
-    one_step, n_step = batch.one_step, batch.n_step
+    first, nth = one_step(batch), n_step(batch)
     observations: Any = batch.observations
-    next_one: Any = one_step.next_observations
-    next_n: Any = n_step.next_observations
-    assert n_step.discounts is not None
+    next_one: Any = first.next_observations
+    next_n: Any = nth.next_observations
+    assert nth.discounts is not None
     columns = (
         observations["achieved_goal"],
         observations["desired_goal"],
         batch.actions,
-        one_step.rewards,
+        first.rewards,
         next_one["achieved_goal"],
         next_one["desired_goal"],
-        one_step.dones.bool(),
-        n_step.rewards,
+        first.dones.bool(),
+        nth.rewards,
         next_n["achieved_goal"],
         next_n["desired_goal"],
-        n_step.dones.bool(),
-        n_step.discounts,
+        nth.dones.bool(),
+        nth.discounts,
     )
     for observed in (observations, next_one, next_n):
         assert observed["observation"].equal(observed["achieved_goal"])

@@ -14,6 +14,7 @@ from naive_buffer import (
     as_expected,
     fill_like,
     five_demos,
+    info_of,
     play,
     state_buffer,
 )
@@ -28,30 +29,31 @@ def test_a_pickled_buffer_goes_on_as_if_nothing_had_happened(n_steps, options):
     n_envs = options.get("n_envs", 1)
     buffer = state_buffer(10 * n_envs, n_steps=3, demonstrations=five_demos(), **options)
     play(buffer, *["-" * n_steps] * n_envs)
-    buffer.update_priorities(np.arange(buffer.n_filled), np.random.exponential(size=buffer.n_filled) + 0.1)
+    buffer.set_priorities(np.arange(buffer.n_filled), np.random.exponential(size=buffer.n_filled) + 0.1)
     copy = pickle.loads(pickle.dumps(buffer))
-    for name in ("pos", "full", "max_priority", "n_rows", "n_filled", "nbytes"):
+    for name in ("pos", "full", "max_priority", "n_given", "n_filled", "nbytes"):
         assert getattr(copy, name) == getattr(buffer, name)
     for _ in range(3):
         assert_same_content(buffer, copy)
         assert_same_draws(buffer, copy)
         for target in (buffer, copy):
             play(target, *["-u--"] * n_envs)
-            target.update_priorities(np.arange(3), np.array([3.0, 20.0, 0.3]))
+            target.set_priorities(np.arange(3), np.array([3.0, 20.0, 0.3]))
 
 
 def assert_same_content(buffer: PickedRows, copy: PickedRows) -> None:
     rows = np.arange(buffer.n_filled)
     assert as_expected(copy.read(rows)) == as_expected(buffer.read(rows))
-    for level, copied in zip(buffer.tree.levels, copy.tree.levels, strict=True):
-        assert level.tobytes() == copied.tobytes()
+    for store, other in ((buffer.ring, copy.ring), (buffer.demonstrations, copy.demonstrations)):
+        for level, copied in zip(store.tree.levels, other.tree.levels, strict=True):
+            assert level.tobytes() == copied.tobytes()
 
 
 def assert_same_draws(buffer: PickedRows, copy: PickedRows) -> None:
     draws = []
     for target in (buffer, copy):
         np.random.seed(9)
-        draws.append([target._draw(32, demos_only).tolist() for demos_only in (False, True)])
+        draws.append([(rows.tolist(), n) for rows, n in (target._draw(32, demos_only) for demos_only in (False, True))])
     assert draws[0] == draws[1]
 
 
@@ -62,7 +64,7 @@ def test_a_pickled_tree_of_several_levels_is_the_same_bit_for_bit():
         add_steps(buffer, [Step.numbered(t, "-", 10_000 * e) for e in range(3)])
     for _ in range(50):
         buffer.update_priorities(np.random.randint(0, 5700, size=64), np.random.exponential(size=64) + 1e-3)
-    assert len(buffer.tree.levels) == 2
+    assert len(buffer.ring.tree.levels) == 2
     assert_same_content(buffer, pickle.loads(pickle.dumps(buffer)))
 
 
@@ -85,7 +87,32 @@ def as_parts(observations: th.Tensor | dict[str, th.Tensor]) -> list[th.Tensor]:
     return [observations] if isinstance(observations, th.Tensor) else list(observations.values())
 
 
-def test_a_pickle_holds_the_filled_rows_alone():
-    buffer = state_buffer(1_000_000)
+def test_a_pickle_holds_the_written_rows_alone():
+    buffer = state_buffer(1_000_000, demonstrations=five_demos())
     play(buffer, "-" * 10)
+    assert buffer.demonstrations.n_rows > buffer.demonstrations.size
     assert len(pickle.dumps(buffer)) < 10_000
+
+
+def test_an_episode_that_runs_while_the_buffer_is_pickled_is_kept_whole():
+    buffer = state_buffer(20, keep_successes=True)
+    for t in range(3):
+        add_steps(buffer, [Step.numbered(t, "-")], [info_of("-", False, taken=0.5)])
+    buffer = pickle.loads(pickle.dumps(buffer))
+    add_steps(buffer, [Step.numbered(3, "t")], [info_of("t", True)])
+    # The intervention of three steps, then the success of four
+    assert [row.obs for row in as_expected(buffer.read(range(7)))] == [0, 1, 2, 0, 1, 2, 3]
+    assert buffer.kept_successes.tolist() == [False] * 3 + [True] * 4
+
+
+# --- Save formats ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("found", "named"), [(1, "1"), (3, "3"), (None, "1")])
+def test_a_buffer_of_another_save_format_is_refused_with_what_to_do(found, named):
+    state = state_buffer(4, demonstrations=five_demos()).__getstate__()
+    assert state["save_format"] == 2
+    # The first format had no number
+    state = {name: value for name, value in state.items() if name != "save_format"} | ({"save_format": found} if found else {})
+    with pytest.raises(ValueError, match=f"replay buffer of save format {named}, expected 2: .* train again with this one"):
+        PickedRows.__new__(PickedRows).__setstate__(state)

@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from naive_buffer import (
     demo_steps,
     demonstrations,
     expected_rows,
+    five_demos,
+    n_step,
     play,
     state_buffer,
 )
@@ -54,6 +57,7 @@ def test_every_row_holds_what_a_list_of_episodes_holds(events, buffer_size, demo
     histories = play(buffer, *events)
     expected = expected_rows(episodes, histories, buffer.buffer_size, n_steps, gamma)
     assert buffer.n_filled == len(expected)
+    assert sorted(expected) == list(range(len(expected)))
     if expected:
         found = as_expected(buffer.read(sorted(expected)))
         for row, values in zip(sorted(expected), found, strict=True):
@@ -69,7 +73,7 @@ def test_sample_gives_the_n_step_part_of_the_batch(events, demo_events, n_steps)
     rows = np.arange(buffer.n_filled)
     samples = buffer.read_n_step(rows)
     assert isinstance(samples, ReplayBufferSamples)
-    for name, expected in buffer.read(rows).n_step._asdict().items():
+    for name, expected in n_step(buffer.read(rows))._asdict().items():
         assert th.equal(getattr(samples, name), expected), name
 
 
@@ -89,26 +93,80 @@ def test_a_row_takes_the_bytes_of_its_transition_and_of_one_priority():
     assert allocated < buffer.nbytes + 8 * 4097 + 20_000
 
 
-# --- Wrong options ---------------------------------------------------------------------------------------------------
+# --- Options ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"n_steps": 0}, "n_steps: found 0"),
-        ({"n_steps": 1.5}, "n_steps: found 1.5"),
-        ({"n_steps": True}, "n_steps: found True"),
-        ({"gamma": 1.1}, "gamma: found 1.1"),
-        ({"gamma": math.nan}, "gamma: found nan"),
-        ({"priority_exponent": -0.1}, "priority_exponent .*: found -0.1"),
-        ({"demo_fraction": 1.5}, "demo_fraction: found 1.5"),
-        ({"demo_fraction": -0.1}, "demo_fraction: found -0.1"),
-        ({"optimize_memory_usage": True}, "optimize_memory_usage: found True"),
+        ({"n_steps": 1.5}, "n_steps: found 1.5, expected a whole number >= 1"),
+        ({"max_success_transitions": 0}, "max_success_transitions: found 0, expected a whole number >= 1"),
+        ({"gamma": math.nan}, "gamma .*: found nan, expected 0 to 1"),
+        ({"her_ratio": "0.5"}, "her_ratio .*: found '0.5', expected 0 to 1"),
+        ({"demo_fraction": -0.1}, "demo_fraction .*: found -0.1, expected 0 to 1, or None"),
+        ({"priority_exponent": -0.1}, r"priority_exponent \(alpha\): found -0.1, expected a number >= 0"),
+        ({"priority_epsilon": 0.0}, r"priority_epsilon \(eps\): found 0.0, expected a number > 0"),
+        ({"demo_bonus": True}, r"demo_bonus \(eps_D\): found True, expected a number >= 0"),
+        ({"keep_successes": "no"}, "keep_successes: found 'no', expected True or False"),
+        ({"optimize_memory_usage": True}, "optimize_memory_usage: found True, expected False: it keeps no next"),
     ],
 )
 def test_an_option_out_of_range_is_refused_by_name(option, message):
     with pytest.raises(ValueError, match=message):
         state_buffer(4, **option)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "component"),
+    [
+        ([-1.0, 2.0], [1.0, 2.0], r"\[1\] with low=2 and high=2"),
+        ([-np.inf, -1.0], [1.0, 1.0], r"\[0\] with low=-inf and high=1"),
+    ],
+)
+def test_an_action_that_cannot_be_scaled_is_refused_by_name(low, high, component):
+    space = spaces.Box(np.array(low, dtype=np.float32), np.array(high, dtype=np.float32))
+    with pytest.raises(ValueError, match=f"action_space: found component {component}, expected finite bounds with low < high"):
+        DemoReplayBuffer(4, STATE_SPACE, space, device="cpu")
+
+
+def test_options_can_be_changed_afterwards():
+    buffer = state_buffer(10, n_steps=1, demonstrations=five_demos())
+    play(buffer, "-----", rewards=[1, 2, 4, 8, 16])
+    buffer.configure(n_steps=3, gamma=0.5, demo_fraction=0.25, demo_bonus=2.0, priority_exponent=0.3)
+    batch = buffer.read([5])
+    # 1 + 2/2 + 4/4
+    assert batch.rewards.tolist() == [[1.0, 3.0]]
+    assert buffer.sample_batch(8).is_demo.sum() == 2
+    assert buffer.set_priorities([0, 5], [1.0, 1.0]).tolist() == [3.0, 1.0]
+    # What is not named stays
+    assert (buffer.her_ratio, buffer.keep_successes, buffer.priority_epsilon) == (0.0, False, 1e-30)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"gamma": 0.5, "n_steps": 0}, ValueError, "n_steps: found 0"),
+        ({"gamma": 0.5, "priority_exponent": 0.6}, ValueError, "priority_exponent: found 0.3 in the buffer, expected 0.6"),
+        ({"gamma": 0.5, "demo_bonas": 1.0}, TypeError, "unknown argument 'demo_bonas', did you mean 'demo_bonus'"),
+        ({"gamma": 0.5, "buffer_size": 7}, TypeError, "unknown argument 'buffer_size'"),
+    ],
+)
+def test_options_that_cannot_be_changed_are_refused_and_none_is_set(options, error, message):
+    buffer = state_buffer(10)
+    with pytest.raises(error, match=message):
+        buffer.configure(**options)
+    assert (buffer.gamma, buffer.n_steps) == (0.99, 1)
+
+
+def test_options_of_a_subclass_can_be_changed_too():
+    class Tuned(DemoReplayBuffer):
+        def __init__(self, *args: Any, knob: int = 1, **options: Any):
+            super().__init__(*args, **options)
+            self.knob = knob
+
+    buffer = Tuned(4, STATE_SPACE, ACTION_SPACE, device="cpu", knob=2)
+    buffer.configure(knob=3, n_steps=2)
+    assert (buffer.knob, buffer.n_steps) == (3, 2)
 
 
 @pytest.mark.parametrize("options", [{}, {"demo_fraction": 0.5}])

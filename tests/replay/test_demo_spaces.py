@@ -15,7 +15,9 @@ from naive_buffer import (
     box,
     fill_like,
     five_demos,
+    n_step,
     numbers,
+    one_step,
     play,
     single_episode,
     state_buffer,
@@ -50,7 +52,7 @@ def test_dict_observations_are_stored_and_sampled_by_key():
         "k": ((3, 1), th.int64),
     }
     assert batch.observations["k"][:2].tolist() == [[0], [1]]
-    for part, expected in ((batch.one_step, [1, 2]), (batch.n_step, [2, 2])):
+    for part, expected in ((one_step(batch), [1, 2]), (n_step(batch), [2, 2])):
         assert isinstance(part, DictReplayBufferSamples)
         assert part.next_observations["image"][:2, 0, 0, 0].tolist() == expected
         assert part.next_observations["k"][:2].flatten().tolist() == expected
@@ -62,7 +64,7 @@ def test_images_are_stored_raw_in_their_own_dtype():
     buffer = PickedRows(10, space, ACTION_SPACE, device="cpu")
     image = np.full((1, 1, 4, 4), 200, dtype=np.uint8)
     buffer.add(image, image + 1, np.zeros((1, 1)), np.zeros(1), np.zeros(1), [{}])
-    assert buffer.storage.observations[""].dtype == np.uint8
+    assert buffer.ring.columns["observations/"].dtype == np.uint8
     batch = buffer.read([0])
     assert box(batch.observations).dtype == th.uint8
     assert box(batch.observations).unique().tolist() == [200]
@@ -75,7 +77,7 @@ def test_demonstrations_with_channels_last_are_fitted_to_a_space_with_channels_f
     buffer = PickedRows(4, spaces.Box(0, 255, (3, 4, 5), np.uint8), ACTION_SPACE, device="cpu", demonstrations=demos)
     batch = buffer.read([0, 1])
     np.testing.assert_array_equal(box(batch.observations).numpy(), channels_last[:2].transpose(0, 3, 1, 2))
-    np.testing.assert_array_equal(box(batch.one_step.next_observations).numpy(), channels_last[1:].transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(box(one_step(batch).next_observations).numpy(), channels_last[1:].transpose(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize("n_envs", [1, 3])
@@ -87,7 +89,7 @@ def test_discrete_observations_and_actions_are_columns_of_whole_numbers(n_envs):
     buffer.add(states, states + 1, states[:, None] % 3, np.zeros(n_envs), np.zeros(n_envs), [{}] * n_envs)
     batch = buffer.read([0, 1, 1 + n_envs])
     assert box(batch.observations).tolist() == [[4], [5], [n_envs - 1]]
-    assert box(batch.one_step.next_observations).tolist() == [[5], [6], [n_envs]]
+    assert box(one_step(batch).next_observations).tolist() == [[5], [6], [n_envs]]
     assert batch.actions.tolist() == [[0], [2], [(n_envs - 1) % 3]]
     assert box(batch.observations).dtype == batch.actions.dtype == th.int64
 
@@ -150,12 +152,12 @@ def test_observations_and_each_reward_are_normalised_before_they_are_summed():
     play(buffer, "-" * 9, rewards=[1, 4, 6, 1, 1, 1, 1, 1, 1])
     batch = buffer.read([0, 8], env=env)
     # Rewards 1, 4, 6 over 2 are 0.5, 2, 3, clipped 0.5, 1, 1: 0.5 + 1/2 + 1/4 = 1.25. Clipping the sum would give 1
-    assert numbers(batch.one_step.rewards) == [0.5, 0.5]
-    assert numbers(batch.n_step.rewards) == [1.25, 0.5]
+    assert numbers(one_step(batch).rewards) == [0.5, 0.5]
+    assert numbers(n_step(batch).rewards) == [1.25, 0.5]
     # (0 - 1) / 2 and (8 - 1) / 2 = 3.5, clipped; next states 1 and 9; after three steps state 3, at the head 9
-    assert numbers(batch.one_step.observations) == [-0.5, 3.0]
-    assert numbers(batch.one_step.next_observations) == [0.0, 3.0]
-    assert numbers(batch.n_step.next_observations) == [1.0, 3.0]
+    assert numbers(one_step(batch).observations) == [-0.5, 3.0]
+    assert numbers(one_step(batch).next_observations) == [0.0, 3.0]
+    assert numbers(n_step(batch).next_observations) == [1.0, 3.0]
     samples = buffer.read_n_step([0, 8], env=env)
     assert numbers(samples.rewards) == [1.25, 0.5]
     assert numbers(samples.observations) == [-0.5, 3.0]

@@ -106,7 +106,9 @@ def n_replaced(model: Any) -> int:
     buffer = model.replay_buffer
     rows = np.random.randint(0, buffer.n_filled, size=200)
     desired = buffer.read_n_step(rows).observations["desired_goal"].numpy()
-    return int((desired != buffer.storage.observations["desired_goal"][rows]).any(axis=1).sum())
+    stores = (buffer.demonstrations, buffer.ring)
+    stored = np.concatenate([store.columns["observations/desired_goal"][: store.size] for store in stores])
+    return int((desired != stored[rows]).any(axis=1).sum())
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,14 @@ from naive_buffer import (
     as_expected,
     box,
     demonstrations,
+    n_step,
     numbers,
     play,
     state_buffer,
 )
 from stable_baselines3.common.buffers import NStepReplayBuffer
 
-from sb3_pgfd.replay.n_step import RowLayout, discount_powers, n_step_return, n_step_window
+from sb3_pgfd.replay.n_step import Stores, discount_powers, n_step_return, n_step_window
 
 # States are named by naive_buffer.play(): environment e is in state 100 e + t at time t, and reaches 100 e + t + 1, or
 # 100 e + t + 1.5 where its episode ends
@@ -26,7 +27,7 @@ from sb3_pgfd.replay.n_step import RowLayout, discount_powers, n_step_return, n_
 
 def n_step_fields(buffer: Any, rows: list[int]) -> list[tuple[float, float, float, float]]:
     """R_n, the state after k steps, whether it is terminal, gamma^k"""
-    samples = buffer.read(rows).n_step
+    samples = n_step(buffer.read(rows))
     columns = (samples.rewards, samples.next_observations, samples.dones, samples.discounts)
     return list(zip(*map(numbers, columns), strict=True))
 
@@ -48,7 +49,7 @@ def test_a_termination_in_the_window_ends_the_sum_and_the_bootstrap():
     play(buffer, "-t---", rewards=[1, 2, 4, 8, 16])
     # Row 0: 1 + 2/2 = 2 over k = 2 steps. Row 1: its own reward, k = 1. Row 2: 4 + 8/2 + 16/4 = 12, k = 3
     assert n_step_fields(buffer, [0, 1, 2]) == [(2.0, 2.5, 1.0, 0.25), (2.0, 2.5, 1.0, 0.5), (12.0, 5.0, 0.0, 0.125)]
-    assert numbers(buffer.read([0, 1, 2]).bootstrap) == [0.5, 0.0, 0.5, 0.0, 0.0, 0.125]
+    assert buffer.read([0, 1, 2]).bootstrap.tolist() == [[0.5, 0.0], [0.0, 0.0], [0.5, 0.125]]
 
 
 def test_a_truncation_in_the_window_ends_the_sum_but_not_the_bootstrap():
@@ -56,7 +57,7 @@ def test_a_truncation_in_the_window_ends_the_sum_but_not_the_bootstrap():
     play(buffer, "-u---", rewards=[1, 2, 4, 8, 16])
     # The same sums as with a termination, but the last state's value counts gamma^k
     assert n_step_fields(buffer, [0, 1]) == [(2.0, 2.5, 0.0, 0.25), (2.0, 2.5, 0.0, 0.5)]
-    assert numbers(buffer.read([0, 1]).bootstrap) == [0.5, 0.5, 0.25, 0.5]
+    assert buffer.read([0, 1]).bootstrap.tolist() == [[0.5, 0.25], [0.5, 0.5]]
 
 
 def test_windows_end_at_the_head_of_a_partly_filled_ring():
@@ -110,10 +111,10 @@ def test_windows_never_cross_environments():
 
 
 def test_windows_of_several_environments_wrap_around():
-    # Capacity 10 is rounded to three steps of the three environments; demonstrations shift the ring by two rows
+    # Capacity 10 is rounded to three steps of the three environments; demonstrations are rows 0 and 1
     demos = demonstrations([episode("-t", 1000, [1, 1])])
     buffer = state_buffer(10, n_envs=3, n_steps=3, gamma=0.5, demonstrations=demos)
-    assert buffer.n_rows == 2 + 9
+    assert buffer.ring.n_rows == 9
     play(buffer, "-----", "-----", "-----", rewards=[1, 2, 4, 8, 16])
     # Times: 3 in rows 2 to 4, 4 in rows 5 to 7, 2 in rows 8 to 10
     # 4 + 8/2 + 16/4 = 12; 8 + 16/2 = 16, k = 2; 16, k = 1
@@ -188,7 +189,7 @@ def test_returns_are_those_of_sb3(n_transitions, n_steps):
     for target in (buffer, sb3_buffer):
         play(target, events, rewards=rewards)
     rows = np.arange(sb3_buffer.size())
-    found, expected = buffer.read(rows).n_step, sb3_buffer._get_samples(rows)
+    found, expected = n_step(buffer.read(rows)), sb3_buffer._get_samples(rows)
     assert numbers(found.observations) == numbers(expected.observations)
     assert numbers(found.actions) == numbers(expected.actions)
     assert numbers(found.next_observations) == numbers(expected.next_observations)
@@ -198,13 +199,13 @@ def test_returns_are_those_of_sb3(n_transitions, n_steps):
 
 
 def test_a_window_holds_its_rows_up_to_the_last():
-    # Rows 0 and 1 are a demonstration, then a ring of three steps of two environments, last written at its rows 2 and 3
-    ended = np.array([False, True, False, False, False, False, True, False])
-    window = n_step_window(np.array([0, 3, 6, 7]), 3, ended, RowLayout(2, 2, 6, head=2))
+    # A demonstration in rows 0 and 1; a ring of three steps of two environments, last written at its rows 2 and 3
+    demos, ring = ({"ended": np.array(flags, dtype=bool)} for flags in ([0, 1], [0, 0, 0, 0, 1, 0]))
+    window = n_step_window(np.array([0, 1, 4, 5]), 1, 3, Stores(demos, ring, 2, 6, head=2))
     assert window.lengths.tolist() == [2, 2, 1, 3]
-    assert window.last_rows.tolist() == [1, 5, 6, 5]
+    assert window.last_rows.tolist() == [1, 3, 4, 3]
     assert window.included.sum(axis=1).tolist() == [2, 2, 1, 3]
-    assert [line[:k].tolist() for line, k in zip(window.rows, window.lengths, strict=True)] == [[0, 1], [3, 5], [6], [7, 3, 5]]
+    assert [line[:k].tolist() for line, k in zip(window.rows, window.lengths, strict=True)] == [[0, 1], [1, 3], [4], [5, 1, 3]]
 
 
 def test_discounts_are_powers_of_gamma_and_cannot_be_changed():

@@ -117,7 +117,9 @@ def test_algorithms_learn_when_priorities_decide(algorithm, pendulum_demos):
     assert_it_learns(model)
     assert_it_samples_n_step_returns(model, ReplayBufferSamples)
     # Nobody updates them: 360 equal priorities, 200 of them demonstrations
-    assert buffer_of(model).priorities[:360].tolist() == [1.0] * 360
+    priorities = buffer_of(model).priorities
+    assert priorities[:160].tolist() == [1.0] * 160
+    assert priorities[1000:].tolist() == [1.0] * 200
     assert int(buffer_of(model).sample_batch(360).is_demo.sum()) == 200
 
 
@@ -126,11 +128,10 @@ def test_algorithms_learn_from_four_environments(pendulum_demos):
     assert_it_learns(model, 240)
     assert_it_samples_n_step_returns(model, ReplayBufferSamples)
     buffer = buffer_of(model)
-    assert buffer.n_filled == 200 + 240
-    # Rows 200 to 203 are the four environments' first step, and each goes on four rows further
-    observations = buffer.storage.observations[""][200:440]
-    next_observations = buffer.storage.next_observations[""][200:440]
-    np.testing.assert_array_equal(next_observations[:-4], observations[4:])
+    assert (buffer.n_demonstrations, buffer.n_own) == (200, 240)
+    # Rows 0 to 3 are the four environments' first step, and each goes on four rows further
+    ring = buffer.ring.columns
+    np.testing.assert_array_equal(ring["next_observations/"][:236], ring["observations/"][4:240])
 
 
 def test_sac_learns_from_dict_observations():
@@ -149,7 +150,7 @@ def test_sac_learns_from_normalised_observations(pendulum_demos):
     assert isinstance(observations, th.Tensor)
     assert observations.abs().max() == 1.0
     # Stored raw: the velocity leaves [-1, 1]
-    assert np.abs(buffer_of(model).storage.observations[""]).max() > 1.0
+    assert np.abs(buffer_of(model).ring.columns["observations/"]).max() > 1.0
 
 
 def test_demonstrations_stay_when_the_ring_has_wrapped_around(pendulum_demos):
@@ -165,10 +166,11 @@ def test_demonstrations_stay_when_the_ring_has_wrapped_around(pendulum_demos):
     model.learn(130)
     buffer = buffer_of(model)
     assert buffer.full
-    np.testing.assert_array_equal(buffer.storage.observations[""][:200], pendulum_demos.observations)
-    np.testing.assert_array_equal(buffer.storage.rewards[:200], pendulum_demos.rewards)
+    columns = buffer.demonstrations.columns
+    np.testing.assert_array_equal(columns["observations/"][:200], pendulum_demos.observations)
+    np.testing.assert_array_equal(columns["rewards"][:200], pendulum_demos.rewards)
     # Torques of 2 and -2 are the bounds
-    np.testing.assert_array_equal(buffer.storage.actions[:200], pendulum_demos.actions / 2.0)
+    np.testing.assert_array_equal(columns["actions"][:200], pendulum_demos.actions / 2.0)
 
 
 def test_returns_do_not_run_into_the_next_call_of_learn(pendulum_demos):
@@ -176,14 +178,14 @@ def test_returns_do_not_run_into_the_next_call_of_learn(pendulum_demos):
     for reset_num_timesteps in (True, True, False):
         model.learn(32, reset_num_timesteps=reset_num_timesteps)
     # Row 31 of the ring is the last before a reset in the middle of an episode, row 63 is not
-    assert np.flatnonzero(buffer_of(model).storage.ended[200:296]).tolist() == [31]
+    assert np.flatnonzero(buffer_of(model).ring.columns["ended"][:96]).tolist() == [31]
 
 
 @pytest.mark.parametrize("demo_fraction", [0.5, None])
 def test_a_saved_buffer_is_the_same_after_loading(tmp_path, pendulum_demos, demo_fraction):
     model = small_model(SAC, "Pendulum-v1", pendulum_demos, demo_fraction=demo_fraction)
     model.learn(60)
-    buffer_of(model).update_priorities(np.arange(260), np.linspace(0.1, 5.0, 260))
+    buffer_of(model).update_priorities(np.append(np.arange(60), np.arange(1000, 1200)), np.linspace(0.1, 5.0, 260))
     model.save_replay_buffer(tmp_path / "buffer.pkl")
     other = small_model(SAC, "Pendulum-v1", pendulum_demos)
     other.load_replay_buffer(tmp_path / "buffer.pkl")
@@ -208,6 +210,6 @@ def test_time_limits_of_an_environment_are_told_apart_from_terminal_states(pendu
     env = DummyVecEnv([lambda: gym.make("Pendulum-v1", max_episode_steps=10)])
     model = small_model(SAC, env, pendulum_demos)
     model.learn(44)
-    storage = buffer_of(model).storage
-    assert np.flatnonzero(storage.ended[200:]).tolist() == [9, 19, 29, 39]
-    assert not storage.terminated.any()
+    ring = buffer_of(model).ring.columns
+    assert np.flatnonzero(ring["ended"]).tolist() == [9, 19, 29, 39]
+    assert not ring["terminated"].any()

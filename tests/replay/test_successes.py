@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 from goal_line import GoalLine, goal_vec_env
 from gymnasium import spaces
-from naive_buffer import Step, add_steps, as_expected, five_demos, play, state_buffer
+from naive_buffer import PickedRows, Step, add_steps, as_expected, five_demos, info_of, play, state_buffer
 from naive_goals import Walker, as_read, fractions, goal_buffer, observation, rest_of_episode, under_goal
-from naive_successes import info_of
 
 from sb3_pgfd.replay import DemoReplayBuffer
-from sb3_pgfd.replay.n_step import RowLayout
-from sb3_pgfd.replay.successes import last_episode
+from sb3_pgfd.replay.n_step import Stores
 
 
 def play_episode(buffer: DemoReplayBuffer, length: int, success: Any, first: int = 0, key: str = "is_success") -> list[Step]:
@@ -26,12 +24,13 @@ def play_episode(buffer: DemoReplayBuffer, length: int, success: Any, first: int
     """
     steps = [Step.numbered(first + t, "t" if t == length - 1 else "-") for t in range(length)]
     for step in steps:
-        add_steps(buffer, [step], [info_of(step.event, success if step.event == "t" else None, key)])
+        add_steps(buffer, [step], [info_of(step.event, success if step.event == "t" else None, key=key)])
     return steps
 
 
-def n_waiting(buffer: DemoReplayBuffer) -> int:
-    return sum(waiting.n_rows for waiting in buffer._successes._waiting)
+def states(buffer: PickedRows) -> list[float]:
+    """States of the demonstrations, in the order of the store."""
+    return [row.obs for row in as_expected(buffer.read(range(buffer.n_demonstrations)))]
 
 
 @pytest.mark.parametrize("key", ["is_success", "success"])
@@ -56,7 +55,7 @@ def test_a_success_on_the_way_counts_for_nothing():
 def test_nothing_is_kept_unless_asked():
     buffer = state_buffer(20)
     play_episode(buffer, 4, True)
-    assert (buffer.n_demonstrations, n_waiting(buffer)) == (0, 0)
+    assert buffer.n_demonstrations == 0
 
 
 def test_the_copy_stays_when_the_ring_is_overwritten_bit_for_bit():
@@ -119,40 +118,26 @@ def test_environments_keep_their_own_episodes():
     assert states == [0.0, 1.0, 100.0, 101.0, 102.0, 200.0, 201.0, 202.0, 203.0, 204.0]
 
 
-def test_episodes_wait_until_they_are_a_hundredth_of_what_is_stored():
-    buffer = state_buffer(1000, keep_successes=True)
-    play_episode(buffer, 700, False)
-    waiting = []
-    for k in range(4):
-        play_episode(buffer, 2, True, 1000 + 10 * k)
-        waiting.append((buffer.n_demonstrations, n_waiting(buffer)))
-    # 8 of 708 are enough, 6 of 706 are not
-    assert waiting == [(0, 2), (0, 4), (0, 6), (8, 0)]
-    assert [row.obs for row in as_expected(buffer.read(range(8)))] == [1000, 1001, 1010, 1011, 1020, 1021, 1030, 1031]
-
-
-def test_what_waits_is_not_lost_when_the_ring_is_emptied_or_the_buffer_is_pickled():
-    buffer = state_buffer(1000, keep_successes=True)
-    play_episode(buffer, 700, False)
+def test_kept_episodes_stay_when_the_ring_is_emptied_or_the_buffer_is_pickled():
+    buffer = state_buffer(10, keep_successes=True)
     play_episode(buffer, 3, True, 1000)
-    # Overwritten, while it waits
-    play_episode(buffer, 1000, False, 2000)
+    play_episode(buffer, 20, False, 2000)
     buffer = pickle.loads(pickle.dumps(buffer))
     buffer.reset()
     play_episode(buffer, 1, True, 5000)
-    assert [row.obs for row in as_expected(buffer.read(range(buffer.n_demonstrations)))] == [1000, 1001, 1002, 5000]
-    assert n_waiting(buffer) == 0
+    assert states(buffer) == [1000, 1001, 1002, 5000]
+    assert (buffer.n_given, buffer.n_own) == (0, 1)
 
 
 def test_kept_episodes_get_the_largest_priority_and_the_others_keep_theirs():
     buffer = state_buffer(10, keep_successes=True, demonstrations=five_demos(), priority_exponent=1.0)
     play_episode(buffer, 3, False)
-    buffer.update_priorities(np.arange(8), np.arange(1.0, 9.0))
+    buffer.set_priorities(np.arange(8), np.arange(1.0, 9.0))
     play_episode(buffer, 2, True, 10)
-    expected = [1, 2, 3, 4, 5, *[8, 8], 6, 7, 8, *[8, 8], *[0] * 5]
-    np.testing.assert_allclose(buffer.priorities, expected)
+    expected = [1, 2, 3, 4, 5, *[8, 8], 6, 7, 8, *[8, 8]]
+    np.testing.assert_allclose(buffer.priorities_of(range(12)), expected)
     batch = buffer.sample_batch(100)
-    assert set(batch.indices[batch.is_demo.flatten().numpy()]) == set(range(7))
+    assert set(buffer.rows(batch.indices[batch.is_demo.flatten().numpy()])) == set(range(7))
 
 
 def test_share_and_pretraining_draws_take_them_in():
@@ -163,7 +148,7 @@ def test_share_and_pretraining_draws_take_them_in():
     play_episode(buffer, 3, True, 10)
     batch = buffer.sample_batch(20)
     assert batch.is_demo.sum() == 10
-    assert set(buffer.sample_batch(50, demos_only=True).indices) == {0, 1, 2}
+    assert set(buffer.rows(buffer.sample_batch(50, demos_only=True).indices)) == {0, 1, 2}
 
 
 def test_every_key_of_an_observation_is_kept():
@@ -180,14 +165,14 @@ def test_every_key_of_an_observation_is_kept():
         infos = [{"is_success": t == 3}, {"is_success": True}]
         buffer.add(observations[t], observations[t + 1], actions[t], np.full(2, 0.1 * t), done, infos)
     assert buffer.n_demonstrations == 4
+    columns = buffer.demonstrations.columns
     for key in ("a", "b"):
-        np.testing.assert_array_equal(buffer.storage.observations[key][:4], np.stack([o[key][0] for o in observations[:4]]))
-        np.testing.assert_array_equal(
-            buffer.storage.next_observations[key][:4], np.stack([o[key][0] for o in observations[1:]])
-        )
-        assert buffer.storage.observations[key].dtype == space[key].dtype
-    np.testing.assert_array_equal(buffer.storage.actions[:4], actions[:, 0])
-    np.testing.assert_array_equal(buffer.storage.rewards[:4], np.arange(4, dtype=np.float32) * np.float32(0.1))
+        expected = np.stack([o[key][0] for o in observations])
+        np.testing.assert_array_equal(columns[f"observations/{key}"][:4], expected[:4])
+        np.testing.assert_array_equal(columns[f"next_observations/{key}"][:4], expected[1:])
+        assert columns[f"observations/{key}"].dtype == space[key].dtype
+    np.testing.assert_array_equal(columns["actions"][:4], actions[:, 0])
+    np.testing.assert_array_equal(columns["rewards"][:4], np.arange(4, dtype=np.float32) * np.float32(0.1))
 
 
 def test_discrete_states_and_actions_are_kept():
@@ -195,19 +180,22 @@ def test_discrete_states_and_actions_are_kept():
     for state in (2, 3):
         obs, next_obs = np.array([state]), np.array([state + 1])
         buffer.add(obs, next_obs, np.array([[state - 1]]), np.ones(1), np.array([state == 3]), [{"success": state == 3}])
-    assert buffer.storage.observations[""][:2].tolist() == [[2], [3]]
-    assert buffer.storage.actions[:2].tolist() == [[1], [2]]
+    assert buffer.demonstrations.columns["observations/"][:2].tolist() == [[2], [3]]
+    assert buffer.demonstrations.columns["actions"][:2].tolist() == [[1], [2]]
 
 
-def test_it_goes_with_replaced_goals():
+@pytest.mark.parametrize("bound", [1000, 9])
+def test_it_goes_with_replaced_goals(bound):
     np.random.seed(1)
     rng = np.random.default_rng(2)
-    buffer = goal_buffer(40, n_envs=2, n_steps=3, gamma=0.5, her_ratio=1.0, keep_successes=True, env=goal_vec_env(GoalLine, 2))
+    options: dict[str, Any] = {"n_steps": 3, "gamma": 0.5, "her_ratio": 1.0, "max_success_transitions": bound}
+    buffer = goal_buffer(40, n_envs=2, keep_successes=True, env=goal_vec_env(GoalLine, 2), **options)
     numbers = fractions()
     walkers = [Walker(numbers, ends_at_goal=False) for _ in range(2)]
     histories: list[list[Any]] = [[], []]
     kept: list[list[Any]] = []
-    for _ in range(60):
+    n_kept_ever = 0
+    for _ in range(80):
         places, goals, events = rng.integers(-1, 2, 2).tolist(), rng.integers(-1, 2, 2).tolist(), rng.choice(list("-----u"), 2)
         steps = [walker.step(*choices) for walker, *choices in zip(walkers, places, goals, events, strict=True)]
         desired = [step.desired for step in steps]
@@ -223,16 +211,24 @@ def test_it_goes_with_replaced_goals():
             history.append(step)
             if step.event == "u" and step.reward == 0.0:
                 before = [t for t, one in enumerate(history[:-1]) if one.event == "u"]
-                kept.append(history[max(before[-1] + 1 if before else 0, len(history) - 20) :])
+                episode = history[max(before[-1] + 1 if before else 0, len(history) - 20) :]
+                # Not what was a success in its first step
+                if len(episode) == 1 or episode[0].reward < 0.0:
+                    kept.append(episode)
+                    n_kept_ever += len(episode)
+                while sum(map(len, kept)) > bound:
+                    kept.pop(0)
+        # The store has its own order: rows of dropped episodes are used again
         rests = [rest_of_episode(steps, k) for steps in kept for k in range(len(steps))]
-        n_kept = len(rests)
-        assert buffer.n_demonstrations == n_kept
-        read = as_read(buffer.read(range(buffer.n_filled)))[:n_kept]
-        for found, rest in zip(read, rests, strict=True):
+        by_start = {(rest[0].achieved, rest[0].next_achieved): rest for rest in rests}
+        assert buffer.n_demonstrations == len(rests) == len(by_start)
+        read = as_read(buffer.read(range(buffer.n_filled)))[: len(rests)]
+        for found in read:
+            rest = by_start.pop((found.achieved, found.next_achieved))
             assert found.desired in [step.next_achieved for step in rest]
             expected = under_goal(rest, found.desired, n_steps=3, gamma=0.5, ends_at_goal=False)
             np.testing.assert_allclose(found, expected, rtol=1e-6)
-    assert n_kept > 10
+    assert n_kept_ever > 10
 
 
 def test_what_is_off_draws_the_same_numbers():
@@ -246,33 +242,119 @@ def test_what_is_off_draws_the_same_numbers():
     assert draws[0] == draws[1]
 
 
-@pytest.mark.parametrize("n_steps", [1, 255, 256, 257, 2047, 2048, 2049, 9999])
-def test_the_beginning_of_an_episode_is_found_however_long_it_is(n_steps):
-    layout = RowLayout(n_demonstrations=7, n_envs=2, ring_size=20_000, head=2 * 1234)
-    # The episode of the second environment began so many steps ago, which may be before the ring's first row
-    row_of = lambda back: 7 + (2 * (1234 - back)) % 20_000 + 1  # noqa: E731  # shorter than a function
-    ended = np.zeros(20_007, dtype=bool)
-    ended[[row_of(0), row_of(n_steps), row_of(9_999)]] = True
-    found = last_episode(ended, layout, 10_000, env=1)
-    assert found.tolist() == [row_of(back) for back in range(min(n_steps, 9_999) - 1, -1, -1)]
-    # In a ring that is not full there is nothing before its first step
-    assert len(last_episode(np.zeros(20_007, dtype=bool), layout, 1235, env=1)) == 1235
+# --- The rows of an episode ------------------------------------------------------------------------------------------
 
 
-def test_a_buffer_pickled_before_there_were_such_options_goes_on():
-    buffer = state_buffer(20, demonstrations=five_demos())
-    play(buffer, "--t-")
-    state = buffer.__getstate__()
-    for name in ("her_ratio", "keep_successes", "_successes", "_goal_rewards", "_episode_ends"):
-        del state[name]
-    loaded = DemoReplayBuffer.__new__(type(buffer))
-    loaded.__setstate__(state)
-    add_steps(loaded, [Step.numbered(4, "t")])
-    assert loaded.sample_batch(20).is_demo.any()
-    assert not loaded.kept_successes.any()
-    assert not loaded.keep_successes
+@pytest.mark.parametrize("n_steps", [1, 2, 3, 4, 5, 6, 99])
+@pytest.mark.parametrize("env", [0, 1])
+def test_the_last_rows_of_an_environment_go_backwards_through_the_ring(n_steps, env):
+    # Five steps of two environments, the last written at rows 2 and 3: before it lie rows 0 and 1, then 8 and 9
+    both = Stores({}, {}, n_envs=2, n_ring_rows=10, head=2)
+    expected = [4, 6, 8, 0, 2][-n_steps:]
+    assert both.last_rows(env, n_steps).tolist() == [row + env for row in expected]
+    assert both.step_rows(back=0).tolist() == [2, 3]
+    assert both.step_rows(back=2).tolist() == [8, 9]
 
 
-def test_other_values_are_refused():
-    with pytest.raises(ValueError, match="keep_successes: found 'no', expected True or False"):
-        state_buffer(20, keep_successes="no")
+# --- The bound -------------------------------------------------------------------------------------------------------
+
+
+def bounded(bound: int, **options: Any) -> PickedRows:
+    """Five given demonstrations in rows 0 to 4."""
+    return state_buffer(20, keep_successes=True, max_success_transitions=bound, demonstrations=five_demos(), **options)
+
+
+GIVEN = [10_000, 10_001, 10_002, 10_003, 10_004]
+
+
+def test_the_oldest_successes_go_first_and_their_rows_are_used_again():
+    buffer = bounded(6)
+    play_episode(buffer, 3, True, 100)
+    play_episode(buffer, 2, True, 200)
+    assert states(buffer) == [*GIVEN, 100, 101, 102, 200, 201]
+    # Two more make seven: the first episode goes, and its rows 5 and 6 are the new one's
+    play_episode(buffer, 2, True, 300)
+    assert states(buffer) == [*GIVEN, 300, 301, 200, 201]
+    assert buffer.demonstrations.live_rows.tolist() == [0, 1, 2, 3, 4, 5, 6, 8, 9]
+    # Row 7 is free yet and takes one transition; two do not fit there and go behind all others
+    play_episode(buffer, 1, True, 400)
+    assert states(buffer) == [*GIVEN, 300, 301, 400, 200, 201]
+    play_episode(buffer, 2, True, 500)
+    assert states(buffer) == [*GIVEN, 300, 301, 400, 500, 501]
+    assert buffer.demonstrations.size == 10
+    # All at once: the rows 5 to 9 make room for the first five of six, and one more row is taken
+    play_episode(buffer, 6, True, 600)
+    assert states(buffer) == [*GIVEN, 600, 601, 602, 603, 604, 605]
+    assert buffer.kept_successes.tolist() == [False] * 5 + [True] * 6
+    assert (buffer.n_given, buffer.n_demonstrations, buffer.demonstrations.size) == (5, 11, 11)
+
+
+def test_given_demonstrations_and_interventions_are_never_dropped():
+    buffer = bounded(4)
+    for first, event in ((50, "-"), (51, "t")):
+        add_steps(buffer, [Step.numbered(first, event)], [info_of(event, None, taken=0.5)])
+    play_episode(buffer, 3, True, 100)
+    buffer.add_demonstrations(five_demos())
+    for first in (200, 300, 400):
+        play_episode(buffer, 4, True, first)
+    # The first success lay in rows 7 to 9, where four have no place
+    assert states(buffer) == [*GIVEN, 50, 51, *GIVEN, 400, 401, 402, 403]
+    assert buffer.kept_successes.tolist() == [False] * 12 + [True] * 4
+    assert (buffer.n_given, buffer.n_demonstrations) == (10, 16)
+
+
+def test_an_episode_longer_than_the_bound_is_not_kept_and_drops_nothing():
+    buffer = bounded(4)
+    play_episode(buffer, 3, True, 100)
+    play_episode(buffer, 5, True, 200)
+    assert states(buffer) == [*GIVEN, 100, 101, 102]
+    play_episode(buffer, 4, True, 300)
+    assert states(buffer) == [*GIVEN, 300, 301, 302, 303]
+
+
+@pytest.mark.parametrize("demo_fraction", [None, 0.5])
+def test_dropped_rows_are_not_drawn(demo_fraction):
+    np.random.seed(0)
+    buffer = bounded(4, demo_fraction=demo_fraction)
+    play_episode(buffer, 4, True, 100)
+    buffer.set_priorities(range(5, 9), np.full(4, 1e6))
+    play_episode(buffer, 1, True, 200)
+    assert buffer.demonstrations.live_rows.tolist() == [0, 1, 2, 3, 4, 5]
+    for demos_only in (False, True):
+        rows, n_demos = buffer._draw(200, demos_only)
+        assert set(rows[:n_demos]) == {0, 1, 2, 3, 4, 5}
+
+
+def test_priorities_of_rows_dropped_since_they_were_drawn_do_not_bring_them_back():
+    buffer = bounded(4)
+    play_episode(buffer, 4, True, 100)
+    drawn = buffer.indices([8, 0])
+    play_episode(buffer, 1, True, 200)
+    assert buffer.update_priorities(drawn, np.array([50.0, 3.0])).tolist() == [50.0, 3.0]
+    assert buffer.priorities[drawn].tolist() == pytest.approx([0.0, 3.0])
+    assert buffer.demonstrations.live_rows.tolist() == [0, 1, 2, 3, 4, 5]
+    assert buffer.demonstrations.tree.total == pytest.approx(3.0**0.3 + 5)
+
+
+def test_a_buffer_with_free_rows_is_pickled_and_given_back_without_them():
+    buffer = bounded(4)
+    play_episode(buffer, 4, True, 100)
+    play_episode(buffer, 1, True, 200)
+    copy = pickle.loads(pickle.dumps(buffer))
+    for one in (buffer, copy):
+        assert states(one) == [*GIVEN, 200]
+        returned = one.to_demonstrations().observations
+        assert isinstance(returned, np.ndarray)
+        assert returned[:6].flatten().tolist() == [*GIVEN, 200]
+        # Rows 6 to 8 are free
+        play_episode(one, 3, True, 300)
+        assert states(one) == [*GIVEN, 200, 300, 301, 302]
+
+
+def test_a_smaller_bound_holds_from_the_next_success_on():
+    buffer = bounded(100)
+    for first in (100, 200, 300):
+        play_episode(buffer, 3, True, first)
+    buffer.configure(max_success_transitions=5)
+    play_episode(buffer, 2, True, 400)
+    assert sorted(states(buffer)) == [300, 301, 302, 400, 401, *GIVEN]

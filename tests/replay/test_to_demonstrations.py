@@ -138,7 +138,7 @@ def test_all_spaces_come_back_in_shape(observation_space, action_space, observat
         np.testing.assert_array_equal(found[:2], expected)
     np.testing.assert_array_equal(returned.actions[:2], dataset.actions)
     again = DemoReplayBuffer(6, observation_space, action_space, device="cpu", demonstrations=returned)
-    np.testing.assert_array_equal(again.storage.actions[:2], buffer.storage.actions[:2])
+    np.testing.assert_array_equal(again.demonstrations.columns["actions"][:2], buffer.demonstrations.columns["actions"][:2])
 
 
 def parts(observations: Observations) -> list[np.ndarray]:
