@@ -34,8 +34,7 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
     symbols are used below. Without demonstrations the algorithm is plain A2C.
 
     :param policy: The policy model to use: MlpPolicy, CnnPolicy or MultiInputPolicy, with separate networks for actor and
-        critic, or a subclass of SB3's ``ActorCriticPolicy``. A policy with a single group of parameters learns at
-        ``learning_rate``, and its shared layers are not held while the critic warms up
+        critic, or a subclass of SB3's ``ActorCriticPolicy``, which learns at ``learning_rate`` alone
     :param env: The environment to learn from (if registered in Gymnasium, can be str)
     :param demonstrations: Demonstrations to learn from: a dataset, a path, or the name of packaged ones
     :param learning_rate: Learning rate of the critic, a number or a schedule
@@ -55,7 +54,8 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
     :param bc_decay: lambda_1, the factor by which this weight shrinks with each update of the actor
     :param demo_batch_size: M, demonstrations per update
     :param critic_warmup_steps: Environment steps after pretraining, rounded up to whole rollouts, in which only the critic
-        learns: a critic that knows only demonstrations would destroy the cloned policy
+        learns: a critic that knows only demonstrations would destroy the cloned policy. Layers that it shares with the
+        actor are not held
     :param use_rms_prop: Whether to use RMSprop, as the paper does, instead of Adam
     :param rms_prop_eps: epsilon of RMSprop
     :param use_sde: Whether to explore by generalised state-dependent exploration (gSDE)
@@ -263,8 +263,7 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
             # A single advantage has no standard deviation
             if self.normalize_advantage and n_steps > 1:
                 advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-            clones = self._has_demonstrations and self.bc_coef > 0.0
-            if clones:
+            if clones := self._has_demonstrations and self.bc_coef > 0.0:
                 # One pass for both, for speed
                 batch = self._demonstration_batches.sample(self.demo_batch_size)
                 observations = join_observations(observations, batch.observations)

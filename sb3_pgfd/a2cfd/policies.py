@@ -85,9 +85,8 @@ class A2CfDPolicy(ActorCriticPolicy):
             expected = f"a number between log_std_min = {log_std_min:g} and log_std_max = {log_std_max:g}"
             raise ValueError(f"log_std_init: found {log_std_init!r}, expected {expected}")
         check_action_space(action_space)
-        # _build() reads these, and the parent's constructor calls it
-        self.log_std_min = log_std_min
-        self.log_std_max = log_std_max
+        # The parent's constructor calls _build(), which reads these
+        self.log_std_min, self.log_std_max = log_std_min, log_std_max
         features_extractor_class = features_extractor_class or self.default_extractor
         if net_arch is None:
             net_arch = [] if features_extractor_class is NatureCNN else [128]

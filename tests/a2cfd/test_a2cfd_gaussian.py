@@ -182,6 +182,7 @@ def test_the_logged_deviation_is_in_units_of_the_half_width(
     # Half widths of 2 and 0.25, and one sigma for all states
     box = spaces.Box(np.array([-1.0, 2.0], np.float32), np.array([3.0, 2.5], np.float32))
     model = attach(make_model(env=Clockwork([0.0], action_space=box), demonstrations=None, actor_learning_rate=0.0))
+    assert isinstance(model.policy, MlpPolicy)
     with th.no_grad():
         model.policy.action_net.weight.zero_()
         model.policy.action_net.bias.copy_(th.tensor([0.0, 0.0, -20.0, 20.0]))

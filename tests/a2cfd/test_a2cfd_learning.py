@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from clockwork import Clockwork
+from clockwork import Clockwork, set_linear
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -17,6 +17,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_pgfd import A2CfD, Demonstrations
+from sb3_pgfd.a2cfd import MlpPolicy
 from sb3_pgfd.callbacks import EvaluateFirst
 from sb3_pgfd.demonstrations import Episode, record
 
@@ -117,8 +118,7 @@ def test_the_demonstration_term_is_logged_as_it_enters_the_loss(
     demonstrations = record(lambda _: np.full(1, 0.5, np.float32), Clockwork([1.0]), 1)
     model = attach(make_model(env=env, demonstrations=demonstrations, bc_coef=0.5, bc_decay=0.1, gamma=0.0, **rates))
     for layer in (model.policy.action_net, model.policy.value_net):
-        th.nn.init.zeros_(layer.weight)
-        th.nn.init.zeros_(layer.bias)
+        set_linear(layer, 0.0, 0.0)
     model.learn(15, log_interval=1)
     weights = recorder.column("train/bc_weight")
     # The largest advantage is 3 - 0
@@ -136,6 +136,7 @@ def test_entropy_and_deviation_are_those_in_the_agents_own_states(
     demonstrations = Demonstrations.from_episodes([Episode(states, actions, np.zeros(2), terminated=True)])
     rates: dict[str, Any] = dict(learning_rate=0.0, actor_learning_rate=0.0, pretrain_steps=0, policy_kwargs={"net_arch": []})
     model = attach(make_model(env=Clockwork([0.0] * 5), demonstrations=demonstrations, **rates))
+    assert isinstance(model.policy, MlpPolicy)
     with th.no_grad():
         model.policy.action_net.weight.copy_(th.tensor([[0.0], [1.0]]))
         model.policy.action_net.bias.copy_(th.tensor([0.0, -20.0]))
@@ -221,3 +222,9 @@ def test_a_task_is_learned_without_demonstrations(make_model: MakeModel) -> None
     assert success_rate(model) == 0.0
     model.learn(4000)
     assert success_rate(model) == 1.0
+
+
+def test_tensorboard_runs_have_the_name_of_the_class(make_model: MakeModel, tmp_path: Path) -> None:
+    model = make_model(demonstrations=None, tensorboard_log=str(tmp_path))
+    model.learn(5).learn(5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["A2CfD_1", "A2CfD_2"]
