@@ -21,18 +21,8 @@ from sb3_pgfd.plotting import run_figure
 from sb3_pgfd.run_summary import RunSummary, summarize_run, write_summary
 from sb3_pgfd.utils.files import write_whole
 
-__all__ = [
-    "Checkpoints",
-    "DemonstrationsSummary",
-    "EvaluateFirst",
-    "ProgressLog",
-    "RecordSuccesses",
-    "RunFigure",
-    "RunSummary",
-    "SaveNormalization",
-    "summarize_run",
-    "write_summary",
-]
+__all__ = ["Checkpoints", "DemonstrationsSummary", "EvaluateFirst", "ProgressLog", "RecordSuccesses", "RunFigure"]
+__all__ += ["RunSummary", "SaveNormalization", "summarize_run", "write_summary"]
 
 
 class Checkpoints(CheckpointCallback):
@@ -138,8 +128,7 @@ class RunFigure(BaseCallback):
 
     def __init__(self, folder: str | Path, draw_freq: int = 0, verbose: int = 0):
         super().__init__(verbose)
-        self.folder = Path(folder)
-        self.draw_freq = draw_freq
+        self.folder, self.draw_freq = Path(folder), draw_freq
 
     # A missing library is reported before the training, not after it
     def _init_callback(self) -> None:
@@ -180,9 +169,7 @@ class DemonstrationsSummary(BaseCallback):
         verbose: int = 1,
     ):
         super().__init__(verbose)
-        self.evaluation = evaluation
-        self.demonstrations = demonstrations
-        self.folder = folder
+        self.evaluation, self.demonstrations, self.folder = evaluation, demonstrations, folder
         self.summary: RunSummary | None = None
         """Summary of the last training"""
 
@@ -241,11 +228,8 @@ class RecordSuccesses(BaseCallback):
         super().__init__(verbose)
         if max_episodes is not None and max_episodes < 1:
             raise DemonstrationsError(f"RecordSuccesses: found max_episodes={max_episodes}, expected at least 1, or None")
-        self.path = Path(path)
-        self.max_episodes = max_episodes
-        self.min_return = min_return
-        self.overwrite = overwrite
-        self.resume = resume
+        self.path, self.max_episodes, self.min_return = Path(path), max_episodes, min_return
+        self.overwrite, self.resume = overwrite, resume
         self._session: Session | None = None
         # For each environment; None: the callback did not see the start of this episode
         self._episodes: list[EpisodeBuilder | None] = []
@@ -264,11 +248,9 @@ class RecordSuccesses(BaseCallback):
                 "OffPolicyAlgorithm, which show each step to a callback"
             )
         spec = self.training_env.get_attr("spec", indices=0)[0]
-        settings = {
-            **describe_env(spec, self.model.observation_space, self.model.action_space),
-            "producer": f"{type(self.model).__name__} while learning",
-            "min_return": self.min_return,
-        }
+        description = describe_env(spec, self.model.observation_space, self.model.action_space)
+        producer = f"{type(self.model).__name__} while learning"
+        settings = {**description, "producer": producer, "min_return": self.min_return}
         if self._session is None:
             self._session = Session(self.path, settings, self.resume, self.overwrite)
         elif self._session.settings != json_copy(settings):
@@ -278,10 +260,7 @@ class RecordSuccesses(BaseCallback):
             )
 
     def _on_training_start(self) -> None:
-        normalize = self.model.get_vec_normalize_env()
-        raw = self.model._last_obs if normalize is None else normalize.get_original_obs()
-        assert raw is not None
-        observations = channels_first(raw, self.model.observation_space)
+        observations = self._raw_observations(self.model._last_obs)
         check_observations(observations, self.model.observation_space, "RecordSuccesses: observations under VecNormalize")
         before = self._episodes or [None] * self.training_env.num_envs
         self._episodes = []
@@ -298,10 +277,8 @@ class RecordSuccesses(BaseCallback):
         return True
 
     def _record_step(self) -> None:
-        normalize = self.model.get_vec_normalize_env()
-        raw = self.locals["new_obs"] if normalize is None else normalize.get_original_obs()
+        normalize, observations = self.model.get_vec_normalize_env(), self._raw_observations(self.locals["new_obs"])
         rewards = self.locals["rewards"] if normalize is None else normalize.get_original_reward()
-        observations = channels_first(raw, self.model.observation_space)
         # On-policy algorithms pass `clipped_actions` to the environment
         actions = self.locals.get("clipped_actions", self.locals["actions"])
         for env, (done, info) in enumerate(zip(self.locals["dones"], self.locals["infos"], strict=True)):
@@ -313,6 +290,10 @@ class RecordSuccesses(BaseCallback):
                 if episode is not None:
                     self._keep_success(episode, info)
                 self._episodes[env] = EpisodeBuilder(observation)
+
+    def _raw_observations(self, seen: Any) -> Any:
+        normalize = self.model.get_vec_normalize_env()
+        return channels_first(seen if normalize is None else normalize.get_original_obs(), self.model.observation_space)
 
     def _last_observation(self, info: dict[str, Any], like: Any) -> Any:
         observation, normalize = info["terminal_observation"], self.model.get_vec_normalize_env()

@@ -21,22 +21,16 @@ Curve = tuple[np.ndarray, np.ndarray]
 PRETRAIN_WIDTH = 0.15
 _STEPS = "time/total_timesteps"
 _PRETRAIN_UPDATES = "pretrain/n_updates"
-_PANELS = (
-    ("actor_loss", "actor loss"),
-    ("critic_loss", "critic loss"),
-    ("demo_fraction", "demonstrations\nin the batches"),
-)
+_PANELS = (("actor_loss", "actor loss"), ("critic_loss", "critic loss"), ("demo_fraction", "demonstrations\nin the batches"))
 
 
 def plot_run(log_dir: str | Path, output: str | Path | None = None) -> Path:
     """
-    Save the figure of :func:`run_figure`.
+    Save the figure of :func:`run_figure`, which raises the same errors.
 
     :param log_dir: Folder of the run
     :param output: Path of the picture, by default ``run.png`` in that folder; an existing file is replaced
     :return: Path of the picture
-    :raises FileNotFoundError: If there is no ``progress.csv``
-    :raises ImportError: If matplotlib is not installed
     """
     path = Path(log_dir) / "run.png" if output is None else Path(output)
     figure = run_figure(log_dir)
@@ -65,7 +59,12 @@ def run_figure(log_dir: str | Path) -> Figure:
 
     axes: list[Axes] = list(figure.subplots(2 + len(_PANELS), 1, sharex=True))
     axes[0].set_title(folder.resolve().name)
-    _draw_returns(axes[0], axes[1], episodes, evaluations)
+    axes[0].plot(*episodes, color="0.75", linewidth=0.8, label="each episode")
+    axes[0].plot(*_smooth(episodes), color="C0", label="mean of 10 episodes")
+    axes[0].set_ylabel("episode return\n(with exploration)")
+    axes[0].legend(loc="lower right", fontsize="small")
+    axes[1].plot(*evaluations, color="C1", marker="o", markersize=4)
+    axes[1].set_ylabel("evaluation return")
     for axis, (name, label) in zip(axes[2:], _PANELS, strict=True):
         _draw_metric(axis, rows, name, n_pretrain, PRETRAIN_WIDTH * last_step)
         axis.set_ylabel(label)
@@ -73,27 +72,14 @@ def run_figure(log_dir: str | Path) -> Figure:
     axes[-1].set_xlabel("environment steps")
     for axis in axes:
         axis.grid(alpha=0.3)
+        if n_pretrain:
+            axis.axvspan(-PRETRAIN_WIDTH * last_step, 0.0, color="C2", alpha=0.08, linewidth=0)
+            axis.axvline(0.0, color="C2", linewidth=0.8)
     if n_pretrain:
-        _shade_pretraining(axes, n_pretrain, PRETRAIN_WIDTH * last_step)
+        axes[0].set_title(f"pretraining: {n_pretrain:,.0f} updates", loc="left", fontsize="small", color="C2")
     # Left of 0 the axis counts updates
     axes[-1].set_xticks([tick for tick in axes[-1].get_xticks() if 0.0 <= tick <= last_step])
     return figure
-
-
-def _shade_pretraining(axes: list[Axes], n_updates: float, width: float) -> None:
-    for axis in axes:
-        axis.axvspan(-width, 0.0, color="C2", alpha=0.08, linewidth=0)
-        axis.axvline(0.0, color="C2", linewidth=0.8)
-    axes[0].set_title(f"pretraining: {n_updates:,.0f} updates", loc="left", fontsize="small", color="C2")
-
-
-def _draw_returns(upper: Axes, lower: Axes, episodes: Curve, evaluations: Curve) -> None:
-    upper.plot(*episodes, color="0.75", linewidth=0.8, label="each episode")
-    upper.plot(*_smooth(episodes), color="C0", label="mean of 10 episodes")
-    upper.set_ylabel("episode return\n(with exploration)")
-    upper.legend(loc="lower right", fontsize="small")
-    lower.plot(*evaluations, color="C1", marker="o", markersize=4)
-    lower.set_ylabel("evaluation return")
 
 
 def _draw_metric(axis: Axes, rows: list[dict[str, str]], name: str, n_pretrain: float, pretrain_width: float) -> None:

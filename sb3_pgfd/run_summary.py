@@ -14,6 +14,7 @@ from stable_baselines3.common.callbacks import EvalCallback
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.replay import DemoReplayBuffer
+from sb3_pgfd.replay.storage import Origin
 from sb3_pgfd.utils.files import write_whole
 
 
@@ -54,28 +55,21 @@ class RunSummary:
     demonstrations: EpisodeStatistics | None
     """None: there are none"""
 
-    def to_dict(self) -> dict[str, Any]:
-        """:return: Plain values for JSON"""
-        return asdict(self)
-
     def __str__(self) -> str:
-        agent = [f"agent {cell}" for cell in _cells(self.agent)]
-        agent[0] += self._remark()
-        width = max(map(len, agent))
-        demonstrations = ["", "", ""]
-        if self.demonstrations is not None:
-            demonstrations = [f"   demonstrations {cell}" for cell in _cells(self.demonstrations)]
-        names = ("return", "success", "episode length")
-        rows = zip(names, agent, demonstrations, strict=True)
-        return "\n".join(f"{name:<16}{left:<{width}}{right}".rstrip() for name, left, right in rows)
-
-    def _remark(self) -> str:
         if self.agent is None:
-            return " (no episode was finished)"
-        if self.best_evaluation is None:
-            return f" (last {self.agent.n_episodes} training episodes, with exploration)"
-        best, steps = self.best_evaluation["mean_return"], self.best_evaluation["timesteps"]
-        return f" (best evaluation {_number(best)} at {steps:,} steps)"
+            remark = "no episode was finished"
+        elif self.best_evaluation is None:
+            remark = f"last {self.agent.n_episodes} training episodes, with exploration"
+        else:
+            best, steps = self.best_evaluation["mean_return"], self.best_evaluation["timesteps"]
+            remark = f"best evaluation {_number(best)} at {steps:,} steps"
+        agent = [f"agent {cell}" for cell in _cells(self.agent)]
+        agent[0] += f" ({remark})"
+        demonstrations = (
+            [f"   demonstrations {cell}" for cell in _cells(self.demonstrations)] if self.demonstrations else [""] * 3
+        )
+        rows = zip(("return", "success", "episode length"), agent, demonstrations, strict=True)
+        return "\n".join(f"{name:<16}{left:<{max(map(len, agent))}}{right}".rstrip() for name, left, right in rows)
 
 
 def summarize_run(
@@ -109,12 +103,12 @@ def write_summary(summary: RunSummary, folder: str | Path) -> Path:
     """
     path = Path(folder) / "summary.json"
     with write_whole(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(summary.to_dict(), indent=2) + "\n")
+        temporary.write_text(json.dumps(asdict(summary), indent=2) + "\n")
     return path
 
 
 def _training_episodes(model: BaseAlgorithm) -> EpisodeStatistics | None:
-    episodes = list(model.ep_info_buffer or ())
+    episodes = model.ep_info_buffer
     if not episodes:
         return None
     returns, lengths = ([float(episode[key]) for episode in episodes] for key in ("r", "l"))
@@ -125,11 +119,8 @@ def _demonstrations_of(model: BaseAlgorithm) -> EpisodeStatistics | None:
     own, buffer = getattr(model, "demonstrations", None), getattr(model, "replay_buffer", None)
     if isinstance(own, Demonstrations):
         return _statistics(own)
-    if not isinstance(buffer, DemoReplayBuffer):
-        return None
-    # The agent's own successes are not what it is compared with
-    n_given = buffer.n_demonstrations - int(buffer.kept_successes.sum())
-    if n_given == 0:
+    # The agent's own successes and interventions are not what it is compared with
+    if not isinstance(buffer, DemoReplayBuffer) or buffer.n_given == 0:
         return None
     source = (getattr(model, "replay_buffer_kwargs", None) or {}).get("demonstrations")
     try:
@@ -137,15 +128,12 @@ def _demonstrations_of(model: BaseAlgorithm) -> EpisodeStatistics | None:
     except DemonstrationsError:
         # The file has been removed since
         dataset = None
-    return _statistics(dataset) if dataset is not None and len(dataset) == n_given else _stored_statistics(buffer)
-
-
-def _stored_statistics(buffer: DemoReplayBuffer) -> EpisodeStatistics:
-    """Statistics of demonstrations that are only in the buffer, which does not know their success."""
+    if dataset is not None and len(dataset) == buffer.n_given:
+        return _statistics(dataset)
+    # The buffer does not know the success of an episode. Its rows of demonstrations come first
     stored = buffer.to_demonstrations()
-    # The demonstrations come first
     starts = stored.episode_starts[stored.episode_starts < buffer.n_demonstrations]
-    given = np.flatnonzero(~buffer.kept_successes[starts])
+    given = np.flatnonzero(buffer.demonstrations.origins[starts] == Origin.GIVEN)
     return EpisodeStatistics.of(stored.episode_returns[given], stored.episode_lengths[given], None)
 
 

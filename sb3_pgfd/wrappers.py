@@ -33,13 +33,10 @@ class ReportSuccess(gym.Wrapper, gym.utils.RecordConstructorArgs):
         self.key = key
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """
-        :param action: Action for the environment
-        :return: The result of the environment, with ``is_success`` in the info
-        """
+        """:return: The result of the environment, with ``is_success`` in the info"""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        success = info.get(self.key, info.get("is_success", False))
-        return observation, reward, terminated, truncated, {**info, "is_success": bool(success)}
+        success = info.get(self.key, info.get(SUCCESS, False))
+        return observation, reward, terminated, truncated, {**info, SUCCESS: bool(success)}
 
 
 class SuccessMonitor(Monitor):
@@ -68,19 +65,18 @@ class SuccessMonitor(Monitor):
             if success is not None:
                 info.setdefault(SUCCESS, success)
                 info["episode"][SUCCESS] = float(success)
-            self._write(info["episode"])
+            if self.filename is not None:
+                self._write(self.filename, info["episode"])
         return result
 
-    def _write(self, episode: dict[str, Any]) -> None:
-        if self.filename is None:
-            return
+    def _write(self, filename: str, episode: dict[str, Any]) -> None:
         if self._writer is None:
             if SUCCESS in episode:
                 self._columns += (SUCCESS,)
             # As Monitor writes it
             env_id = None if self.env.spec is None else self.env.spec.id
             header: dict[str, float | str] = {"t_start": self.t_start, "env_id": str(env_id)}
-            self._writer = ResultsWriter(self.filename, header, self._columns[3:])
+            self._writer = ResultsWriter(filename, header, self._columns[3:])
         self._writer.write_row({name: episode[name] for name in self._columns if name in episode})
 
     def close(self) -> None:

@@ -11,8 +11,6 @@ from sb3_pgfd.zoo.environments import find_in_current_folder
 
 SOURCE = "a file, a folder, the name of packaged demonstrations or minari:ID"
 OUTPUT = "a file, or minari:ID"
-# argparse takes everything else that begins with a minus for an option, also a list of numbers
-_NEGATIVE_NUMBERS = re.compile(r"^-[\d.][\d.,eE+-]*$")
 _WORDS = {"true": True, "false": False, "none": None}
 _CHOICE = ("n_episodes", "seed", "min_return", "successful_only")
 _CHANGES = ("action_low", "action_high", "done_means", "observation_keys", "flatten_observations")
@@ -20,7 +18,8 @@ _CHANGES = ("action_low", "action_high", "done_means", "observation_keys", "flat
 
 def add_load_options(parser: argparse.ArgumentParser) -> None:
     """:param parser: Parser that gets the options of ``Demonstrations.load``"""
-    parser._negative_number_matcher = _NEGATIVE_NUMBERS
+    # argparse takes everything else that begins with a minus for an option, also a list of numbers
+    parser._negative_number_matcher = re.compile(r"^-[\d.][\d.,eE+-]*$")
     group = parser.add_argument_group("choice of episodes, and changes while loading")
     group.add_argument("--episodes", dest="n_episodes", type=int, metavar="N", help="keep N: the first, or with --seed random")
     group.add_argument("--seed", type=int, help="seed of random choices")
@@ -43,7 +42,6 @@ def load_options(args: argparse.Namespace, choice: bool = True, changes: bool = 
     :param args: Arguments with those of :func:`add_load_options`
     :param choice: Whether to return the options that choose episodes
     :param changes: Whether to return the options that change steps, and those of the format
-    :return: The options of ``Demonstrations.load`` that were given
     """
     names = (*(_CHOICE if choice else ()), *(_CHANGES if changes else ()))
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -58,10 +56,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_environment_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
-    """
-    :param parser: Parser that gets the options of an environment, which are named as in the RL Zoo
-    :param required: Whether ``--env`` is required
-    """
+    """Add the options of an environment, which are named as in the RL Zoo."""
     text = "environment" if required else "environment, if the demonstrations do not name it or it has a new name"
     parser.add_argument("--env", metavar="ID", required=required, help=text)
     several: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
@@ -71,21 +66,14 @@ def add_environment_options(parser: argparse.ArgumentParser, required: bool = Fa
 
 
 def import_packages(names: Sequence[str]) -> None:
-    """
-    :param names: Packages that register environments when they are imported; they may lie in the current folder
-    :raises ImportError: If a package is not installed
-    """
+    """Import packages that register environments; they may lie in the current folder."""
     find_in_current_folder()
     for name in names:
         importlib.import_module(name)
 
 
 def named_value(text: str) -> tuple[str, Any]:
-    """
-    :param text: ``name=value`` or, as in the RL Zoo, ``name:value``
-    :return: Name and value; a value that is not a Python literal is text
-    :raises argparse.ArgumentTypeError: If it is something else
-    """
+    """:return: Name and value of ``name=value`` or, as in the RL Zoo, ``name:value``; no Python literal: text"""
     match = re.fullmatch(r"(\w+)[=:](.*)", text, re.DOTALL)
     if match is None:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected name=value")

@@ -54,7 +54,7 @@ def _run(args: argparse.Namespace) -> None:
         found, notes = find_runs(args.folders, args.labels)
         curves, doubts = aggregate(_select(found, args), args.statistic, args.confidence, args.reps, args.max_timesteps)
         if args.demonstrations is not None:
-            references = name_references(args.demonstrations, _envs(curves))
+            references = name_references(args.demonstrations, list(dict.fromkeys(curve.env for curve in curves)))
         else:
             references, missing = find_references([run for curve in curves for run in curve.runs])
             doubts += missing
@@ -84,31 +84,25 @@ def _select(runs: Sequence[Run], args: argparse.Namespace) -> list[Run]:
     return [run for run in runs if (not envs or run.env in envs) and (not algos or run.algo.lower() in algos)]
 
 
-def _envs(curves: Sequence[Curve]) -> list[str]:
-    return list(dict.fromkeys(curve.env for curve in curves))
-
-
 def _describe(curves: Sequence[Curve], references: Sequence[Reference]) -> list[dict[str, Any]]:
     """:return: The result for programs, a mapping for each environment"""
-    result: dict[str, dict[str, Any]] = {env: {"env": env, "demonstrations": [], "curves": []} for env in _envs(curves)}
+    result: dict[str, dict[str, Any]] = {}
+    for curve in curves:
+        values = {"label": curve.label, "n_seeds": len(curve.runs), "runs": [str(run.folder) for run in curve.runs]}
+        last = {"timesteps": int(curve.timesteps[-1]), **curve.at(-1)}
+        reached = {"demonstrations_reached_at": reached_at(curve, references)}
+        of_env = result.setdefault(curve.env, {"env": curve.env, "demonstrations": [], "curves": []})
+        of_env["curves"].append({**values, **last, **reached})
     for reference in references:
         values = asdict(reference)
         result[values.pop("env")]["demonstrations"].append(values)
-    for curve in curves:
-        values = {"label": curve.label, "n_seeds": len(curve.runs), "runs": [str(run.folder) for run in curve.runs]}
-        last = {
-            "timesteps": int(curve.timesteps[-1]),
-            **curve.at(-1),
-            "demonstrations_reached_at": reached_at(curve, references),
-        }
-        result[curve.env]["curves"].append({**values, **last})
     return list(result.values())
 
 
 def _rows(curves: Sequence[Curve], references: Sequence[Reference], interval: str) -> list[list[str]]:
     """:return: The result for people"""
     rows = [["environment", "label", "seeds", "steps", "return", interval, "success", interval, "reached at"]]
-    for env in _envs(curves):
+    for env in dict.fromkeys(curve.env for curve in curves):
         for curve in (curve for curve in curves if curve.env == env):
             row = [env, curve.label, str(len(curve.runs)), f"{curve.timesteps[-1]:,.0f}"]
             last = curve.at(-1)

@@ -6,9 +6,8 @@ import argparse
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -16,6 +15,7 @@ import stable_baselines3 as sb3
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_pgfd.demonstrations import DemonstrationsError
@@ -31,14 +31,12 @@ _LOAD_ERRORS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeE
 _INSTALL = "pip install sb3-pgfd[zoo]"
 
 
-@dataclass(frozen=True)
-class PolicySource:
-    """A policy and the environment that it acts in."""
+class PolicySource(NamedTuple):
+    """A policy, the environment that it acts in, its name for the metadata, and its normalisation."""
 
     policy: Policy | Callable[[Any], Any]
     env: gym.Env
     producer: str
-    """Name for the provenance of the recording"""
     vec_normalize: VecNormalize | None = None
 
 
@@ -58,9 +56,9 @@ def load_policy(args: argparse.Namespace) -> PolicySource:
     if (folder / "config.yml").is_file():
         run_kwargs, wrap, wrapper, statistics = _read_run(folder, path)
         env_kwargs = {**run_kwargs, **env_kwargs}
-        used = {"arguments of the environment": run_kwargs, "wrapper": wrapper}
-        for name, value in {**used, "statistics": None if args.vecnormalize else statistics}.items():
-            if value:
+        statistics = args.vecnormalize or statistics
+        for name, value in (("arguments of the environment", run_kwargs), ("wrapper", wrapper), ("statistics", statistics)):
+            if value and value != args.vecnormalize:
                 print(f"{folder}: found a run of the RL Zoo, using its {name}: {value}", file=sys.stderr)
     env = make_env(args.env, env_kwargs)
     env = wrap(env) if wrap else env
@@ -81,17 +79,15 @@ def _find_in_zoo(args: argparse.Namespace) -> Path:
             env_name = EnvironmentName(args.env)
             return Path(get_model_path(args.exp_id or 0, str(args.zoo), args.algo, env_name, bool(args.load_best))[1])
     except (AssertionError, ValueError) as error:
-        layout = f"<log folder>/{args.algo}/<env id>_<number>/<env id>.zip"
-        raise DemonstrationsError(f"--zoo: {error}: expected {layout}") from None
+        raise DemonstrationsError(
+            f"--zoo: {error}: expected <log folder>/{args.algo}/<env id>_<number>/<env id>.zip"
+        ) from None
 
 
 def _read_run(
     folder: Path, model: Path
 ) -> tuple[dict[str, Any], Callable[[gym.Env], gym.Env] | None, str | None, Path | None]:
-    """
-    :param folder: ``<env id>/`` in the folder of the run
-    :return: Arguments of the environment, its wrapper, the wrapper's name, and the file with statistics of ``VecNormalize``
-    """
+    """:return: Arguments of the environment, its wrapper, the wrapper's name, and the file with ``VecNormalize`` statistics"""
     try:
         import yaml
         from rl_zoo3.utils import get_saved_hyperparams, get_wrapper_class
@@ -142,7 +138,8 @@ def _load_model(path: Path, algo: str, env: gym.Env, seed: int) -> BaseAlgorithm
     if algo not in known:
         raise DemonstrationsError(f"--algo: found {algo!r}, expected one of {', '.join(sorted(known))}")
     # What is only needed to learn may be of another Python version, or as large as the memory
-    replaced: dict[str, Any] = {"learning_rate": 0.0, "lr_schedule": _zero, "clip_range": _zero}
+    zero = FloatSchedule(0.0)
+    replaced: dict[str, Any] = {"learning_rate": 0.0, "lr_schedule": zero, "clip_range": zero}
     options: dict[str, Any] = {"seed": seed}
     if issubclass(known[algo], OffPolicyAlgorithm):
         replaced |= {"replay_buffer_class": None, "replay_buffer_kwargs": {}, "optimize_memory_usage": False}
@@ -154,10 +151,6 @@ def _load_model(path: Path, algo: str, env: gym.Env, seed: int) -> BaseAlgorithm
         raise DemonstrationsError(f"{path}: found {found}, expected a model that it saved: is --algo {algo} right?") from error
     _check_spaces(path, model, env)
     return model
-
-
-def _zero(_: float) -> float:
-    return 0.0
 
 
 def _check_spaces(path: Path, model: BaseAlgorithm, env: gym.Env) -> None:

@@ -33,11 +33,7 @@ def check_output(path: str, force: bool, file_format: str | None = None) -> None
 
 
 def describe(demonstrations: Demonstrations, path: str | Path) -> dict[str, Any]:
-    """
-    :param demonstrations: Demonstrations that were written
-    :param path: Their path
-    :return: Their description for :func:`report`
-    """
+    """:return: The description of demonstrations that were written, for :func:`report`"""
     sizes = {"n_episodes": demonstrations.n_episodes, "n_transitions": len(demonstrations)}
     return {"path": str(path), **sizes, **demonstrations.summary()}
 

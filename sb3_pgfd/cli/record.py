@@ -100,10 +100,11 @@ def _run(args: argparse.Namespace) -> None:
         check_output(args.out, args.force)
     path = Path(args.out.removeprefix(PREFIX).replace("/", "-") if is_minari else args.out)
     try:
-        demonstrations = _record_person(args, path) if args.keyboard else _record_policy(args, path)
+        demonstrations = _record(args, path)
     except KeyboardInterrupt:
-        folder = session_folder(path)
-        raise DemonstrationsError(f"stopped. Finished episodes are in {folder}: continue with --resume") from None
+        raise DemonstrationsError(
+            f"stopped. Finished episodes are in {session_folder(path)}: continue with --resume"
+        ) from None
     result = describe(demonstrations, with_ending(path))
     if is_minari:
         try:
@@ -126,7 +127,13 @@ def _check_options(args: argparse.Namespace) -> None:
         raise DemonstrationsError("--episodes: found none, expected the number of episodes to keep")
 
 
-def _record_policy(args: argparse.Namespace, path: Path) -> Demonstrations:
+def _record(args: argparse.Namespace, path: Path) -> Demonstrations:
+    common = {"path": path, "seed": args.seed, "successes_only": args.successes_only}
+    common |= {"resume": args.resume, "overwrite": args.force}
+    if args.keyboard:
+        own = {"fps": args.fps, "scale": 1.0 if args.scale is None else args.scale, "keys": args.keys, "axes": args.axes}
+        with closing(make_env(args.env, dict(args.env_kwargs), render_mode="rgb_array")) as env:
+            return record_person(env, args.episodes, pause_between=not args.no_pause, **own, **common)
     if args.model or args.zoo:
         source = load_policy(args)
     else:
@@ -141,43 +148,18 @@ def _record_policy(args: argparse.Namespace, path: Path) -> Demonstrations:
             source.policy,
             source.env,
             args.episodes,
-            seed=args.seed,
             deterministic=not args.stochastic,
             action_noise=args.noise or 0.0,
-            successes_only=args.successes_only,
             max_attempts=args.max_attempts,
             vec_normalize=source.vec_normalize,
             producer=source.producer,
-            path=path,
-            resume=args.resume,
-            overwrite=args.force,
             progress_bar=not (args.no_progress or args.json),
-        )
-
-
-def _record_person(args: argparse.Namespace, path: Path) -> Demonstrations:
-    with closing(make_env(args.env, dict(args.env_kwargs), render_mode="rgb_array")) as env:
-        return record_person(
-            env,
-            args.episodes,
-            path,
-            seed=args.seed,
-            fps=args.fps,
-            scale=1.0 if args.scale is None else args.scale,
-            keys=args.keys,
-            axes=args.axes,
-            successes_only=args.successes_only,
-            pause_between=not args.no_pause,
-            resume=args.resume,
-            overwrite=args.force,
+            **common,
         )
 
 
 def _load_function(name: str) -> Callable[[Any], Any]:
-    """
-    :param name: ``module:function`` or ``file.py:function``
-    :return: The function; an object made without arguments if it is a class
-    """
+    """:return: The function called ``module:function`` or ``file.py:function``; an object of it if it is a class"""
     where, _, attribute = name.rpartition(":")
     if not where or not attribute:
         raise DemonstrationsError(f"--policy: found {name!r}, expected module:function or file.py:function")

@@ -16,13 +16,7 @@ from sb3_pgfd.cli.output import WIDTH, more, number, paragraph, table
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.environment import make_env, recorded_env
 from sb3_pgfd.demonstrations.inspection.plots import check_picture_path, plot_demonstrations
-from sb3_pgfd.demonstrations.inspection.replay import (
-    DRIFT_THRESHOLD,
-    ReplayedEpisode,
-    check_video_path,
-    replay,
-    write_video,
-)
+from sb3_pgfd.demonstrations.inspection.replay import DRIFT_THRESHOLD, ReplayedEpisode, check_video_path, replay, write_video
 from sb3_pgfd.demonstrations.inspection.summary import ActionSummary, ObservationSummary, Range, Summary, summarize
 from sb3_pgfd.utils.files import refuse_existing
 from sb3_pgfd.utils.screen import draw_without_screen
@@ -79,8 +73,9 @@ def _run(args: argparse.Namespace) -> None:
         result = {**summary.to_json(), "replay": [episode.to_json() for episode in replayed], **files}
         print(json.dumps(result, allow_nan=False))
         return
-    texts = [_summary_text(summary), *([_replay_text(replayed, env_name)] if replayed else [])]
-    print("\n\n".join([*texts, *(f"{name}: {path}" for name, path in files.items() if path)]))
+    blocks = [*_summary_blocks(summary), *([_replay_block(replayed, env_name)] if replayed else [])]
+    blocks += [[f"{name}: {path}"] for name, path in files.items() if path]
+    print("\n\n".join("\n".join(lines) for lines in blocks))
 
 
 def _make_env(demonstrations: Demonstrations, args: argparse.Namespace) -> gym.Env:
@@ -104,7 +99,7 @@ def _film(demonstrations: Demonstrations, env: gym.Env, args: argparse.Namespace
     return replayed
 
 
-def _summary_text(summary: Summary) -> str:
+def _summary_blocks(summary: Summary) -> list[list[str]]:
     """:return: About 40 lines if there are no warnings"""
     heading = [
         f"{summary.source or 'demonstrations'}: {summary.n_episodes:,} episodes, {summary.n_transitions:,} transitions",
@@ -115,14 +110,14 @@ def _summary_text(summary: Summary) -> str:
     ]
     spreads = [["", "mean", "std", "min", "25 %", "median", "75 %", "max"]]
     for name, spread in (("length", summary.lengths), ("return", summary.returns)):
-        quartiles = (spread.min, spread.lower_quartile, spread.median, spread.upper_quartile, spread.max)
-        spreads.append([name, *map(number, (spread.mean, spread.std, *quartiles))])
+        keys = ("mean", "std", "min", "lower_quartile", "median", "upper_quartile", "max")
+        spreads.append([name, *(number(spread[key]) for key in keys)])
     episodes = [["episode", "length", "return", "success", "end"]]
     for i, episode in enumerate(summary.episodes[:_MAX_EPISODES]):
         success = {None: "?", True: "yes", False: "no"}[episode.success]
         episodes.append([str(i), str(episode.length), number(episode.episode_return), success, episode.end])
     warnings = [line for warning in summary.warnings for line in paragraph(warning, "  * ")]
-    blocks = [
+    return [
         heading,
         table(spreads, left=(0,)),
         [*table(episodes, left=(4,)), *more(summary.n_episodes - _MAX_EPISODES, "episodes")],
@@ -130,7 +125,6 @@ def _summary_text(summary: Summary) -> str:
         _actions(summary.actions),
         ["Warnings", *warnings] if warnings else ["No warnings."],
     ]
-    return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
 def _observations(observations: Sequence[ObservationSummary]) -> list[str]:
@@ -138,16 +132,16 @@ def _observations(observations: Sequence[ObservationSummary]) -> list[str]:
     if len(observations) == 1 and isinstance(first.low, list):
         rows = [["observation", "min", "max"], *_ranges(first.low, first.high)]
         lines = table(rows[: _MAX_COMPONENTS + 1])
-        lines[0] += f"   ({first.dtype}, {_shape(first.shape)})"
+        lines[0] += f"   {_kind(first)}"
         return [*lines, *more(len(rows) - 1 - _MAX_COMPONENTS, "components")]
     rows = [["observation", "min", "max", ""]]
     for item in observations[:_MAX_COMPONENTS]:
-        rows.append([item.key or "", *_overall(item.low, item.high), f" ({item.dtype}, {_shape(item.shape)})"])
+        rows.append([item.key or "", *_overall(item.low, item.high), f" {_kind(item)}"])
     return [*table(rows, left=(0, 3)), *more(len(observations) - _MAX_COMPONENTS, "keys")]
 
 
 def _actions(actions: ActionSummary) -> list[str]:
-    kind = f"   ({actions.dtype}, {_shape(actions.shape)}, {actions.space or 'action space unknown'})"
+    kind = f"   {_kind(actions, ', ' + (actions.space or 'action space unknown'))}"
     if actions.counts is not None:
         counts = [f"{action}: {count:,}" for action, count in actions.counts.items()]
         dots = ", ..." if len(counts) > _MAX_COUNTED else ""
@@ -174,24 +168,23 @@ def _overall(low: Range, high: Range) -> list[str]:
     return [number(float(np.min(low))), number(float(np.max(high)))] if np.size(low) else ["-", "-"]
 
 
-def _shape(shape: Sequence[int]) -> str:
-    return f"shape {'x'.join(map(str, shape))}" if shape else "one number"
+def _kind(item: ObservationSummary | ActionSummary, end: str = "") -> str:
+    return f"({item.dtype}, {'shape ' + 'x'.join(map(str, item.shape)) if item.shape else 'one number'}{end})"
 
 
-def _replay_text(replayed: Sequence[ReplayedEpisode], env_name: str) -> str:
+def _replay_block(replayed: Sequence[ReplayedEpisode], env_name: str) -> list[str]:
     rows = [["episode", "seed", "steps", "max drift", "final drift", f"> {DRIFT_THRESHOLD:g} at", "return", "recorded", "end"]]
     for episode in replayed[:_MAX_REPLAYED]:
         drifts = [number(value, "{:.3g}") for value in (episode.largest_distance, episode.final_distance)]
         first = [str(episode.number), number(episode.seed, "{}", "?"), str(episode.n_steps)]
         returns = [number(value) for value in (episode.replayed_return, episode.recorded_return)]
         rows.append([*first, *drifts, number(episode.drift_step, "{}"), *returns, episode.replayed_end or "not replayed"])
-    lines = [
+    return [
         f"Replay in {env_name}; drift in standard deviations of the observation's component that differs most",
         *table(rows, left=(8,)),
         *more(len(replayed) - _MAX_REPLAYED, "episodes"),
         *(line for note in _replay_notes(replayed) for line in paragraph(note)),
     ]
-    return "\n".join(lines)
 
 
 def _replay_notes(replayed: Sequence[ReplayedEpisode]) -> list[str]:

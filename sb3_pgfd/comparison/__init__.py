@@ -1,9 +1,4 @@
-"""
-Learning curves of several runs, seeds and algorithms side by side.
-
-:func:`find_runs` reads the RL Zoo's log folders, :func:`aggregate` averages over seeds, :func:`draw` and :func:`write_csv`
-show the result.
-"""
+"""Learning curves of several runs, seeds and algorithms side by side."""
 
 from sb3_pgfd.comparison.curves import Curve, aggregate, write_csv
 from sb3_pgfd.comparison.drawing import draw

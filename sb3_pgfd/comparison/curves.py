@@ -10,8 +10,8 @@ import numpy as np
 from sb3_pgfd.comparison.runs import ComparisonError, Run
 from sb3_pgfd.utils.files import write_whole
 
+# From scores of shape (n_seeds, k) to shape (k,)
 Statistic = Callable[[np.ndarray], np.ndarray]
-"""From scores of shape ``(n_seeds, k)`` to shape ``(k,)``"""
 
 
 def interquartile_mean(scores: np.ndarray) -> np.ndarray:
@@ -72,8 +72,8 @@ class Curve:
         """:return: ``return``, ``success`` and the ends of their intervals (``_low``, ``_high``) at a step; None if unknown"""
         row: dict[str, float | None] = {}
         for name, band in (("return", self.returns), ("success", self.successes)):
-            arrays = (None, None, None) if band is None else (band.values, band.low, band.high)
-            for end, array in zip(("", "_low", "_high"), arrays, strict=True):
+            for end, field in (("", "values"), ("_low", "low"), ("_high", "high")):
+                array = getattr(band, field, None)
                 row[name + end] = None if array is None else float(array[index])
         return row
 
@@ -112,9 +112,8 @@ def aggregate(
             notes.append(f"left out: {label} in {env}: {error}")
             continue
         notes += [f"{label} in {env}: {note}" for note in _notes(group, timesteps, max_timesteps)]
-        curves.append(
-            Curve(env, label, tuple(group), timesteps, band(returns), None if successes is None else band(successes))
-        )
+        success_band = None if successes is None else band(successes)
+        curves.append(Curve(env, label, tuple(group), timesteps, band(returns), success_band))
     if not curves:
         raise ComparisonError("; ".join(notes) or "found no runs, expected one or more")
     return curves, notes
@@ -161,24 +160,21 @@ def _notes(runs: Sequence[Run], grid: np.ndarray, max_timesteps: int | None) -> 
     return notes
 
 
-def write_csv(curves: Sequence[Curve], path: str | Path, overwrite: bool = False) -> Path:
+def write_csv(curves: Sequence[Curve], path: str | Path, overwrite: bool = False) -> None:
     """
     Write one row for each step of each curve. Unknown values, such as the interval of a single seed, are empty.
 
     :param curves: One curve or more
     :param path: Path of the file
     :param overwrite: Whether an existing file may be replaced
-    :return: The path
     :raises FileExistsError: If the file exists and ``overwrite`` is False
     """
-    path = Path(path)
     rows = [
         {"env": curve.env, "label": curve.label, "n_seeds": len(curve.runs), "timesteps": f"{step:.0f}", **curve.at(i)}
         for curve in curves
         for i, step in enumerate(curve.timesteps)
     ]
-    with write_whole(path, overwrite) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with write_whole(Path(path), overwrite) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    return path

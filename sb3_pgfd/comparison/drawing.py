@@ -46,7 +46,8 @@ def draw(
     """
     path = check_picture_path(output, overwrite)
     rows = {env: [curve for curve in curves if curve.env == env] for env in dict.fromkeys(curve.env for curve in curves)}
-    n_columns = 2 if any(_has_success(row) for row in rows.values()) else 1
+    has_success = {env: all(curve.successes is not None for curve in row) for env, row in rows.items()}
+    n_columns = 1 + any(has_success.values())
     figure = new_figure((2.6 + 4.8 * n_columns, 0.4 + 3.1 * len(rows)))
     axes = figure.subplots(len(rows), n_columns, squeeze=False)
     # A label has the same style in all environments
@@ -55,7 +56,8 @@ def draw(
         for i, label in enumerate(dict.fromkeys(curve.label for curve in curves))
     }
     for (env, row), row_axes in zip(rows.items(), axes, strict=True):
-        _draw_row(row_axes, row, [reference for reference in references if reference.env == env], styles)
+        plots = ("return", "success rate") if has_success[env] else ("return",)
+        _draw_row(row_axes, plots, row, [reference for reference in references if reference.env == env], styles)
         row_axes[0].set_title(env, loc="left", fontweight="bold")
     if title is not None:
         figure.suptitle(title)
@@ -64,14 +66,13 @@ def draw(
     return path
 
 
-def _has_success(curves: Sequence[Curve]) -> bool:
-    return all(curve.successes is not None for curve in curves)
-
-
 def _draw_row(
-    axes: Sequence[Axes], curves: Sequence[Curve], references: Sequence[Reference], styles: Mapping[str, Mapping[str, Any]]
+    axes: Sequence[Axes],
+    plots: Sequence[str],
+    curves: Sequence[Curve],
+    references: Sequence[Reference],
+    styles: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    plots = ("return", "success rate") if _has_success(curves) else ("return",)
     for axis, name in zip(axes, plots, strict=False):
         for curve in curves:
             _draw_curve(axis, curve, name, styles[curve.label])

@@ -20,7 +20,6 @@ class Reference:
     name: str
     mean_return: float
     success_rate: float | None
-    """None if unknown"""
 
 
 def find_references(runs: Sequence[Run]) -> tuple[list[Reference], list[str]]:
@@ -41,9 +40,8 @@ def find_references(runs: Sequence[Run]) -> tuple[list[Reference], list[str]]:
         try:
             references.append(_reference(_load(source), run.env))
         except (DemonstrationsError, ImportError) as error:
-            notes.append(
-                f"no line for the demonstrations of {run.label} in {run.env}: {error}; name them with --demonstrations"
-            )
+            missing = f"no line for the demonstrations of {run.label} in {run.env}"
+            notes.append(f"{missing}: {error}; name them with --demonstrations")
     return references, notes
 
 

@@ -31,7 +31,6 @@ class Run:
     env: str
     """Environment id as the RL Zoo spells it in folder names"""
     algo: str
-    """The RL Zoo's name of the algorithm"""
     timesteps: np.ndarray
     """Environment steps of the evaluations in ascending order, shape ``(k,)``, float64"""
     returns: np.ndarray
@@ -41,16 +40,12 @@ class Run:
     label: str = ""
     """Name of the curve; runs of an environment with the same label are seeds of one curve"""
     seed: int | None = None
-    """None if unknown"""
     hyperparams: Mapping[str, Any] = field(default_factory=dict)
     """Content of ``config.yml``"""
 
 
 def folder_name(env_id: str) -> str:
-    """
-    :param env_id: Environment id, e.g. ``"module:Name-v0"`` or ``"space/Name-v0"``
-    :return: The RL Zoo's folder name for it
-    """
+    """:return: The RL Zoo's folder name for an environment id such as ``"module:Name-v0"`` or ``"space/Name-v0"``"""
     return env_id.split(":")[-1].replace("/", "-")
 
 
@@ -100,16 +95,10 @@ def _read_run(folder: Path) -> Run:
         read_settings(paths[0]) if (paths := sorted(folder.glob(f"*/{name}"))) else {} for name in ("args.yml", "config.yml")
     )
     algo, env, seed = (arguments.get(name) for name in ("algo", "env", "seed"))
-    return Run(
-        folder,
-        folder_name(env) if isinstance(env, str) else _env_from_folder(folder),
-        algo if isinstance(algo, str) else folder.parent.name,
-        timesteps,
-        returns,
-        successes,
-        seed=seed if isinstance(seed, int) else None,
-        hyperparams=hyperparams,
-    )
+    env = folder_name(env) if isinstance(env, str) else _env_from_folder(folder)
+    algo = algo if isinstance(algo, str) else folder.parent.name
+    seed = seed if isinstance(seed, int) else None
+    return Run(folder, env, algo, timesteps, returns, successes, seed=seed, hyperparams=hyperparams)
 
 
 def _env_from_folder(folder: Path) -> str:

@@ -56,7 +56,6 @@ class SparseMetaWorld(gym.Env):
         """
         :param seed: Seed of the positions of objects and goals; None: continue the environment's random numbers
         :param options: Meta-World does not use them
-        :return: Observation and info
         """
         super().reset(seed=seed)
         self.task.np_random = self.np_random
@@ -64,20 +63,15 @@ class SparseMetaWorld(gym.Env):
         return observation.astype(np.float32), info
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """
-        :param action: Within the bounds
-        :return: Observation, reward, terminated, truncated and info; ``is_success`` in the info tells success
-        """
+        """:return: The result of Meta-World, but for a sparse reward; ``is_success`` in the info tells success"""
         observation, _, _, truncated, info = self.task.step(action)
         success = bool(info["success"])
         return observation.astype(np.float32), float(success), success, truncated, {**info, "is_success": success}
 
     def render(self) -> Any:
-        """:return: A picture, if the render mode asks for one"""
         return self.task.render()
 
     def close(self) -> None:
-        """Close the renderer."""
         self.task.close()
 
 

@@ -3,6 +3,7 @@
 import json
 from collections import deque
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_it_is_said_and_written_when_the_training_ends(
     summary = callback.summary
     assert summary is not None
     assert capsys.readouterr().out == f"{summary}\n"
-    assert json.loads((tmp_path / "summary" / "summary.json").read_text()) == summary.to_dict()
+    assert json.loads((tmp_path / "summary" / "summary.json").read_text()) == asdict(summary)
     with np.load(tmp_path / "evaluations.npz") as log:
         results, lengths = log["results"], log["ep_lengths"]
     assert (summary.timesteps, summary.source) == (50, "evaluation")
@@ -190,3 +191,31 @@ def test_the_agents_own_successes_are_no_demonstrations_to_compare_with(
             assert found is not None
             assert (found.n_episodes, found.success_rate) == (3, 1.0 if through_file else None)
             assert found.mean_length == np.mean(demonstrations.episode_lengths)
+
+
+class TakenOver(gym.Wrapper):
+    """A person repeats every action of the agent, which makes it an intervention."""
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, reward, terminated, truncated, {**info, "intervene_action": action}
+
+
+@pytest.mark.parametrize("through_file", [False, True])
+def test_interventions_are_no_demonstrations_to_compare_with(
+    tmp_path: Path, record: Callable[..., Demonstrations], through_file: bool
+) -> None:
+    demonstrations = record(n_episodes=3)
+    path = demonstrations.save(tmp_path / "demo.npz")
+    kwargs = {"demonstrations": path}
+    env = TakenOver(gym.make("PointToGoal-v0"))
+    model = SAC("MlpPolicy", env, replay_buffer_class=DemoReplayBuffer, replay_buffer_kwargs=kwargs, **SMALL_BUFFER).learn(60)
+    buffer = model.replay_buffer
+    assert isinstance(buffer, DemoReplayBuffer)
+    assert buffer.n_demonstrations > buffer.n_given == len(demonstrations)
+    if not through_file:
+        path.unlink()
+    found = summarize_run(model).demonstrations
+    assert found is not None
+    assert (found.n_episodes, found.success_rate) == (3, 1.0 if through_file else None)
+    assert (found.mean_return, found.mean_length) == (1.0, np.mean(demonstrations.episode_lengths))

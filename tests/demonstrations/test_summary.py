@@ -12,7 +12,7 @@ from toy_dataset import ACTION_SPACE, make, make_dict, make_discrete
 from sb3_pgfd import Demonstrations
 from sb3_pgfd.demonstrations.environment import make_env, recorded_action_space, recorded_env
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.inspection.summary import EpisodeSummary, ObservationSummary, Spread, summarize
+from sb3_pgfd.demonstrations.inspection.summary import EpisodeSummary, ObservationSummary, summarize
 from sb3_pgfd.demonstrations.spaces import space_to_json
 from sb3_pgfd.utils.files import packaged_demonstrations
 
@@ -24,8 +24,9 @@ def test_the_toy_dataset_is_summed_up_as_by_hand():
     assert (summary.source, summary.env_id, summary.producer) == (None, "Toy-v0", "a test")
     assert (summary.n_episodes, summary.n_transitions, summary.n_terminated, summary.n_truncated) == (2, 5, 1, 1)
     # Lengths 2 and 3; returns 1 + 2 and 3 + 4 + 5
-    assert summary.lengths == Spread(2.0, 2.25, 2.5, 2.75, 3.0, 2.5, 0.5)
-    assert summary.returns == Spread(3.0, 5.25, 7.5, 9.75, 12.0, 7.5, 4.5)
+    assert list(summary.lengths) == ["min", "lower_quartile", "median", "upper_quartile", "max", "mean", "std"]
+    assert list(summary.lengths.values()) == [2.0, 2.25, 2.5, 2.75, 3.0, 2.5, 0.5]
+    assert list(summary.returns.values()) == [3.0, 5.25, 7.5, 9.75, 12.0, 7.5, 4.5]
     assert summary.episodes == [EpisodeSummary(2, 3.0, None, "terminated"), EpisodeSummary(3, 12.0, None, "truncated")]
     assert summary.observations == [ObservationSummary(None, (2,), "float32", [0.0, 1.0], [8.0, 9.0])]
     actions = summary.actions

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -20,22 +19,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Action components with a histogram, at most
-MAX_HISTOGRAMS = 8
-# Paths are drawn for this many episodes at most
-_MAX_PATHS = 10
-# Larger images are left out of the state coverage
-MAX_IMAGE = 256
-# States in the coverage at most, and numbers in them
-MAX_STATES = 20_000
-_MAX_NUMBERS = 4_000_000
+# Action components with a histogram, and episodes with a path, at most
+MAX_HISTOGRAMS, _MAX_PATHS = 8, 10
+# The state coverage leaves out larger images, and takes at most this many states, and numbers in them
+MAX_IMAGE, MAX_STATES, _MAX_NUMBERS = 256, 20_000, 4_000_000
 _SUCCESS, _FAILURE, _UNKNOWN, _BOUND, _START = "C0", "C3", "C0", "C1", "C3"
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
     """
-    :param size: Width and height in inches
-    :return: A figure that pyplot does not keep alive
+    :return: A figure of this width and height in inches, which pyplot does not keep alive
     :raises ImportError: If matplotlib is not installed
     """
     try:
@@ -52,7 +45,6 @@ def check_picture_path(output: str | Path, overwrite: bool) -> Path:
     """
     :param output: Path of a picture to be written
     :param overwrite: Whether an existing file may be replaced
-    :return: The same as a path
     :raises FileExistsError: If there is a file already
     :raises DemonstrationsError: If matplotlib cannot write files with this ending
     :raises ImportError: If matplotlib is not installed
@@ -65,10 +57,7 @@ def check_picture_path(output: str | Path, overwrite: bool) -> Path:
 
 
 def plot_demonstrations(
-    demonstrations: Demonstrations,
-    output: str | Path,
-    action_space: spaces.Space | None = None,
-    overwrite: bool = False,
+    demonstrations: Demonstrations, output: str | Path, action_space: spaces.Space | None = None, overwrite: bool = False
 ) -> Path:
     """
     Draw the return and the length of every episode (the rewards if there is only one), a histogram of each action component,
@@ -86,13 +75,12 @@ def plot_demonstrations(
     path = check_picture_path(output, overwrite)
     space = action_space if action_space is not None else recorded_action_space(demonstrations)
     components = list(demonstrations.actions.reshape(len(demonstrations), -1).T[:MAX_HISTOGRAMS])
-    n_rows = max(1, -(-len(components) // 4))
+    n_rows = max(1, math.ceil(len(components) / 4))
     figure = new_figure((9.0, 4.4 + 1.9 * n_rows))
     halves: Any = figure.subfigures(2, 1, height_ratios=(4.4, 1.9 * n_rows))
     left, right = halves[0].subfigures(1, 2)
-    upper, lower = left.subplots(2, 1, sharex=True)
     draw = _draw_rewards if demonstrations.n_episodes == 1 else _draw_episodes
-    draw(upper, lower, demonstrations)
+    draw(*left.subplots(2, 1, sharex=True), demonstrations)
     _draw_states(right.subplots(), state_coverage(demonstrations), demonstrations.n_episodes)
     _draw_actions(halves[1], demonstrations.actions, components, space)
     name = demonstrations.metadata.get("env_id") or demonstrations.source or "demonstrations"
@@ -104,13 +92,15 @@ def plot_demonstrations(
 
 
 def _draw_rewards(upper: Axes, lower: Axes, demonstrations: Demonstrations) -> None:
-    steps, rewards = np.arange(1, len(demonstrations) + 1), demonstrations.rewards
-    upper.plot(steps, np.cumsum(rewards, dtype=np.float64), color=_UNKNOWN)
-    upper.set_ylabel("sum of rewards so far")
-    lower.plot(steps, rewards, color=_UNKNOWN, linewidth=0.8)
-    lower.set(ylabel="reward", xlabel="step")
-    for axis in (upper, lower):
+    rewards = demonstrations.rewards
+    for axis, values, label in (
+        (upper, rewards.cumsum(dtype=np.float64), "sum of rewards so far"),
+        (lower, rewards, "reward"),
+    ):
+        axis.plot(np.arange(1, len(rewards) + 1), values, color=_UNKNOWN)
+        axis.set_ylabel(label)
         axis.grid(alpha=0.3)
+    lower.set_xlabel("step")
 
 
 def _draw_episodes(upper: Axes, lower: Axes, demonstrations: Demonstrations) -> None:
@@ -139,8 +129,8 @@ def _draw_actions(figure: Any, actions: np.ndarray, components: list[np.ndarray]
     bounds = None
     if isinstance(space, spaces.Box) and actions.shape[1:] == space.shape:
         bounds = np.stack((space.low.ravel(), space.high.ravel()), axis=1).tolist()
-    n_columns = min(max(len(components), 1), 4)
-    axes = figure.subplots(max(1, -(-len(components) // 4)), n_columns, squeeze=False, sharey=len(components) > 1).ravel()
+    n_columns, n_rows = min(max(len(components), 1), 4), max(1, math.ceil(len(components) / 4))
+    axes = figure.subplots(n_rows, n_columns, squeeze=False, sharey=len(components) > 1).ravel()
     for number, (axis, values) in enumerate(zip(axes, components, strict=False)):
         _draw_histogram(axis, values, () if bounds is None else tuple(bounds[number]))
         axis.set_title("actions" if len(components) == 1 else f"action {number}", fontsize="medium")
@@ -178,20 +168,22 @@ def _use_integer_ticks(axis: Any) -> None:
     axis.set_major_locator(MaxNLocator(integer=True))
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """States in their first two principal components, or fewer if fewer numbers change."""
+class Coverage(NamedTuple):
+    """
+    States in their first two principal components, or fewer if fewer numbers change.
+
+    :param points: Shape ``(n_states, n_components)``
+    :param steps: Step of each state in its episode, shape ``(n_states,)``
+    :param starts: First states of the episodes, shape ``(n_episodes, n_components)``
+    :param variance: Share of the variance along each component, shape ``(n_components,)``
+    :param left_out: Observations that are too large, with their shapes
+    """
 
     points: np.ndarray
-    """Shape ``(n_states, n_components)``"""
     steps: np.ndarray
-    """Step of each state in its episode, shape ``(n_states,)``"""
     starts: np.ndarray
-    """First states of the episodes, shape ``(n_episodes, n_components)``"""
     variance: np.ndarray
-    """Share of the variance along each component, shape ``(n_components,)``"""
     left_out: list[str]
-    """Observations that are too large, with their shapes"""
 
 
 def state_coverage(demonstrations: Demonstrations, seed: int = 0) -> Coverage:

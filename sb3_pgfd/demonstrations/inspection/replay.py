@@ -28,7 +28,7 @@ _ROUNDING = 1e-5
 _CHUNK = 4096
 
 
-@dataclass(frozen=True)
+@dataclass
 class ReplayedEpisode:
     """
     One replayed episode. A distance between observations is that of the component that differs most, in standard deviations
@@ -66,11 +66,7 @@ class ReplayedEpisode:
 
 
 def recorded_seed(demonstrations: Demonstrations, number: int) -> int | None:
-    """
-    :param demonstrations: Recorded demonstrations
-    :param number: Number of the episode
-    :return: Seed of its reset, None: unknown
-    """
+    """:return: Seed of the reset of an episode, None: unknown"""
     seeds = demonstrations.episode_info.get("seed")
     return None if seeds is None else int(seeds[number])
 
@@ -111,7 +107,6 @@ class _Distances:
         self.scale = np.concatenate([_standard_deviations(array).ravel() for array in as_dict(observations).values()])
 
     def vector(self, observation: Any) -> np.ndarray:
-        """:return: All components of one observation, float64"""
         parts = [observation] if self.keys is None else [observation[key] for key in self.keys]
         return np.concatenate([np.asarray(part, dtype=np.float64).ravel() for part in parts])
 
@@ -147,42 +142,31 @@ class _Player:
         observation, _ = self._call(number, self.env.reset, seed=guess if seed is None else seed)
         distances = self.distances.between(observation, recorded)
         tolerance = START_TOLERANCE + _ROUNDING * np.abs(recorded) / self.distances.scale
-        reached_start = bool((distances <= tolerance).all())
-        return ReplayedEpisode(
-            number=number,
-            seed=seed,
-            start_distance=float(distances.max(initial=0.0)),
-            reached_start=reached_start,
-            recorded_return=float(data.episode_returns[number]),
-            recorded_end="terminated" if data.terminated[rows[-1]] else "truncated",
-            **(self._replay_actions(number, rows) if reached_start else {}),
-        )
+        reached, end = bool((distances <= tolerance).all()), "terminated" if data.terminated[rows[-1]] else "truncated"
+        start_distance, episode_return = float(distances.max(initial=0.0)), float(data.episode_returns[number])
+        episode = ReplayedEpisode(number, seed, start_distance, reached, episode_return, end)
+        if reached:
+            self._replay_actions(episode, rows)
+        return episode
 
-    def _replay_actions(self, number: int, rows: range) -> dict[str, Any]:
-        data, largest, total, end = self.demonstrations, [], 0.0, "not over"
-        drift_step = drift_component = None
+    def _replay_actions(self, episode: ReplayedEpisode, rows: range) -> None:
+        data, number, largest, total = self.demonstrations, episode.number, 0.0, 0.0
+        episode.replayed_end = "not over"
         self._draw(number)
         for step, row in enumerate(rows):
             # A copy, because an environment may scale its action in place
             observation, reward, terminated, truncated, _ = self._call(number, self.env.step, data.actions[row].copy())
             self._draw(number)
             distances = self.distances.between(observation, self._recorded(data.next_observations, row))
-            largest.append(float(distances.max(initial=0.0)))
-            total += float(reward)
-            if drift_step is None and largest[-1] > self.threshold:
-                drift_step, drift_component = step, self.distances.name(int(distances.argmax()))
+            distance = float(distances.max(initial=0.0))
+            largest, total = max(largest, distance), total + float(reward)
+            episode.n_steps, episode.final_distance = step + 1, distance
+            episode.largest_distance, episode.replayed_return = largest, total
+            if episode.drift_step is None and distance > self.threshold:
+                episode.drift_step, episode.drift_component = step, self.distances.name(int(distances.argmax()))
             if terminated or truncated:
-                end = "terminated" if terminated else "truncated"
+                episode.replayed_end = "terminated" if terminated else "truncated"
                 break
-        return {
-            "n_steps": len(largest),
-            "largest_distance": max(largest),
-            "final_distance": largest[-1],
-            "drift_step": drift_step,
-            "drift_component": drift_component,
-            "replayed_return": total,
-            "replayed_end": end,
-        }
 
     def _recorded(self, observations: Observations, row: int) -> np.ndarray:
         return self.distances.vector(map_observations(observations, lambda array: array[row]))
@@ -238,12 +222,10 @@ def write_video(path: Path, fps: float, overwrite: bool = False) -> Iterator[Cal
         def add(frame: np.ndarray) -> None:
             nonlocal encoder
             # Players need an even number of rows and columns
-            padding = ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0))
-            frame = np.pad(frame, padding, mode="edge")
+            frame = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
             if encoder is None:
-                size = (frame.shape[1], frame.shape[0])
                 # The ending of the temporary name does not tell the format
-                encoder = FFMPEG_VideoWriter(str(temporary), size, fps, ffmpeg_params=["-f", "mp4"])
+                encoder = FFMPEG_VideoWriter(str(temporary), frame.shape[1::-1], fps, ffmpeg_params=["-f", "mp4"])
             encoder.write_frame(frame)
 
         try:

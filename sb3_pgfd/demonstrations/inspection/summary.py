@@ -25,25 +25,6 @@ Range = float | list[float]
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Distribution of one number per episode."""
-
-    min: float
-    lower_quartile: float
-    median: float
-    upper_quartile: float
-    max: float
-    mean: float
-    std: float
-
-    @classmethod
-    def of(cls, values: np.ndarray) -> Spread:
-        """:param values: Shape ``(n,)``"""
-        low, lower, median, upper, high = np.quantile(values, (0.0, 0.25, 0.5, 0.75, 1.0)).tolist()
-        return cls(low, lower, median, upper, high, float(values.mean()), float(values.std()))
-
-
-@dataclass(frozen=True)
 class EpisodeSummary:
     """One episode."""
 
@@ -105,8 +86,9 @@ class Summary:
     """Episodes that end in a terminal state; all others are truncated"""
     n_truncated: int
     success_rate: float | None
-    lengths: Spread
-    returns: Spread
+    lengths: dict[str, float]
+    """Over the episodes: ``min``, ``lower_quartile``, ``median``, ``upper_quartile``, ``max``, ``mean`` and ``std``"""
+    returns: dict[str, float]
     episodes: list[EpisodeSummary]
     observations: list[ObservationSummary]
     actions: ActionSummary
@@ -125,24 +107,24 @@ def summarize(demonstrations: Demonstrations, action_space: spaces.Space | None 
         environment that the metadata name
     """
     space = action_space if action_space is not None else recorded_action_space(demonstrations)
-    metadata, lengths = demonstrations.metadata, demonstrations.episode_lengths
-    returns, n_episodes = demonstrations.episode_returns, demonstrations.n_episodes
+    lengths, returns = demonstrations.episode_lengths, demonstrations.episode_returns
+    n_episodes, success_rate = demonstrations.n_episodes, _success_rate(demonstrations)
+    texts = {key: str(value) for key, value in demonstrations.metadata.items() if value is not None}
     ends = ["terminated" if end else "truncated" for end in demonstrations.terminated[np.cumsum(lengths) - 1]]
     successes = [None] * n_episodes if demonstrations.successes is None else demonstrations.successes.tolist()
     observations = demonstrations.observations
     arrays = observations.items() if isinstance(observations, Mapping) else ((None, observations),)
-    success_rate = _success_rate(demonstrations)
     return Summary(
         source=demonstrations.source,
-        env_id=_text(metadata.get("env_id")),
-        producer=_text(metadata.get("producer")),
+        env_id=texts.get("env_id"),
+        producer=texts.get("producer"),
         n_episodes=n_episodes,
         n_transitions=len(demonstrations),
         n_terminated=ends.count("terminated"),
         n_truncated=ends.count("truncated"),
         success_rate=success_rate,
-        lengths=Spread.of(lengths),
-        returns=Spread.of(returns),
+        lengths=_spread(lengths),
+        returns=_spread(returns),
         episodes=[EpisodeSummary(*row) for row in zip(lengths.tolist(), returns.tolist(), successes, ends, strict=True)],
         observations=[ObservationSummary(key, array.shape[1:], str(array.dtype), *_range(array)) for key, array in arrays],
         actions=_summarize_actions(demonstrations.actions, space),
@@ -150,8 +132,10 @@ def summarize(demonstrations: Demonstrations, action_space: spaces.Space | None 
     )
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+def _spread(values: np.ndarray) -> dict[str, float]:
+    numbers = [*np.quantile(values, (0.0, 0.25, 0.5, 0.75, 1.0)).tolist(), float(values.mean()), float(values.std())]
+    names = ("min", "lower_quartile", "median", "upper_quartile", "max", "mean", "std")
+    return dict(zip(names, numbers, strict=True))
 
 
 def _success_rate(demonstrations: Demonstrations) -> float | None:

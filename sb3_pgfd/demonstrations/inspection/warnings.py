@@ -16,8 +16,7 @@ _SLACK = 1e-4
 # Largest number of names in a sentence
 _MAX_NAMED = 8
 # Two groups of returns: smallest share of the smaller group, and smallest difference relative to the returns
-_SMALLEST_GROUP = 0.2
-_SMALLEST_DIFFERENCE = 0.2
+_SMALLEST_GROUP, _SMALLEST_DIFFERENCE = 0.2, 0.2
 # Some episodes that share the longest length point to a time limit, except among short ones, where it is chance
 _SHORT = 20
 
@@ -32,7 +31,8 @@ def find_warnings(demonstrations: Demonstrations, space: spaces.Space | None, su
     return [
         *_too_little(demonstrations, success_rate),
         *_action_units(demonstrations.actions, space, Locator(demonstrations.episode_lengths)),
-        *_episode_ends(demonstrations),
+        *_terminated_at_a_limit(demonstrations),
+        *_cut(demonstrations.episode_lengths, ~_terminated(demonstrations)),
         *_returns(demonstrations.episode_returns),
         *_constants(demonstrations),
         *_duplicates(demonstrations),
@@ -95,10 +95,8 @@ def _action_units(actions: np.ndarray, space: spaces.Space | None, locate: Locat
     ]
 
 
-def _episode_ends(demonstrations: Demonstrations) -> list[str]:
-    lengths = demonstrations.episode_lengths
-    terminated = demonstrations.terminated[demonstrations.episode_starts + lengths - 1]
-    return [*_terminated_at_a_limit(lengths, terminated, _time_limit(demonstrations)), *_cut(lengths, ~terminated)]
+def _terminated(demonstrations: Demonstrations) -> np.ndarray:
+    return demonstrations.terminated[demonstrations.episode_starts + demonstrations.episode_lengths - 1]
 
 
 def _time_limit(demonstrations: Demonstrations) -> int | None:
@@ -110,13 +108,15 @@ def _time_limit(demonstrations: Demonstrations) -> int | None:
     return limit if isinstance(limit, int) else None
 
 
-def _terminated_at_a_limit(lengths: np.ndarray, terminated: np.ndarray, limit: int | None) -> list[str]:
-    longest, n = int(lengths.max()), int(terminated.sum())
-    n_longest = int((lengths[terminated] == longest).sum())
-    known = n_longest > 0 and longest == limit
+def _terminated_at_a_limit(demonstrations: Demonstrations) -> list[str]:
+    terminated_lengths, longest = (
+        demonstrations.episode_lengths[_terminated(demonstrations)],
+        demonstrations.episode_lengths.max(),
+    )
+    n, n_longest = len(terminated_lengths), int((terminated_lengths == longest).sum())
+    known = n_longest > 0 and longest == _time_limit(demonstrations)
     all_of_them = n_longest == n > 1 and longest > 1
-    many_of_them = n_longest >= max(3, 0.2 * n) and longest >= _SHORT
-    if not (known or all_of_them or many_of_them):
+    if not (known or all_of_them or (n_longest >= max(3, 0.2 * n) and longest >= _SHORT)):
         return []
     what = "the time limit of the environment" if known else "which looks like a time limit"
     # The option changes every episode
@@ -149,24 +149,22 @@ def _returns(returns: np.ndarray) -> list[str]:
     if groups is None:
         return []
     lower, upper = groups
-    between = (lower[-1] + upper[0]) / 2
     return [
         f"The returns fall into two groups, {len(lower)} episodes around {lower.mean():.4g} and {len(upper)} around "
         f"{upper.mean():.4g}: failures, or two ways to solve the task. Look at the worse ones, and leave them out if they "
-        f"are failures (--min-return {between:.4g})."
+        f"are failures (--min-return {(lower[-1] + upper[0]) / 2:.4g})."
     ]
 
 
 def _constants(demonstrations: Demonstrations) -> list[str]:
     if len(demonstrations) < 2:
         return []
-    advice = {
-        "actions": "Nothing is learned about other values: check the recording.",
-        "observations": "A dead sensor, or something that these episodes do not vary: learners cannot tell what other values "
-        "mean.",
-    }
+    dead = "A dead sensor, or something that these episodes do not vary: learners cannot tell what other values mean."
     found = []
-    for field, sentence in advice.items():
+    for field, sentence in (
+        ("actions", "Nothing is learned about other values: check the recording."),
+        ("observations", dead),
+    ):
         arrays = as_dict(getattr(demonstrations, field), field)
         names = [name for key, array in arrays.items() for name in _constant_components(key, array)]
         if names:
@@ -190,12 +188,10 @@ def _duplicates(demonstrations: Demonstrations) -> list[str]:
     arrays = (*as_dict(demonstrations.observations).values(), demonstrations.actions, demonstrations.rewards)
     first: dict[bytes, int] = {}
     copies = []
-    for number, (start, length) in enumerate(
-        zip(demonstrations.episode_starts.tolist(), demonstrations.episode_lengths.tolist(), strict=True)
-    ):
+    for number, rows in enumerate(np.split(np.arange(len(demonstrations)), demonstrations.episode_starts[1:])):
         digest = blake2b()
         for array in arrays:
-            digest.update(np.ascontiguousarray(array[start : start + length]).data)
+            digest.update(np.ascontiguousarray(array[rows[0] : rows[-1] + 1]).data)
         original = first.setdefault(digest.digest(), number)
         if original != number:
             copies.append(f"{number} of {original}")

@@ -55,10 +55,7 @@ COMMAND_BUTTONS = {0: Command.START_OR_PAUSE, 1: Command.DISCARD, 3: Command.KEE
 
 
 def import_pygame() -> Any:
-    """
-    :return: The module
-    :raises ImportError: If it is not installed
-    """
+    """:raises ImportError: If pygame is not installed"""
     try:
         import pygame
     except ImportError as error:
@@ -68,27 +65,23 @@ def import_pygame() -> Any:
 
 def controllable_space(env: gym.Env) -> spaces.Box:
     """
-    :param env: The environment to drive
-    :return: Its action space
+    :return: The action space of an environment to drive
     :raises DemonstrationsError: Unless it is a Box of bounded floats
     """
-    space = env.action_space
+    space, why = env.action_space, "because a held key moves an action towards a bound"
     if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
-        raise DemonstrationsError(
-            f"action_space: found {space}, expected a Box of floats, because a held key moves an action towards a bound"
-        )
+        raise DemonstrationsError(f"action_space: found {space}, expected a Box of floats, {why}")
     if not np.isfinite((space.low, space.high)).all():
         raise DemonstrationsError(
-            f"action_space: found bounds from {space.low.tolist()} to {space.high.tolist()}, expected finite bounds, because "
-            "a held key moves an action towards a bound: wrap the environment in gymnasium.wrappers.TransformAction"
+            f"action_space: found bounds from {space.low.tolist()} to {space.high.tolist()}, expected finite bounds, {why}: "
+            "wrap the environment in gymnasium.wrappers.TransformAction"
         )
     return space
 
 
 def key_codes(keys: KeyPairs, n_dims: int) -> list[tuple[int, int]]:
     """
-    :param keys: A pair of pygame's key names for each action dimension
-    :param n_dims: Number of action dimensions
+    :param keys: A (negative, positive) pair of pygame's key names for each action dimension
     :return: The codes of these keys
     :raises DemonstrationsError: If the number of pairs is wrong, or a key is unknown, reserved or used twice
     """
@@ -100,29 +93,25 @@ def key_codes(keys: KeyPairs, n_dims: int) -> list[tuple[int, int]]:
             "for each action dimension"
         )
     taken = {key_code(name): command.value for name, command in COMMAND_KEYS.items()}
-    taken.update({key_code(name): "fine motion" for name in FINE_KEYS})
+    taken |= {key_code(name): "fine motion" for name in FINE_KEYS}
+    codes = [(key_code(negative), key_code(positive)) for negative, positive in keys]
     for number, pair in enumerate(keys):
-        for name in pair:
-            code = key_code(name)
+        for name, code in zip(pair, codes[number], strict=True):
             if code in taken:
                 raise DemonstrationsError(
                     f"keys: found {name!r} for dimension {number}, expected another key: it is {taken[code]}"
                 )
             taken[code] = f"a key of dimension {number} already"
-    return [(key_code(negative), key_code(positive)) for negative, positive in keys]
+    return codes
 
 
 def key_code(name: str) -> int:
-    """
-    :param name: Name of a key as ``pygame.key.name`` returns it: "left", "a", "page up"
-    :raises DemonstrationsError: If there is no such key
-    """
-    pygame = import_pygame()
+    """:raises DemonstrationsError: If this is no name that ``pygame.key.name`` returns: "left", "a", "page up\""""
     with warnings.catch_warnings():
         # pygame warns that no display is open; the names do not depend on it
         warnings.simplefilter("ignore", Warning)
         try:
-            return int(pygame.key.key_code(name))
+            return int(import_pygame().key.key_code(name))
         except (TypeError, ValueError):
             raise DemonstrationsError(
                 f"keys: found {name!r}, expected one of pygame's key names, such as 'left', 'a', '1', 'page up'"
@@ -135,7 +124,7 @@ def stick_axes(axes: Sequence[int | str] | None, n_dims: int) -> list[tuple[int,
         -1, 2, -3, ..., because SDL's vertical axes are negative upwards
     :param n_dims: Number of action dimensions
     :return: Axis and sign of each dimension
-    :raises DemonstrationsError: If these are no numbers, or not one per dimension
+    :raises DemonstrationsError: Unless there is one number for each dimension
     """
     if axes is None:
         return [(axis, -1 if axis % 2 else 1) for axis in range(n_dims)]
@@ -147,10 +136,7 @@ def stick_axes(axes: Sequence[int | str] | None, n_dims: int) -> list[tuple[int,
 
 
 def past_dead_zone(value: float) -> float:
-    """
-    :param value: Value of a stick, in [-1, 1]
-    :return: 0 within the dead zone; outside it grows from 0 to +-1 without a jump
-    """
+    """:return: 0 for a stick within the dead zone; outside it grows from 0 to +-1 without a jump"""
     return float(np.sign(value) * np.clip((abs(value) - DEAD_ZONE) / (1 - DEAD_ZONE), 0.0, 1.0))
 
 
@@ -193,7 +179,6 @@ class Controls:
         self.axes = stick_axes(axes, n_dims)
         self._commands = {key_code(name): command for name, command in COMMAND_KEYS.items()}
         self._fine = {key_code(name) for name in FINE_KEYS}
-        self._pygame = import_pygame()
         self._held: set[int] = set()
         # Keys pressed since the last step: a tap between two steps still counts for one of them
         self._pressed: set[int] = set()
@@ -201,11 +186,8 @@ class Controls:
         self._sticks: dict[tuple[int, int], float] = {}
 
     def handle(self, event: Any) -> Command | None:
-        """
-        :param event: Any event of pygame
-        :return: The command it gives, None if it gives none
-        """
-        pygame = self._pygame
+        """:return: The command that an event of pygame gives, None if it gives none"""
+        pygame = import_pygame()
         if event.type == pygame.QUIT:
             return Command.FINISH
         if event.type == pygame.KEYDOWN:

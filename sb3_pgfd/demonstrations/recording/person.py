@@ -16,10 +16,8 @@ from sb3_pgfd.demonstrations.recording.session import Rollout, Session, describe
 from sb3_pgfd.demonstrations.recording.window import Status, Window
 from sb3_pgfd.utils.checks import is_number, is_whole
 
-# Steps per second if the environment has no render_fps
+# Steps per second if the environment has no render_fps, and frames per second while the recording is paused
 DEFAULT_FPS = 30
-# Frames per second while the recording is paused
-PAUSED_FPS = 30
 
 
 def record_person(
@@ -90,11 +88,8 @@ def record_person(
                 "because its pictures are shown in a window with a panel: gymnasium.make(..., render_mode='rgb_array')"
             )
         controls = Controls(controllable_space(environment), keys, axes, scale)
-        settings = {
-            **describe_env(environment.spec, environment.observation_space, environment.action_space),
-            "seed": int(seed),
-            "successes_only": bool(successes_only),
-        }
+        description = describe_env(environment.spec, environment.observation_space, environment.action_space)
+        settings = {**description, "seed": int(seed), "successes_only": bool(successes_only)}
         session = Session(path, settings, resume, overwrite)
         recorder = Recorder(environment, session, controls, n_episodes, pause_between, fps)
         recorder.run()
@@ -113,8 +108,7 @@ class Recorder:
         pause_between: bool,
         fps: float | None,
     ):
-        self.env, self.session, self.controls = env, session, controls
-        self.pause_between = pause_between
+        self.env, self.session, self.controls, self.pause_between = env, session, controls, pause_between
         default: Any = env.metadata.get("render_fps")
         self.fps = fps or (float(default) if is_number(default, 0.0) and default > 0 else DEFAULT_FPS)
         state = session.state or {"n_attempts": 0, "devices": []}
@@ -138,9 +132,7 @@ class Recorder:
 
     def finish(self) -> Demonstrations:
         """
-        Write the file.
-
-        :return: All episodes
+        :return: All episodes, which are in the file now
         :raises DemonstrationsError: If there is none
         """
         if not self.session.episodes:
@@ -155,7 +147,8 @@ class Recorder:
         self.n_attempts += 1
         frame, devices = self.env.render(), set[str]()
         while not rollout.over:
-            command = self._next_command()
+            self._commands.extend(filter(None, map(self.controls.handle, self.window.events())))
+            command = self._commands.popleft() if self._commands else None
             if command is Command.FINISH:
                 return False
             if command is Command.DISCARD:
@@ -172,14 +165,9 @@ class Recorder:
             self.status.n_kept = len(self.session.episodes)
             self.status.n_steps, self.status.episode_return = len(rollout), rollout.episode_return
             self.window.draw(frame, self.status)
-            self.window.wait(PAUSED_FPS if self.status.paused else self.fps)
+            self.window.wait(DEFAULT_FPS if self.status.paused else self.fps)
         self._keep(rollout, devices)
         return True
-
-    def _next_command(self) -> Command | None:
-        commands = (self.controls.handle(event) for event in self.window.events())
-        self._commands.extend(command for command in commands if command is not None)
-        return self._commands.popleft() if self._commands else None
 
     def _obey(self, command: Command | None) -> None:
         """Carry out a command that does not end the current episode."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,20 +75,19 @@ def record(
     """
     if n_episodes < 1:
         raise DemonstrationsError(f"record: found n_episodes={n_episodes}, expected at least 1")
-    # Gymnasium refuses NumPy's integers, and JSON turns NumPy's numbers into strings
-    seed = int(seed)
     with open_env(env, "record") as environment:
         settings = {
             **describe_env(environment.spec, environment.observation_space, environment.action_space),
             "producer": producer or f"{type(policy).__name__} {getattr(policy, '__name__', '')}".strip(),
+            # Gymnasium refuses NumPy's integers, and JSON turns NumPy's numbers into strings
             "action_noise": float(action_noise),
-            "seed": seed,
+            "seed": int(seed),
             "deterministic": bool(deterministic),
             "successes_only": bool(successes_only),
         }
-        actor = _Actor(policy, environment.action_space, deterministic, action_noise, vec_normalize, seed)
+        actor = _Actor(policy, environment.action_space, settings, vec_normalize)
         session = Session(path, settings, resume, overwrite)
-        kept = _keep_episodes(session, actor, environment, n_episodes, seed, successes_only, max_attempts or 10 * n_episodes)
+        kept = _keep_episodes(session, actor, environment, n_episodes, max_attempts or 10 * n_episodes)
         for _ in progress(kept, progress_bar, "Recording", "episode", n_episodes, len(session.episodes)):
             pass
     assert session.state is not None
@@ -101,16 +101,14 @@ class _Actor:
         self,
         policy: Policy | Callable[[Any], Any],
         space: spaces.Space,
-        deterministic: bool,
-        action_noise: float,
-        vec_normalize: VecNormalize | None,
-        seed: int,
+        settings: dict[str, Any],
+        normalize: VecNormalize | None,
     ):
-        if action_noise and not isinstance(space, spaces.Box):
-            raise DemonstrationsError(f"record: found action_noise={action_noise} with {space}, expected a Box space")
-        self.policy, self.space, self.vec_normalize = policy, space, vec_normalize
-        self.deterministic, self.action_noise = deterministic, action_noise
-        self.rng = np.random.default_rng(seed)
+        self.deterministic, self.action_noise = settings["deterministic"], settings["action_noise"]
+        if self.action_noise and not isinstance(space, spaces.Box):
+            raise DemonstrationsError(f"record: found action_noise={self.action_noise} with {space}, expected a Box space")
+        self.policy, self.space, self.vec_normalize = policy, space, normalize
+        self.rng = np.random.default_rng(settings["seed"])
         predict = getattr(policy, "predict", None)
         self._has_state = predict is not None and {"state", "episode_start"} <= set(inspect.signature(predict).parameters)
         self._state: Any = None
@@ -122,14 +120,14 @@ class _Actor:
         if callable(reset):
             reset()
         while not rollout.over:
-            rollout.step(self._act(rollout.observation, np.array([len(rollout) == 0])))
+            rollout.step(self._act(rollout.observation, len(rollout) == 0))
         return rollout.episode()
 
-    def _act(self, observation: Any, episode_start: np.ndarray) -> Any:
+    def _act(self, observation: Any, episode_start: bool) -> Any:
         if self.vec_normalize is not None:
             observation = self.vec_normalize.normalize_obs(observation)
         if hasattr(self.policy, "predict"):
-            memory = {"state": self._state, "episode_start": episode_start} if self._has_state else {}
+            memory = {"state": self._state, "episode_start": np.array([episode_start])} if self._has_state else {}
             action, self._state = self.policy.predict(observation, deterministic=self.deterministic, **memory)
         else:
             action = self.policy(observation)
@@ -141,21 +139,20 @@ class _Actor:
         return np.clip(action, low, high).astype(self.space.dtype)
 
 
-def _keep_episodes(
-    session: Session, actor: _Actor, env: gym.Env, n_episodes: int, seed: int, successes_only: bool, max_attempts: int
-) -> Iterator[Episode]:
+def _keep_episodes(session: Session, actor: _Actor, env: gym.Env, n_episodes: int, max_attempts: int) -> Iterator[Episode]:
     """Yield the episodes to keep, each of which is in the session already."""
-    kept, n_attempts = session.episodes, 0
+    kept, n_attempts, successes_only = session.episodes, 0, session.settings["successes_only"]
     if session.state is not None:
         n_attempts = session.state["n_attempts"]
         actor.rng.bit_generator.state = session.state["noise"]
     if len(kept) > n_episodes:
-        found = f"{len(kept)} episodes in {session.folder}"
-        raise DemonstrationsError(f"record: found {found}, expected at most {n_episodes}: ask for as many or more")
+        raise DemonstrationsError(
+            f"record: found {len(kept)} episodes in {session.folder}, expected at most {n_episodes}: ask for as many or more"
+        )
     # The kept episodes of a resumed recording report their success
     reported = bool(kept)
     while len(kept) < n_episodes and n_attempts < max_attempts:
-        episode = actor.run_episode(env, seed + n_attempts)
+        episode = actor.run_episode(env, session.settings["seed"] + n_attempts)
         n_attempts += 1
         reported |= episode.success is not None
         if episode.success or not successes_only:
@@ -172,10 +169,6 @@ def _keep_episodes(
         raise DemonstrationsError(f"record: found {len(kept)} {kind} in {n_attempts} attempts, expected {n_episodes}{where}")
 
 
-_LUNAR_LANDER = "gymnasium.envs.box2d.lunar_lander:LunarLander"
-_BIPEDAL_WALKER = "gymnasium.envs.box2d.bipedal_walker:BipedalWalker"
-
-
 def scripted_expert(env: gym.Env) -> Callable[[Any], Any]:
     """
     The expert that Gymnasium ships with an environment, as a policy for :func:`record`. BipedalWalker's expert falls in most
@@ -187,33 +180,24 @@ def scripted_expert(env: gym.Env) -> Callable[[Any], Any]:
     """
     # Compared by name: importing the classes needs Box2D
     classes = {f"{cls.__module__}:{cls.__qualname__}" for cls in type(env.unwrapped).__mro__}
-    if _BIPEDAL_WALKER in classes:
-        return BipedalWalkerExpert()
-    if _LUNAR_LANDER not in classes:
-        raise DemonstrationsError(
-            f"expert: found {env.spec.id if env.spec else env.unwrapped}, expected an environment that Gymnasium has an "
-            "expert for: LunarLander, BipedalWalker. Write one as a function (--policy file.py:function)"
-        )
-    from gymnasium.envs.box2d.lunar_lander import heuristic
-
-    def lunar_lander(observation: np.ndarray) -> Any:
-        # The expert asks the environment whether its actions are continuous
-        return heuristic(env, observation)
-
-    return lunar_lander
-
-
-class BipedalWalkerExpert:
-    """Gymnasium's walking controller. It remembers the leg it stands on, so :meth:`reset` starts each episode."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the last episode."""
+    if "gymnasium.envs.box2d.bipedal_walker:BipedalWalker" in classes:
         from gymnasium.envs.box2d.bipedal_walker import BipedalWalkerHeuristics
 
-        self._heuristics = BipedalWalkerHeuristics()
+        class BipedalWalkerExpert(BipedalWalkerHeuristics):
+            """It remembers the leg it stands on, so that each episode resets it."""
 
-    def __call__(self, observation: np.ndarray) -> np.ndarray:
-        return self._heuristics.step_heuristic(observation)
+            __call__ = BipedalWalkerHeuristics.step_heuristic
+
+            def reset(self) -> None:
+                vars(self).clear()
+
+        return BipedalWalkerExpert()
+    if "gymnasium.envs.box2d.lunar_lander:LunarLander" in classes:
+        from gymnasium.envs.box2d.lunar_lander import heuristic
+
+        # The expert asks the environment whether its actions are continuous
+        return partial(heuristic, env)
+    raise DemonstrationsError(
+        f"expert: found {env.spec.id if env.spec else env.unwrapped}, expected an environment that Gymnasium has an expert "
+        "for: LunarLander, BipedalWalker. Write one as a function (--policy file.py:function)"
+    )

@@ -29,10 +29,7 @@ from sb3_pgfd.utils.files import refuse_existing, sync, write_whole
 
 
 def success_of(info: Mapping[str, Any]) -> bool | None:
-    """
-    :param info: Info of the last step of an episode
-    :return: Its ``is_success`` or ``success``; None if it has neither
-    """
+    """:return: ``is_success`` or ``success`` in the info of an episode's last step; None if it has neither"""
     success = info.get("is_success", info.get("success"))
     return None if success is None else bool(success)
 
@@ -52,7 +49,6 @@ class EpisodeBuilder:
         self.rewards: list[float] = []
 
     def __len__(self) -> int:
-        """:return: Number of steps so far"""
         return len(self.rewards)
 
     @property
@@ -61,11 +57,7 @@ class EpisodeBuilder:
         return sum(self.rewards)
 
     def add(self, action: Any, observation: Any, reward: Any) -> None:
-        """
-        :param action: The action of a step, in environment units
-        :param observation: The observation after it
-        :param reward: The reward for it
-        """
+        """Add a step: the action in environment units, the observation after it and the reward for it."""
         self.actions.append(np.array(action))
         self.observations.append(deepcopy(observation))
         self.rewards.append(float(reward))
@@ -76,11 +68,10 @@ class EpisodeBuilder:
         :param success: Whether the task was solved, None if unknown
         """
         first, observations = self.observations[0], self.observations
-        stacked: Observations = (
-            np.stack(observations)
-            if not isinstance(first, dict)
-            else {key: np.stack([observation[key] for observation in observations]) for key in first}
-        )
+        if isinstance(first, dict):
+            stacked: Observations = {key: np.stack([observation[key] for observation in observations]) for key in first}
+        else:
+            stacked = np.stack(observations)
         rewards = np.array(self.rewards, dtype=np.float32)
         return Episode(stacked, np.array(self.actions), rewards, bool(terminated), success, self.seed)
 
@@ -115,9 +106,8 @@ class Rollout(EpisodeBuilder):
 @contextmanager
 def open_env(env: gym.Env | str, recorder: str, render_mode: str | None = None) -> Iterator[gym.Env]:
     """
-    :param env: An environment, which stays open, or an id, whose environment is made and closed
-    :param recorder: Name of the recorder, for messages
-    :param render_mode: Render mode of an environment that is made
+    Yield an environment, which stays open, or the environment of an id, which is made and closed.
+
     :raises DemonstrationsError: If it is neither, or the environment cannot be made
     """
     if isinstance(env, str):
@@ -137,13 +127,12 @@ def describe_env(spec: EnvSpec | None, observation_space: spaces.Space, action_s
     :return: Id and arguments of the environment, if they are known, and its spaces, for the settings of a session
     :raises DemonstrationsError: If demonstrations cannot have such a space
     """
+    described = {"observation_space": space_to_json(observation_space), "action_space": space_to_json(action_space)}
+    if spec is None:
+        return described
     # The render mode does not change what is recorded
-    kwargs = {} if spec is None else {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
-    return {
-        **({} if spec is None else {"env_id": spec.id, "env_kwargs": kwargs}),
-        "observation_space": space_to_json(observation_space),
-        "action_space": space_to_json(action_space),
-    }
+    kwargs = {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
+    return {"env_id": spec.id, "env_kwargs": kwargs, **described}
 
 
 class Session:
@@ -168,9 +157,7 @@ class Session:
         self.settings = json_copy(settings)
         self.path = None if path is None else with_ending(Path(path))
         self.folder = None if self.path is None else session_folder(self.path)
-        self._overwrite = overwrite
-        self.unfinished = False
-        self.episodes = []
+        self._overwrite, self.unfinished, self.episodes = overwrite, False, []
         self._states: list[Mapping[str, Any]] = []
         if self.path is not None and self.folder is not None:
             self._check_existing(self.path, self.folder, resume)
@@ -242,8 +229,7 @@ class Session:
         """Create the folder, with the episodes of an earlier :meth:`finish` in it."""
         replaces = self._overwrite or recording_folder.count_episodes(folder) == 0
         with write_whole(folder, overwrite=replaces, folder=True) as temporary:
-            text = recording_folder.settings_text(self.settings)
-            (temporary / recording_folder.RECORD).write_text(text, encoding="utf-8")
+            (temporary / recording_folder.RECORD).write_text(recording_folder.settings_text(self.settings), encoding="utf-8")
             for number, (episode, state) in enumerate(zip(self.episodes, self._states, strict=True)):
                 write_npz(_one_episode(episode, state), recording_folder.episode_file(temporary, number))
 
@@ -283,10 +269,7 @@ class Session:
 
 
 def session_folder(path: Path) -> Path:
-    """
-    :param path: The file to be written
-    :return: The folder with its episodes until then
-    """
+    """:return: The folder with the episodes of a file until it is written"""
     path = with_ending(path)
     return path.with_name(path.name + ".recording")
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
@@ -46,11 +47,7 @@ class Status:
 
 
 def fit(frame: Place, area: Place) -> Place:
-    """
-    :param frame: Width and height of a picture
-    :param area: Width and height of the space for it
-    :return: The largest size with the shape of the picture that fits into the area
-    """
+    """:return: The largest width and height with the shape of a frame that fits into an area"""
     factor = min(area[0] / frame[0], area[1] / frame[1])
     return max(1, round(frame[0] * factor)), max(1, round(frame[1] * factor))
 
@@ -84,14 +81,11 @@ class Window:
             # Sends a JOYDEVICEADDED event for every gamepad that is plugged in
             pygame.joystick.init()
         except BaseException:
-            self.close()
+            self.__exit__()
             raise
         self._font, self._small_font = (pygame.font.Font(None, size) for size in (LETTERS, SMALL_LETTERS))
         self._clock = pygame.time.Clock()
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _open_display(self) -> None:
         pygame = self._pygame
@@ -109,8 +103,7 @@ class Window:
         if driver == "dummy":
             warnings.warn("record_person: SDL_VIDEODRIVER=dummy shows no window: unset it to see one", stacklevel=2)
 
-    def close(self) -> None:
-        """Close the window; code that used pygame before can continue."""
+    def __exit__(self, *_: object) -> None:
         self._gamepads.clear()
         self._pygame.display.quit()
         for module in self._to_quit:
@@ -124,12 +117,10 @@ class Window:
         events = pygame.event.get()
         for event in events:
             if event.type == pygame.JOYDEVICEADDED:
-                try:
+                # An error: it is unplugged again already
+                with suppress(pygame.error):
                     gamepad = pygame.joystick.Joystick(event.device_index)
-                except pygame.error:
-                    # Unplugged again already
-                    continue
-                self._gamepads[gamepad.get_instance_id()] = gamepad
+                    self._gamepads[gamepad.get_instance_id()] = gamepad
             elif event.type == pygame.JOYDEVICEREMOVED:
                 self._gamepads.pop(event.instance_id, None)
         return list(events)
@@ -176,8 +167,7 @@ class Window:
         n_columns = min(COLUMNS, len(self.key_names))
         width = screen.get_width() // n_columns
         for number, (names, deflection) in enumerate(zip(self.key_names, status.deflections, strict=False)):
-            row, column = divmod(number, n_columns)
-            place = (MARGIN + width * column, y + LINE * (1 + row))
+            place = (MARGIN + width * (number % n_columns), y + LINE * (1 + number // n_columns))
             self._draw_bar(screen, place, width - 2 * MARGIN, names, float(deflection))
         x, y = MARGIN, screen.get_height() - MARGIN - 2 * LINE
         self._write(screen, status.message, (x, y), BLUE)
