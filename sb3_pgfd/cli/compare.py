@@ -94,8 +94,8 @@ def _describe(curves: Sequence[Curve], references: Sequence[Reference]) -> list[
         of_env = result.setdefault(curve.env, {"env": curve.env, "demonstrations": [], "curves": []})
         of_env["curves"].append({**values, **last, **reached})
     for reference in references:
-        values = asdict(reference)
-        result[values.pop("env")]["demonstrations"].append(values)
+        described = asdict(reference)
+        result[described.pop("env")]["demonstrations"].append(described)
     return list(result.values())
 
 

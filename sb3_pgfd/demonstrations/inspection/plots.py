@@ -79,7 +79,7 @@ def plot_demonstrations(
     figure = new_figure((9.0, 4.4 + 1.9 * n_rows))
     halves: Any = figure.subfigures(2, 1, height_ratios=(4.4, 1.9 * n_rows))
     left, right = halves[0].subfigures(1, 2)
-    draw = _draw_rewards if demonstrations.n_episodes == 1 else _draw_episodes
+    draw: Callable[..., None] = _draw_rewards if demonstrations.n_episodes == 1 else _draw_episodes
     draw(*left.subplots(2, 1, sharex=True), demonstrations)
     _draw_states(right.subplots(), state_coverage(demonstrations), demonstrations.n_episodes)
     _draw_actions(halves[1], demonstrations.actions, components, space)
