@@ -11,25 +11,6 @@ from sb3_pgfd.demonstrations.validation import Observations
 from sb3_pgfd.replay.storage import BOX_KEY, Columns, Schema, next_obs_column, obs_column
 
 
-def check_action_range(action_space: spaces.Space) -> None:
-    """
-    :param action_space: The environment's
-    :raises ValueError: If a component of a Box cannot be scaled to [-1, 1], as SB3 does it: its bounds are infinite or
-        equal, and NaN would be stored
-    """
-    if not isinstance(action_space, spaces.Box):
-        return
-    low, high = action_space.low.astype(np.float64), action_space.high.astype(np.float64)
-    bad = np.argwhere(~np.isfinite(high - low) | (high <= low))
-    if len(bad) > 0:
-        place = tuple(int(index) for index in bad[0])
-        raise ValueError(
-            f"action_space: found component {list(place)} with low={low[place]:g} and high={high[place]:g}, expected "
-            "finite bounds with low < high: actions are scaled to [-1, 1]. Leave a component that cannot move out of the "
-            "action by a wrapper, and rescale infinite ones (gymnasium.wrappers.RescaleAction)"
-        )
-
-
 def scaled(actions: np.ndarray, space: spaces.Space) -> np.ndarray:
     """
     :param actions: In environment units
@@ -51,13 +32,23 @@ def to_columns(demonstrations: Demonstrations, schema: Schema) -> Columns:
         "actions": scaled(demonstrations.actions, schema.action_space).reshape(len(demonstrations), schema.action_dim),
         "rewards": demonstrations.rewards,
         "terminated": demonstrations.terminated,
-        "ended": demonstrations.terminated | demonstrations.truncated,
+        "steps_left": steps_to_end(demonstrations.terminated | demonstrations.truncated),
     }
+
+
+def steps_to_end(ended: np.ndarray) -> np.ndarray:
+    """
+    :param ended: Shape ``(n,)``, bool, in the order of time; the last one is True
+    :return: Steps from each row to the next that ended, shape ``(n,)``
+    """
+    ends = np.flatnonzero(ended)
+    lengths = np.diff(ends, prepend=-1)
+    return np.repeat(ends, lengths) - np.arange(len(ended))
 
 
 def from_columns(columns: Columns, schema: Schema) -> Demonstrations:
     """
-    :param columns: Transitions, episode after episode; ``ended`` of the last of each is True
+    :param columns: Transitions, episode after episode; ``steps_left`` of the last of each is 0
     :param schema: Of the buffer
     :return: The same in environment units
     """
@@ -69,7 +60,7 @@ def from_columns(columns: Columns, schema: Schema) -> Demonstrations:
         columns["rewards"],
         _observations({key: pair[1] for key, pair in by_key.items()}, schema.observation_space),
         terminated,
-        columns["ended"] & ~terminated,
+        (columns["steps_left"] == 0) & ~terminated,
     )
 
 

@@ -1,6 +1,5 @@
 """Prioritised replay in which demonstrations are kept for ever, with 1-step and n-step returns of the same rows."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,63 +11,23 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, Repla
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
-from sb3_pgfd.replay.conversion import check_action_range, from_columns, to_columns
-from sb3_pgfd.replay.hindsight import RingEpisodeEnds, goal_rewards, relabel
-from sb3_pgfd.replay.n_step import Stores, discount_powers, n_step_return
+from sb3_pgfd.replay.conversion import from_columns, to_columns
+from sb3_pgfd.replay.hindsight import goal_rewards, relabel
+from sb3_pgfd.replay.n_step import Rows, Stores
+from sb3_pgfd.replay.options import OPTIONS, check_action_range, check_options
 from sb3_pgfd.replay.own_episodes import OwnEpisodes, executed_actions
-from sb3_pgfd.replay.priorities import RunningMean, agent_mean, check_errors, importance_weights, sampling_weights
-from sb3_pgfd.replay.samples import (
-    DemoBatch,
-    Drawn,
-    Samples,
-    TorchObs,
-    draw_by_priority,
-    draw_by_share,
-    read_drawn,
-    read_observations,
+from sb3_pgfd.replay.priorities import (
+    RunningMean,
+    agent_mean,
+    check_errors,
+    importance_weights,
+    priorities,
+    sampling_weights,
 )
-from sb3_pgfd.replay.storage import (
-    Columns,
-    DemonstrationStore,
-    Origin,
-    Schema,
-    TransitionStore,
-    next_obs_column,
-    obs_column,
-)
-from sb3_pgfd.utils.checks import SAVE_FORMAT, check_save_format, is_number, is_switch, is_whole
+from sb3_pgfd.replay.samples import DemoBatch, Samples, draw_by_priority, draw_by_share, read_batch, read_drawn
+from sb3_pgfd.replay.storage import RUNNING, DemonstrationStore, Origin, Schema, TransitionStore
+from sb3_pgfd.utils.checks import SAVE_FORMAT, check_save_format
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
-
-# Options by name: its meaning, whether a value is valid, and what is expected
-_Check = tuple[str, Callable[[Any], bool], str]
-_OPTIONS: dict[str, _Check] = {
-    "optimize_memory_usage": (
-        "",
-        lambda value: is_switch(value) and not value,
-        "False: it keeps no next observations, which demonstrations and n-step returns need",
-    ),
-    "handle_timeout_termination": ("", is_switch, "True or False"),
-    "demo_fraction": (
-        " (share of demonstrations)",
-        lambda value: value is None or is_number(value, 0.0, 1.0),
-        "0 to 1, or None: priorities decide",
-    ),
-    "n_steps": ("", lambda value: is_whole(value, 1), "a whole number >= 1"),
-    "gamma": (" (discount factor)", lambda value: is_number(value, 0.0, 1.0), "0 to 1"),
-    "priority_exponent": (" (alpha)", lambda value: is_number(value, 0.0), "a number >= 0"),
-    "priority_epsilon": (" (eps)", lambda value: is_number(value, 0.0) and value > 0.0, "a number > 0"),
-    "demo_bonus": (" (eps_D)", lambda value: is_number(value, 0.0), "a number >= 0"),
-    "relative_priorities": ("", is_switch, "True or False"),
-    "her_ratio": (" (share of each batch whose goal is replaced)", lambda value: is_number(value, 0.0, 1.0), "0 to 1"),
-    "keep_successes": ("", is_switch, "True or False"),
-    "max_success_transitions": ("", lambda value: is_whole(value, 1), "a whole number >= 1"),
-}
-
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    for name, (meaning, is_valid, expected) in _OPTIONS.items():
-        if name in options and not is_valid(options[name]):
-            raise ValueError(f"{name}{meaning}: found {options[name]!r}, expected {expected}")
 
 
 class DemoReplayBuffer(ReplayBuffer):
@@ -148,11 +107,9 @@ class DemoReplayBuffer(ReplayBuffer):
         self.her_ratio = her_ratio
         self.keep_successes = keep_successes
         self.max_success_transitions = max_success_transitions
-        _check_options(vars(self))
+        check_options(vars(self))
         check_action_range(action_space)
         self._goal_rewards = goal_rewards(her_ratio, observation_space, env)
-        # Made when goals are first replaced
-        self._ring_ends: RingEpisodeEnds | None = None
         self._own_episodes = OwnEpisodes(n_envs)
         self._mean_error = RunningMean()
         # Steps kept per environment, like SB3's
@@ -197,14 +154,13 @@ class DemoReplayBuffer(ReplayBuffer):
     @property
     def nbytes(self) -> int:
         """Memory of everything that grows with the number of rows, in bytes."""
-        ends = 0 if self._ring_ends is None else self._ring_ends.nbytes
-        return self.ring.nbytes + self.demonstrations.nbytes + ends
+        return self.ring.nbytes + self.demonstrations.nbytes
 
     @property
     def _stores(self) -> Stores:
         # Nothing is written as long as `pos` is 0 and the ring is not full
         head = (self.pos - 1) % self.buffer_size * self.n_envs if self.full or self.pos > 0 else -1
-        return Stores(self.demonstrations.columns, self.ring.columns, self.n_envs, self.ring.n_rows, head)
+        return Stores(self.demonstrations, self.ring, self.n_envs, head)
 
     def configure(self, **options: Any) -> None:
         """
@@ -214,8 +170,8 @@ class DemoReplayBuffer(ReplayBuffer):
         :raises TypeError: If an option is unknown
         """
         of_subclass = accepted_keywords(type(self)) - accepted_keywords(DemoReplayBuffer)
-        check_keywords("DemoReplayBuffer.configure", options, _OPTIONS.keys() | of_subclass)
-        _check_options(options)
+        check_keywords("DemoReplayBuffer.configure", options, OPTIONS.keys() | of_subclass)
+        check_options(options)
         alpha = options.get("priority_exponent", self.priority_exponent)
         if alpha != self.priority_exponent:
             raise ValueError(f"priority_exponent: found {self.priority_exponent} in the buffer, expected {alpha}")
@@ -258,22 +214,20 @@ class DemoReplayBuffer(ReplayBuffer):
             "actions": actions,
             "rewards": reward,
             "terminated": done & ~(timeout & self.handle_timeout_termination),
-            "ended": done | timeout,
+            "steps_left": np.full(self.n_envs, RUNNING),
         }
         self.ring.write(rows, columns, self._new_weight)
+        interrupted = np.zeros(self.n_envs, dtype=bool)
         if self.buffer_size > 1 and (self.full or self.pos > 0):
             previous = (self.pos - 1) % self.buffer_size * self.n_envs
-            self.ring.end_interrupted(slice(previous, previous + self.n_envs), rows)
-
+            interrupted = self.ring.is_interrupted(slice(previous, previous + self.n_envs), rows)
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full = True
             self.pos = 0
-        both = self._stores
-        if self._ring_ends is not None:
-            self._ring_ends.add_step(both)
-        for kept, origin in self._own_episodes.add_step(both, intervened, infos, self.keep_successes):
-            self._keep(self.ring.take(kept), origin)
+        for kept, origin in self._own_episodes.add_step(self._stores, done | timeout, interrupted, intervened, infos):
+            if origin is Origin.INTERVENTION or self.keep_successes:
+                self._keep_own(kept, origin)
 
     @property
     def _new_weight(self) -> float:
@@ -288,16 +242,15 @@ class DemoReplayBuffer(ReplayBuffer):
         :raises DemonstrationsError: If they cannot be read or do not fit the spaces; the buffer stays as it was
         """
         dataset = Demonstrations.load(demonstrations).fit_to_spaces(self.observation_space, self.action_space)
-        self._keep(to_columns(dataset, self.schema), Origin.GIVEN)
+        self.demonstrations.add(to_columns(dataset, self.schema), Origin.GIVEN, self._new_weight)
 
-    def _keep(self, columns: Columns, origin: Origin) -> None:
-        n_rows = len(columns["ended"])
-        if n_rows == 0 or (origin is Origin.SUCCESS and n_rows > self.max_success_transitions):
+    def _keep_own(self, rows: np.ndarray, origin: Origin) -> None:
+        if len(rows) == 0 or (origin is Origin.SUCCESS and len(rows) > self.max_success_transitions):
             return
         if origin is Origin.SUCCESS:
-            self.demonstrations.drop_oldest_successes(self.max_success_transitions - n_rows)
+            self.demonstrations.drop_oldest_successes(self.max_success_transitions - len(rows))
         # A window must not go on behind an intervention that was given back
-        columns["ended"] = np.append(columns["ended"][:-1], True)
+        columns = {**self.ring.take(rows), "steps_left": np.arange(len(rows))[::-1]}
         self.demonstrations.add(columns, origin, self._new_weight)
 
     def to_demonstrations(self, agent_only: bool = False) -> Demonstrations:
@@ -315,7 +268,7 @@ class DemoReplayBuffer(ReplayBuffer):
         if self.size() > 0:
             rows = self._stores.ring_rows(self.size())
             own = self.ring.take(rows.ravel())
-            own["ended"].reshape(rows.shape)[:, -1] = True
+            own["steps_left"].reshape(rows.shape)[:, -1] = 0
             parts.append(own)
         if not parts:
             raise DemonstrationsError("to_demonstrations: found no transition in the replay buffer, expected at least one")
@@ -324,7 +277,6 @@ class DemoReplayBuffer(ReplayBuffer):
     def reset(self) -> None:
         """Forget the agent's own transitions. Demonstrations stay, with their priorities."""
         super().reset()
-        self._ring_ends = None
         self._own_episodes = OwnEpisodes(self.n_envs)
         self.ring.clear()
 
@@ -336,15 +288,15 @@ class DemoReplayBuffer(ReplayBuffer):
         :param env: Wrapper to normalise observations and rewards with
         :return: ``rewards`` is R_n, ``next_observations`` the state after k steps, ``discounts`` gamma^k
         """
-        batch = self._sample_returns(slice(1, 2), batch_size, 1.0, env, demos_only=False)
+        batch = self._read(self._draw(batch_size, demos_only=False), slice(1, 2), 0.0, env)
         samples: Any = DictReplayBufferSamples if isinstance(batch.observations, dict) else ReplayBufferSamples
         return samples(
             observations=batch.observations,
             actions=batch.actions,
             next_observations=batch.next_observations,
-            dones=self._float(batch.terminated),
+            dones=th.as_tensor(batch.terminated, dtype=th.float32, device=self.device),
             rewards=batch.rewards,
-            discounts=self._float(batch.discounts),
+            discounts=th.as_tensor(batch.discounts, dtype=th.float32, device=self.device),
         )
 
     def sample_batch(
@@ -358,34 +310,16 @@ class DemoReplayBuffer(ReplayBuffer):
         :param env: Wrapper to normalise observations and rewards with
         :param demos_only: Draw demonstrations only (pretraining)
         """
-        return self._sample_returns(slice(0, min(self.n_steps, 2)), batch_size, beta, env, demos_only)
+        return self._read(self._draw(batch_size, demos_only), slice(0, min(self.n_steps, 2)), beta, env)
 
-    def _sample_returns(
-        self, kinds: slice, batch_size: int, beta: float, env: VecNormalize | None, demos_only: bool
-    ) -> DemoBatch:
+    def _read(self, rows: Rows, kinds: slice, beta: float, env: VecNormalize | None) -> DemoBatch:
         """:param kinds: Which of r and R_n"""
         both = self._stores
-        drawn = self._read(*self._draw(batch_size, demos_only), both)
-        rows, n_demos = drawn.rows, drawn.n_demos
-        rewards = self._normalize_reward(drawn.rewards, env)
-        n_step_returns = n_step_return(rewards, drawn.window.included, self.gamma)
-        discounts = discount_powers(self.gamma, self.n_steps).take(drawn.lengths[:, kinds])
-        terminated = drawn.terminated[:, kinds]
-        indices = rows.copy()
-        indices[:n_demos] += self.ring.n_rows
-        next_rows = drawn.next_rows[:, kinds]
-        return DemoBatch(
-            observations=self._to_policy(read_observations(obs_column, rows, drawn, both, self.schema), env),
-            actions=self.to_torch(both.take("actions", rows, n_demos)),
-            next_observations=self._to_policy(read_observations(next_obs_column, next_rows, drawn, both, self.schema), env),
-            rewards=self._float(np.stack((rewards[:, 0], n_step_returns), axis=1)[:, kinds]),
-            bootstrap=self._float(discounts * ~terminated),
-            weights=self._float(self._importance_weights(rows, n_demos, beta)[:, None]),
-            is_demo=self.to_torch((np.arange(batch_size) < n_demos)[:, None]),
-            indices=indices,
-            terminated=terminated,
-            discounts=discounts,
-        )
+        drawn = read_drawn(rows, self.n_steps, both)
+        if self.her_ratio > 0.0:
+            drawn = relabel(drawn, self.her_ratio, both, self._goal_rewards)
+        batch = read_batch(drawn, both, kinds, self.gamma, beta if self.demo_fraction is None else 0.0, env)
+        return batch if self.device.type == "cpu" else batch.to(self.device)
 
     def update_priorities(self, indices: np.ndarray, errors: np.ndarray) -> np.ndarray:
         """
@@ -409,15 +343,17 @@ class DemoReplayBuffer(ReplayBuffer):
             leaves = np.empty(len(indices))
             leaves[is_demo] = self.demonstrations.tree.weights[demo_rows]
             leaves[~is_demo] = self.ring.tree.weights[own_rows]
-            errors = errors / self._mean_error.update(agent_mean(errors, leaves, is_demo))
-        priorities = errors + self.priority_epsilon + self.demo_bonus * is_demo
-        weights = sampling_weights(priorities, self.priority_exponent)
-        self.max_priority = max(self.max_priority, float(priorities.max()))
+            # Of a success that was dropped since it was drawn
+            leaves[leaves == 0.0] = 1.0
+            errors = errors / self._mean_error.update(agent_mean(errors, importance_weights(leaves, 1.0), is_demo))
+        values = priorities(errors, is_demo, self.priority_epsilon, self.demo_bonus)
+        weights = sampling_weights(values, self.priority_exponent)
+        self.max_priority = max(self.max_priority, float(values.max()))
         self.ring.update_weights(own_rows, weights[~is_demo])
         self.demonstrations.update_weights(demo_rows, weights[is_demo])
-        return priorities
+        return values
 
-    def _draw(self, batch_size: int, demos_only: bool) -> tuple[np.ndarray, int]:
+    def _draw(self, batch_size: int, demos_only: bool) -> Rows:
         n_own = 0 if demos_only else self.n_own
         if self.n_demonstrations + n_own == 0:
             raise ValueError("sample: found an empty buffer, expected at least one transition")
@@ -425,37 +361,9 @@ class DemoReplayBuffer(ReplayBuffer):
             return draw_by_priority(batch_size, self.demonstrations.tree, None if n_own == 0 else self.ring.tree)
         return draw_by_share(batch_size, self.demo_fraction, self.demonstrations, n_own)
 
-    def _read(self, rows: np.ndarray, n_demos: int, both: Stores) -> Drawn:
-        drawn = read_drawn(rows, n_demos, self.n_steps, both)
-        if self.her_ratio == 0.0:
-            return drawn
-        if self._ring_ends is None:
-            self._ring_ends = RingEpisodeEnds(both, self.size())
-        return relabel(drawn, self.her_ratio, both, self._ring_ends, self._goal_rewards)
-
-    def _importance_weights(self, rows: np.ndarray, n_demos: int, beta: float) -> np.ndarray:
-        if self.demo_fraction is not None:
-            return np.ones(len(rows))
-        demonstrations, ring = self.demonstrations.tree.weights, self.ring.tree.weights
-        return importance_weights(np.concatenate((demonstrations.take(rows[:n_demos]), ring.take(rows[n_demos:]))), beta)
-
-    def _to_policy(self, observations: Any, env: VecNormalize | None) -> TorchObs:
-        normalized = self._normalize_obs(observations, env)
-        if isinstance(normalized, dict):
-            return {key: self.to_torch(array) for key, array in normalized.items()}
-        return self.to_torch(normalized)
-
-    def _float(self, array: np.ndarray) -> th.Tensor:
-        return self.to_torch(array.astype(np.float32))
-
-    def to_torch(self, array: np.ndarray, copy: bool = False) -> th.Tensor:
-        # What is sampled was gathered into an array of its own, so another copy gains nothing
-        tensor = th.tensor(array) if copy else th.from_numpy(array)
-        return tensor if self.device.type == "cpu" else tensor.to(self.device)
-
     def __getstate__(self) -> dict[str, Any]:
         # Environments in general cannot be pickled
-        return {**vars(self), "_goal_rewards": None, "_ring_ends": None, "save_format": SAVE_FORMAT}
+        return {**vars(self), "_goal_rewards": None, "save_format": SAVE_FORMAT}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         check_save_format("replay buffer", state.get("save_format", 1))

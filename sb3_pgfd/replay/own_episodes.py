@@ -55,7 +55,7 @@ class _Running:
 
 class OwnEpisodes:
     """
-    Follows the running episode of each environment and says which rows of the ring join the demonstrations.
+    Follows the running episode of each environment in the ring.
 
     :param n_envs: Number of environments
     """
@@ -64,33 +64,46 @@ class OwnEpisodes:
         self._running = [_Running() for _ in range(n_envs)]
 
     def add_step(
-        self, both: Stores, intervened: Sequence[bool], infos: Sequence[dict[str, Any]], keep_successes: bool
+        self,
+        both: Stores,
+        ended: np.ndarray,
+        interrupted: np.ndarray,
+        intervened: Sequence[bool],
+        infos: Sequence[dict[str, Any]],
     ) -> Iterator[tuple[np.ndarray, Origin]]:
         """
-        :param both: With the new step at the head of the ring
-        :param intervened: Whether somebody took over in this step, one per environment
-        :param infos: Of this step, one per environment
-        :param keep_successes: Whether to look for successful episodes
-        :return: Rows to keep, in the order of time, and what they are: an intervention when it ends, and an episode that
-            ended with success. An episode that is a success from its first step on, like that of an object that lies at
-            its goal, shows nothing and is left out
+        Write ``steps_left`` of the episodes that are over, and say which rows of the ring may join the demonstrations.
+
+        :param both: With a new step of all environments at the head of the ring
+        :param ended: Whether it ended an episode, shape ``(n_envs,)``, bool
+        :param interrupted: Whether the episode of the step before is over because the new one does not go on with it
+        :param intervened: Whether somebody took over in this step
+        :param infos: Of this step
+        :return: Rows in the order of time, and what they are: an intervention when it is over, and an episode that ended
+            with success. An episode that is a success from its first step on, like that of an object that lies at its
+            goal, shows nothing and is left out
         """
-        ended_before, ended = (both.ring["ended"].take(both.step_rows(back)).tolist() for back in (1, 0))
         for env, info in enumerate(infos):
             running = self._running[env]
-            interrupted = running.n_steps > 0 and ended_before[env]
-            if running.n_intervened > 0 and (interrupted or not intervened[env]):
+            if running.n_intervened > 0 and (interrupted[env] or not intervened[env]):
                 yield both.last_rows(env, running.n_intervened + 1)[:-1], Origin.INTERVENTION
                 running.n_intervened = 0
-            if interrupted:
+            if interrupted[env]:
+                _end_episode(both, both.last_rows(env, running.n_steps + 1)[:-1])
                 running = self._running[env] = _Running()
             running.n_steps += 1
             running.n_intervened += intervened[env]
             if running.n_steps == 1:
                 running.solved_at_start = bool(success_of(info)) and not ended[env]
             if ended[env]:
+                rows = both.last_rows(env, running.n_steps)
+                _end_episode(both, rows)
                 if running.n_intervened > 0:
-                    yield both.last_rows(env, running.n_intervened), Origin.INTERVENTION
-                if keep_successes and success_of(info) and not running.solved_at_start:
-                    yield both.last_rows(env, running.n_steps), Origin.SUCCESS
+                    yield rows[-running.n_intervened :], Origin.INTERVENTION
+                if success_of(info) and not running.solved_at_start:
+                    yield rows, Origin.SUCCESS
                 self._running[env] = _Running()
+
+
+def _end_episode(both: Stores, rows: np.ndarray) -> None:
+    both.ring.columns["steps_left"][rows] = np.arange(len(rows))[::-1]

@@ -3,6 +3,19 @@
 import numpy as np
 
 
+def priorities(errors: np.ndarray, is_demo: np.ndarray, epsilon: float, demo_bonus: float) -> np.ndarray:
+    """
+    p_i = e_i + eps + eps_D [i is a demonstration] (Vecerik et al. 2017, section 3).
+
+    :param errors: e_i = delta_i^2 + lambda_3 |grad_a Q|^2, shape ``(B,)``, perhaps in units of its mean
+    :param is_demo: Whether i is a demonstration, shape ``(B,)``, bool
+    :param epsilon: eps
+    :param demo_bonus: eps_D
+    :return: Shape ``(B,)``
+    """
+    return errors + epsilon + demo_bonus * is_demo
+
+
 def importance_weights(leaves: np.ndarray, beta: float) -> np.ndarray:
     """
     w_i = (N P(i))^-beta over the batch's largest. N and the sum of p^alpha are the same for all rows, so they cancel:
@@ -18,17 +31,16 @@ def importance_weights(leaves: np.ndarray, beta: float) -> np.ndarray:
     return ratios if beta == 1.0 else ratios**beta
 
 
-def agent_mean(errors: np.ndarray, leaves: np.ndarray, is_demo: np.ndarray) -> float:
+def agent_mean(errors: np.ndarray, weights: np.ndarray, is_demo: np.ndarray) -> float:
     """
-    The mean error of all of the agent's own transitions, estimated from a batch that was drawn by priority: a row that is
-    drawn twice as often counts half.
+    The mean error of all of the agent's own transitions, estimated from a batch that was drawn by priority.
 
     :param errors: Of the batch, shape ``(B,)``
-    :param leaves: p_i^alpha that the rows were drawn by, shape ``(B,)``; a row that was dropped since, 0, counts like 1
+    :param weights: Importance weights with beta = 1, which make up for the draw by priority, shape ``(B,)``
     :param is_demo: Shape ``(B,)``, bool; if all are demonstrations, as in pretraining, the mean is over these
     """
-    weights = (is_demo.all() | ~is_demo) / np.where(leaves > 0.0, leaves, 1.0)
-    return float(weights @ errors / weights.sum())
+    own = weights if is_demo.all() else weights * ~is_demo
+    return float((own * errors).sum() / own.sum())
 
 
 class RunningMean:

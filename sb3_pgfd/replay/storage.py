@@ -12,6 +12,8 @@ from sb3_pgfd.replay.sum_tree import SumTree
 
 # A Box observation is stored like a Dict observation with this one key
 BOX_KEY = ""
+# steps_left of a transition whose episode is not over yet
+RUNNING = np.iinfo(np.int32).max
 Columns = dict[str, np.ndarray]
 
 
@@ -28,7 +30,8 @@ def next_obs_column(key: str) -> str:
 class Schema:
     """
     The columns of a transition: ``observations/<key>``, ``next_observations/<key>``, ``actions``, ``rewards``,
-    ``terminated`` and ``ended`` (terminated or truncated, which is what n-step returns ask for).
+    ``terminated`` and ``steps_left``, the number of transitions of the same episode that follow. It is 0 where an episode
+    was terminated, truncated or interrupted, and :data:`RUNNING` as long as the episode goes on.
 
     :param observation_space: Observation space
     :param action_space: Action space
@@ -45,7 +48,7 @@ class Schema:
     def names(self) -> list[str]:
         """Of all columns."""
         observations = [name for key in self.obs_shapes for name in (obs_column(key), next_obs_column(key))]
-        return [*observations, "actions", "rewards", "terminated", "ended"]
+        return [*observations, "actions", "rewards", "terminated", "steps_left"]
 
     def allocate(self, n_rows: int) -> Columns:
         """:return: Columns of ``n_rows`` rows of zeros; the system reserves memory when a row is written"""
@@ -60,7 +63,7 @@ class Schema:
         columns["actions"] = np.zeros((n_rows, self.action_dim), dtype=action_dtype)
         columns["rewards"] = np.zeros(n_rows, dtype=np.float32)
         columns["terminated"] = np.zeros(n_rows, dtype=bool)
-        columns["ended"] = np.zeros(n_rows, dtype=bool)
+        columns["steps_left"] = np.zeros(n_rows, dtype=np.int32)
         return columns
 
     def observation_columns(self, observations: Any, next_observations: Any) -> Columns:
@@ -140,17 +143,20 @@ class TransitionStore:
         present = self.tree.weights.take(rows) > 0.0
         self.tree.update(rows[present], weights[present], check=False)
 
-    def end_interrupted(self, rows: slice, successors: slice) -> None:
+    def is_interrupted(self, rows: slice, successors: slice) -> np.ndarray:
         """
-        End the episodes that do not go on. No flag tells when an environment was reset before its episode was over, as
-        it happens when ``learn()`` is called again or a loaded buffer is filled further.
+        No flag tells when an environment was reset before its episode was over, as it happens when ``learn()`` is called
+        again or a loaded buffer is filled further.
 
         :param rows: Transitions
         :param successors: Those that were stored after them
+        :return: Whether the successor begins in another state than the transition ended in, bool
         """
+        moved = np.zeros(rows.stop - rows.start, dtype=bool)
         for key in self.schema.obs_shapes:
-            moved = self.columns[next_obs_column(key)][rows] != self.columns[obs_column(key)][successors]
-            self.columns["ended"][rows] |= moved.reshape(len(moved), -1).any(axis=1)
+            differs = self.columns[next_obs_column(key)][rows] != self.columns[obs_column(key)][successors]
+            moved |= differs.reshape(len(moved), -1).any(axis=1)
+        return moved
 
     def clear(self) -> None:
         """Forget all rows."""
@@ -197,7 +203,7 @@ class DemonstrationStore(TransitionStore):
 
     The agent's own successes are the exception to "for ever": the oldest can be dropped, and their rows are used again.
 
-    :param schema: Which columns; the store adds ``origin`` and ``steps_left``, the rows of the same episode that follow
+    :param schema: Which columns; the store adds ``origin``
     """
 
     def __init__(self, schema: Schema):
@@ -210,8 +216,7 @@ class DemonstrationStore(TransitionStore):
         self._live: np.ndarray | None = None
 
     def _allocate(self, n_rows: int) -> Columns:
-        own: Columns = {"origin": np.zeros(n_rows, dtype=np.int8), "steps_left": np.zeros(n_rows, dtype=np.int32)}
-        return {**super()._allocate(n_rows), **own}
+        return {**super()._allocate(n_rows), "origin": np.zeros(n_rows, dtype=np.int8)}
 
     @property
     def n_live(self) -> int:
@@ -237,14 +242,13 @@ class DemonstrationStore(TransitionStore):
 
     def add(self, columns: Mapping[str, np.ndarray], origin: Origin, weight: float) -> None:
         """
-        :param columns: Rows of whole episodes, or of parts of them that end with ``ended``
+        :param columns: Rows of whole episodes, or of parts of them
         :param origin: Where they came from
         :param weight: p^alpha of each
         """
         n_added = len(columns["rewards"])
         start = self._place(n_added)
-        marks: Columns = {"origin": np.full(n_added, int(origin)), "steps_left": steps_to_end(columns["ended"])}
-        self.write(slice(start, start + n_added), {**columns, **marks}, weight)
+        self.write(slice(start, start + n_added), {**columns, "origin": np.full(n_added, int(origin))}, weight)
         self._live = None
         if origin is Origin.SUCCESS:
             self._successes.append(range(start, start + n_added))
@@ -272,16 +276,6 @@ class DemonstrationStore(TransitionStore):
         if start + n_added > self.n_rows:
             self._resize(2 * (start + n_added), *self._written())
         return start
-
-
-def steps_to_end(ended: np.ndarray) -> np.ndarray:
-    """
-    :param ended: Shape ``(n,)``, bool, in the order of time; the last one is True
-    :return: Steps from each row to the next that ended, shape ``(n,)``
-    """
-    ends = np.flatnonzero(ended)
-    lengths = np.diff(ends, prepend=-1)
-    return np.repeat(ends, lengths) - np.arange(len(ended))
 
 
 def joined(ranges: Iterable[range]) -> list[range]:

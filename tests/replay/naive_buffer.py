@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_pgfd.demonstrations import Demonstrations, Episode
 from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
+from sb3_pgfd.replay.n_step import Rows
 from sb3_pgfd.replay.samples import TorchObs
 from sb3_pgfd.replay.storage import Origin
 
@@ -96,7 +97,7 @@ class PickedRows(DemoReplayBuffer):
     one behind the other: first those of the demonstration store, then those of the ring.
     """
 
-    picked: tuple[np.ndarray, int] | None = None
+    picked: Rows | None = None
 
     @property
     def n_filled(self) -> int:
@@ -121,7 +122,7 @@ class PickedRows(DemoReplayBuffer):
         """:return: p of these rows"""
         return self.priorities[self.indices(rows)]
 
-    def _draw(self, batch_size: int, demos_only: bool) -> tuple[np.ndarray, int]:
+    def _draw(self, batch_size: int, demos_only: bool) -> Rows:
         return super()._draw(batch_size, demos_only) if self.picked is None else self.picked
 
     def read(self, rows: Any, **options: Any) -> DemoBatch:
@@ -159,7 +160,7 @@ class PickedRows(DemoReplayBuffer):
         indices = self.indices(rows)
         is_demo = indices >= self.ring.n_rows
         order = np.argsort(~is_demo, kind="stable")
-        self.picked = np.where(is_demo, indices - self.ring.n_rows, indices)[order], int(is_demo.sum())
+        self.picked = Rows(np.where(is_demo, indices - self.ring.n_rows, indices)[order], int(is_demo.sum()))
         return np.argsort(order)
 
 
@@ -333,8 +334,8 @@ class NaiveBuffer:
         # Not what was a success before anything was done
         if self.keep_successes and step.event in "tu" and success and (len(told) == 1 or not told[0]):
             self.keep(self.last_episode(self.histories[e]), Origin.SUCCESS)
-        # One row does not tell where an episode began
-        if step.event != "-" or self.ring_steps == 1:
+        # A ring of one step has forgotten where the step before ended
+        if step.event in "tu" or (step.event == "i" and self.ring_steps > 1):
             told.clear()
 
     def last_episode(self, history: list[Step]) -> list[Step]:

@@ -294,6 +294,6 @@ def test_sb3_learns_on_while_demonstrations_come(algorithm, env, action, demo_fr
         np.testing.assert_array_equal(column[:n], column[n : 2 * n])
     # The ring's order: each transition goes on where the one before it stopped, but at the head and between episodes
     ring = buffer.ring.columns
-    goes_on = ~ring["ended"][:-1]
+    goes_on = ring["steps_left"][:-1] > 0
     assert goes_on.sum() > 20
     np.testing.assert_array_equal(ring["next_observations/"][:-1][goes_on], ring["observations/"][1:][goes_on])

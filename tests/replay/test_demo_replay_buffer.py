@@ -81,8 +81,8 @@ def test_sample_gives_the_n_step_part_of_the_batch(events, demo_events, n_steps)
 
 
 def test_a_row_takes_the_bytes_of_its_transition_and_of_one_priority():
-    # Four observations in single precision, twice; two actions; a reward; two flags; a priority in double precision
-    row = 2 * 4 * 4 + 2 * 4 + 4 + 2 + 8
+    # Four observations in single precision, twice; two actions; a reward; a flag; the steps left; a priority in double
+    row = 2 * 4 * 4 + 2 * 4 + 4 + 1 + 4 + 8
     tracemalloc.start()
     buffer = DemoReplayBuffer(100_000, spaces.Box(-1, 1, (4,)), spaces.Box(-1, 1, (2,)), device="cpu", n_envs=4, n_steps=5)
     allocated, _ = tracemalloc.get_traced_memory()

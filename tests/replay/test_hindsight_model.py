@@ -20,6 +20,8 @@ from naive_goals import (
     under_goal,
 )
 
+from sb3_pgfd.replay.n_step import Rows
+
 PLACES = st.integers(-1, 1)
 EPISODE = st.tuples(st.lists(PLACES, min_size=1, max_size=6), PLACES, st.sampled_from("tu"))
 
@@ -113,14 +115,11 @@ class HindsightAgainstLists(RuleBasedStateMachine):
         np.testing.assert_allclose(batch.bootstrap[:, 0], bootstrap, rtol=1e-6)
         np.testing.assert_allclose(batch.bootstrap[:, -1], n_step_bootstrap, rtol=1e-6)
 
-    @precondition(lambda self: self.buffer._ring_ends is not None)
     @invariant()
     def the_rest_of_every_episode_is_known(self) -> None:
-        ends, rests = self.buffer._ring_ends, self.rests()
-        assert ends is not None
         n_demos, n_own = self.buffer.n_demonstrations, self.buffer.n_own
-        left = ends.steps_left(np.concatenate((np.arange(n_demos), np.arange(n_own))), n_demos, self.buffer._stores)
-        assert left.tolist() == [len(rest) - 1 for rest in rests]
+        rows = Rows(np.concatenate((np.arange(n_demos), np.arange(n_own))), n_demos)
+        assert self.buffer._stores.steps_left(rows).tolist() == [len(rest) - 1 for rest in self.rests()]
 
 
 HindsightAgainstLists.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

@@ -19,7 +19,8 @@ from naive_buffer import (
 )
 from stable_baselines3.common.buffers import NStepReplayBuffer
 
-from sb3_pgfd.replay.n_step import Stores, discount_powers, n_step_return, n_step_window
+from sb3_pgfd.replay.n_step import Rows, Stores, discount_powers, n_step_return, n_step_window
+from sb3_pgfd.replay.storage import RUNNING, Schema, TransitionStore
 
 # States are named by naive_buffer.play(): environment e is in state 100 e + t at time t, and reaches 100 e + t + 1, or
 # 100 e + t + 1.5 where its episode ends
@@ -200,12 +201,20 @@ def test_returns_are_those_of_sb3(n_transitions, n_steps):
 
 def test_a_window_holds_its_rows_up_to_the_last():
     # A demonstration in rows 0 and 1; a ring of three steps of two environments, last written at its rows 2 and 3
-    demos, ring = ({"ended": np.array(flags, dtype=bool)} for flags in ([0, 1], [0, 0, 0, 0, 1, 0]))
-    window = n_step_window(np.array([0, 1, 4, 5]), 1, 3, Stores(demos, ring, 2, 6, head=2))
+    schema = Schema(STATE_SPACE, ACTION_SPACE)
+    demos, ring = TransitionStore(schema, 2), TransitionStore(schema, 6)
+    demos.columns["steps_left"][:] = [1, 0]
+    ring.columns["steps_left"][:] = [2, RUNNING, 1, RUNNING, 0, RUNNING]
+    window = n_step_window(Rows(np.array([0, 1, 4, 5]), 1), 3, Stores(demos, ring, n_envs=2, head=2))
     assert window.lengths.tolist() == [2, 2, 1, 3]
-    assert window.last_rows.tolist() == [1, 3, 4, 3]
+    assert window.ends.numbers.tolist() == [[0, 1], [1, 3], [4, 4], [5, 3]]
     assert window.included.sum(axis=1).tolist() == [2, 2, 1, 3]
-    assert [line[:k].tolist() for line, k in zip(window.rows, window.lengths, strict=True)] == [[0, 1], [1, 3], [4], [5, 1, 3]]
+    assert [line[:k].tolist() for line, k in zip(window.rows.numbers, window.lengths, strict=True)] == [
+        [0, 1],
+        [1, 3],
+        [4],
+        [5, 1, 3],
+    ]
 
 
 def test_discounts_are_powers_of_gamma_and_cannot_be_changed():

@@ -14,20 +14,16 @@ from sb3_pgfd.replay.priorities import RunningMean, agent_mean
 
 
 def test_the_mean_of_a_batch_is_what_a_pencil_says() -> None:
-    # Rows of weight 2 and 4 are drawn 2 and 4 times as often as one of weight 1; the demonstration does not count
-    errors, leaves = np.array([6.0, 4.0, 8.0, 100.0]), np.array([1.0, 2.0, 4.0, 1.0])
+    # Priorities 1, 2 and 4 gave the weights 1, 1/2 and 1/4; the demonstration does not count
+    errors, weights = np.array([6.0, 4.0, 8.0, 100.0]), np.array([1.0, 0.5, 0.25, 1.0])
     is_demo = np.array([False, False, False, True])
     # (6 + 4 / 2 + 8 / 4) / (1 + 1/2 + 1/4)
-    assert agent_mean(errors, leaves, is_demo) == pytest.approx(40 / 7)
+    assert agent_mean(errors, weights, is_demo) == pytest.approx(40 / 7)
 
 
 def test_where_there_are_demonstrations_only_their_mean_is_taken() -> None:
     # (2 + 8 / 2) / (1 + 1/2)
-    assert agent_mean(np.array([2.0, 8.0]), np.array([1.0, 2.0]), np.array([True, True])) == pytest.approx(4.0)
-
-
-def test_a_row_that_was_dropped_since_it_was_drawn_counts_like_one_of_weight_1() -> None:
-    assert agent_mean(np.array([2.0, 8.0]), np.array([0.0, 2.0]), np.array([True, True])) == pytest.approx(4.0)
+    assert agent_mean(np.array([2.0, 8.0]), np.array([1.0, 0.5]), np.array([True, True])) == pytest.approx(4.0)
 
 
 @given(
@@ -41,9 +37,9 @@ def test_the_mean_is_that_of_the_agents_transitions_however_often_each_is_drawn(
     # A batch in which each transition is as often as its priority says, so that every expectation is exact
     n = len(counts)
     drawn = np.repeat(np.arange(n), counts)
-    all_errors, all_demos, leaves = np.array(errors[:n]), np.array(is_demo[:n]), np.array(counts, dtype=np.float64)
+    all_errors, all_demos, weights = np.array(errors[:n]), np.array(is_demo[:n]), min(counts) / np.array(counts)
     counted = all_demos.all() | ~all_demos
-    found = agent_mean(all_errors[drawn], leaves[drawn], all_demos[drawn])
+    found = agent_mean(all_errors[drawn], weights[drawn], all_demos[drawn])
     assert found == pytest.approx(all_errors[counted].mean(), rel=1e-9, abs=1e-12)
 
 
@@ -56,8 +52,7 @@ def test_the_mean_is_that_of_the_agents_transitions_in_what_the_buffer_draws() -
     buffer.set_priorities(np.arange(305), errors + 0.01)
     batch = buffer.sample_batch(20_000)
     drawn, is_demo = errors[buffer.rows(batch.indices)], batch.is_demo.flatten().numpy()
-    leaves = buffer.priorities[batch.indices] ** 0.7
-    assert agent_mean(drawn, leaves, is_demo) == pytest.approx(errors[5:].mean(), rel=0.05)
+    assert agent_mean(drawn, batch.weights.flatten().numpy(), is_demo) == pytest.approx(errors[5:].mean(), rel=0.05)
     assert drawn[~is_demo].mean() > 1.5 * errors[5:].mean()
 
 

@@ -178,7 +178,7 @@ def test_returns_do_not_run_into_the_next_call_of_learn(pendulum_demos):
     for reset_num_timesteps in (True, True, False):
         model.learn(32, reset_num_timesteps=reset_num_timesteps)
     # Row 31 of the ring is the last before a reset in the middle of an episode, row 63 is not
-    assert np.flatnonzero(buffer_of(model).ring.columns["ended"][:96]).tolist() == [31]
+    assert np.flatnonzero(buffer_of(model).ring.columns["steps_left"][:96] == 0).tolist() == [31]
 
 
 @pytest.mark.parametrize("demo_fraction", [0.5, None])
@@ -211,5 +211,5 @@ def test_time_limits_of_an_environment_are_told_apart_from_terminal_states(pendu
     model = small_model(SAC, env, pendulum_demos)
     model.learn(44)
     ring = buffer_of(model).ring.columns
-    assert np.flatnonzero(ring["ended"]).tolist() == [9, 19, 29, 39]
+    assert np.flatnonzero(ring["steps_left"][:44] == 0).tolist() == [9, 19, 29, 39]
     assert not ring["terminated"].any()

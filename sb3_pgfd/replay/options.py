@@ -1,0 +1,64 @@
+"""Checks of the buffer's options."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from sb3_pgfd.utils.checks import is_number, is_switch, is_whole
+
+
+def _is_share(value: Any) -> bool:
+    return is_number(value, 0.0, 1.0)
+
+
+def _is_not_negative(value: Any) -> bool:
+    return is_number(value, 0.0)
+
+
+def _is_positive_whole(value: Any) -> bool:
+    return is_whole(value, 1)
+
+
+# Of each option its meaning, a check, and what is expected
+OPTIONS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
+    "optimize_memory_usage": ("", lambda value: value is False, "False: it keeps no next observations"),
+    "handle_timeout_termination": ("", is_switch, "True or False"),
+    "demo_fraction": (" (share)", lambda value: value is None or _is_share(value), "0 to 1, or None: priorities decide"),
+    "n_steps": ("", _is_positive_whole, "a whole number >= 1"),
+    "gamma": (" (discount factor)", _is_share, "0 to 1"),
+    "priority_exponent": (" (alpha)", _is_not_negative, "a number >= 0"),
+    "priority_epsilon": (" (eps)", lambda value: _is_not_negative(value) and value > 0.0, "a number > 0"),
+    "demo_bonus": (" (eps_D)", _is_not_negative, "a number >= 0"),
+    "relative_priorities": ("", is_switch, "True or False"),
+    "her_ratio": (" (share of each batch)", _is_share, "0 to 1"),
+    "keep_successes": ("", is_switch, "True or False"),
+    "max_success_transitions": ("", _is_positive_whole, "a whole number >= 1"),
+}
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """:raises ValueError: If an option of the buffer is out of range; other names are not looked at"""
+    for name, (meaning, is_valid, expected) in OPTIONS.items():
+        if name in options and not is_valid(options[name]):
+            raise ValueError(f"{name}{meaning}: found {options[name]!r}, expected {expected}")
+
+
+def check_action_range(action_space: spaces.Space) -> None:
+    """
+    :param action_space: The environment's
+    :raises ValueError: If a component of a Box cannot be scaled to [-1, 1], as SB3 does it: its bounds are infinite or
+        equal, and NaN would be stored
+    """
+    if not isinstance(action_space, spaces.Box):
+        return
+    low, high = action_space.low.astype(np.float64), action_space.high.astype(np.float64)
+    bad = np.argwhere(~np.isfinite(high - low) | (high <= low))
+    if len(bad) > 0:
+        place = tuple(int(index) for index in bad[0])
+        raise ValueError(
+            f"action_space: found component {list(place)} with low={low[place]:g} and high={high[place]:g}, expected "
+            "finite bounds with low < high: actions are scaled to [-1, 1]. Leave a component that cannot move out of the "
+            "action by a wrapper, and rescale infinite ones (gymnasium.wrappers.RescaleAction)"
+        )
