@@ -7,7 +7,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.td3.policies import Actor
@@ -22,11 +22,11 @@ from sb3_pgfd.common.losses import (
     td_targets,
     transition_errors,
 )
-from sb3_pgfd.common.off_policy_algorithm import OffPolicyFromDemonstrations, check_not_negative
-from sb3_pgfd.common.policies import Critic, TargetNetworks
+from sb3_pgfd.common.off_policy_algorithm import OffPolicyFromDemonstrations
+from sb3_pgfd.common.policies import TargetNetworks
 from sb3_pgfd.ddpgfd.policies import CnnPolicy, DDPGfDPolicy, MlpPolicy, MultiInputPolicy
 from sb3_pgfd.demonstrations import Demonstrations
-from sb3_pgfd.utils.checks import is_number, is_range, is_switch
+from sb3_pgfd.utils.checks import check_not_negative, check_switches, is_number, is_range
 
 SelfDDPGfD = TypeVar("SelfDDPGfD", bound="DDPGfD")
 
@@ -93,8 +93,8 @@ class DDPGfD(OffPolicyFromDemonstrations):
     policy: DDPGfDPolicy
     actor: Actor
     actor_target: Actor
-    critic: Critic
-    critic_target: Critic
+    critic: ContinuousCritic
+    critic_target: ContinuousCritic
 
     def __init__(
         self,
@@ -177,8 +177,7 @@ class DDPGfD(OffPolicyFromDemonstrations):
         if not callable(self.importance_exponent) and not is_number(self.importance_exponent, 0.0):
             found = self.importance_exponent
             raise ValueError(f"importance_exponent (beta): found {found!r}, expected a number >= 0 or a schedule")
-        if not is_switch(self.q_filter):
-            raise ValueError(f"q_filter: found {self.q_filter!r}, expected True or False")
+        check_switches(vars(self), ["q_filter"])
         if self.q_range is not None and not is_range(self.q_range):
             raise ValueError(f"q_range: found {self.q_range!r}, expected (smallest, largest) possible return, or None")
 

@@ -37,7 +37,7 @@ def test_the_defaults_are_the_best_setting_of_the_sparse_suite(demonstrations: D
     assert (policy.layer_norm, policy.average_actor, policy.actor_dropout) == (True, 0.002, 0.0)
     assert [layer.out_features for layer in policy.actor.mu.children() if isinstance(layer, th.nn.Linear)] == [128, 128, 1]
     for network in policy.critic.q_networks:
-        assert [layer.out_features for layer in network if isinstance(layer, th.nn.Linear)] == [128, 128, 1]
+        assert [layer.out_features for layer in network.children() if isinstance(layer, th.nn.Linear)] == [128, 128, 1]
     assert len(policy.critic.q_networks) == 2
 
 
