@@ -58,12 +58,11 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         return {name: default for name, default in keyword_defaults(buffer_class).items() if name not in passed}
 
     def _setup_model(self) -> None:
-        # Not the parent's, which takes `n_steps` for a request of SB3's own n-step buffer
+        # Replaces OffPolicyAlgorithm's, to which `n_steps` > 1 means SB3's own n-step buffer
         self.replay_buffer_kwargs = {**self.buffer_defaults, **(self.replay_buffer_kwargs or {})}
         check_normalization(self._vec_normalize_env, self.observation_space)
         self._check_options()
-        self._check_policy()
-        self._check_buffer_options()
+        self._check_classes()
         self.action_noise = self._make_noise(self.action_noise)
         self._resolve_demonstrations()
         self._setup_lr_schedule()
@@ -84,17 +83,22 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         check_not_negative(vars(self), {"l2_coef": "lambda_2"})
         check_learning_rate("actor_learning_rate", self.actor_learning_rate)
 
-    def _check_policy(self) -> None:
+    def _check_classes(self) -> None:
         """
-        :raises ValueError: If it is a policy of another algorithm
-        :raises TypeError: If one of its options is unknown
+        :raises ValueError: If the policy or the replay buffer is none of this package
+        :raises TypeError: If one of their options is unknown
         """
-        base = self.policy_aliases["MlpPolicy"]
-        if not (isinstance(self.policy_class, type) and issubclass(self.policy_class, base)):
-            raise ValueError(
-                f"policy: found {self.policy_class}, expected {', '.join(self.policy_aliases)} or a subclass of {base}"
+        base, policy, buffer = self.policy_aliases["MlpPolicy"], self.policy_class, self._buffer_class
+        if not (isinstance(policy, type) and issubclass(policy, base)):
+            raise ValueError(f"policy: found {policy}, expected {', '.join(self.policy_aliases)} or a subclass of {base}")
+        if not (isinstance(buffer, type) and issubclass(buffer, DemoReplayBuffer)):
+            why = (
+                ": it keeps no demonstrations; her_ratio of the former replaces goals too" if buffer is HerReplayBuffer else ""
             )
-        self._check_kwargs("policy_kwargs", accepted_keywords(self.policy_class))
+            found = getattr(buffer, "__name__", buffer)
+            raise ValueError(f"replay_buffer_class: found {found}, expected DemoReplayBuffer or a subclass{why}")
+        self._check_kwargs("policy_kwargs", accepted_keywords(policy))
+        self._check_kwargs("replay_buffer_kwargs", set(self._buffer_options(buffer)))
 
     def _make_noise(self, noise: ActionNoise | float | None) -> ActionNoise | None:
         if noise is None or isinstance(noise, ActionNoise):
@@ -105,21 +109,9 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         assert shape is not None
         return NormalActionNoise(np.zeros(shape), np.full(shape, float(noise))) if noise > 0.0 else None
 
-    def _check_buffer_options(self) -> None:
-        """
-        :raises ValueError: If the replay buffer cannot keep demonstrations
-        :raises TypeError: If one of its options is unknown
-        """
-        cls = self._buffer_class
-        if not (isinstance(cls, type) and issubclass(cls, DemoReplayBuffer)):
-            why = ": it keeps no demonstrations; her_ratio of the former replaces goals too" if cls is HerReplayBuffer else ""
-            found = getattr(cls, "__name__", cls)
-            raise ValueError(f"replay_buffer_class: found {found}, expected DemoReplayBuffer or a subclass{why}")
-        self._check_kwargs("replay_buffer_kwargs", set(self._buffer_options(cls)))
-
     @property
     def _buffer_class(self) -> type[DemoReplayBuffer]:
-        # What is not one is refused in _check_buffer_options()
+        # Another class is refused in _check_classes()
         return self.replay_buffer_class or DemoReplayBuffer  # type: ignore[return-value]
 
     def _make_replay_buffer(self) -> DemoReplayBuffer:

@@ -20,7 +20,6 @@ from sb3_pgfd.common.losses import (
     smallest,
     squared_errors,
     td_targets,
-    transition_errors,
 )
 from sb3_pgfd.common.off_policy_algorithm import OffPolicyFromDemonstrations
 from sb3_pgfd.common.policies import TargetNetworks
@@ -168,7 +167,14 @@ class DDPGfD(OffPolicyFromDemonstrations):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self._create_aliases()
+        self.actor = self.policy.actor
+        self.actor_target = self.policy.actor_target
+        self.critic = self.policy.critic
+        self.critic_target = self.policy.critic_target
+        # 1 and lambda_1, the weights of the two returns
+        coefs = [1.0] if self.n_steps == 1 else [1.0, self.n_step_coef]
+        self._return_coefs = th.tensor(coefs, device=self.device)[:, None]
+        self._targets = TargetNetworks((self.critic, self.actor), (self.critic_target, self.actor_target))
 
     def _check_options(self) -> None:
         super()._check_options()
@@ -184,16 +190,6 @@ class DDPGfD(OffPolicyFromDemonstrations):
     def _setup_lr_schedule(self) -> None:
         super()._setup_lr_schedule()
         self.importance_schedule = FloatSchedule(self.importance_exponent)
-
-    def _create_aliases(self) -> None:
-        self.actor = self.policy.actor
-        self.actor_target = self.policy.actor_target
-        self.critic = self.policy.critic
-        self.critic_target = self.policy.critic_target
-        # 1 and lambda_1, the weights of the two returns
-        coefs = [1.0] if self.n_steps == 1 else [1.0, self.n_step_coef]
-        self._return_coefs = th.tensor(coefs, device=self.device)[:, None]
-        self._targets = TargetNetworks((self.critic, self.actor), (self.critic_target, self.actor_target))
 
     def train(self, gradient_steps: int, batch_size: int = 256, demos_only: bool = False) -> None:
         """
@@ -243,7 +239,8 @@ class DDPGfD(OffPolicyFromDemonstrations):
 
             # p_i = delta_i^2 + lambda_3 |grad_a Q(s_i, pi(s_i))|^2 + eps + eps_D [i is a demonstration]
             if self.buffer.demo_fraction is None:
-                own = transition_errors(td_errors.detach() / len(q_values), gradient, self.action_gradient_coef)
+                slope = gradient.square().sum(dim=1, keepdim=True)
+                own = td_errors.detach() / len(q_values) + self.action_gradient_coef * slope
                 priorities = self.buffer.update_priorities(batch.indices, own.flatten().cpu().numpy())
                 metrics["priority_mean"] = th.from_numpy(priorities)
 
