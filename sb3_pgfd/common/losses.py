@@ -105,15 +105,3 @@ def behavior_cloning_loss(actions: th.Tensor, demo_actions: th.Tensor, mask: th.
     """
     distances = (actions - demo_actions).square().sum(dim=1, keepdim=True)
     return (distances * mask).sum() / is_demo.sum().clamp(min=1)
-
-
-def transition_errors(td_errors: th.Tensor, gradient: th.Tensor, action_gradient_coef: float) -> th.Tensor:
-    """
-    delta_i^2 + lambda_3 |grad_a Q(s_i, a_i)|^2, what the networks add to a priority (Vecerik et al. 2017, section 3).
-
-    :param td_errors: delta_i^2, a column
-    :param gradient: grad_a Q(s_i, pi(s_i)), shape ``(B, action_dim)``
-    :param action_gradient_coef: lambda_3
-    :return: A column
-    """
-    return td_errors.add(th.linalg.vecdot(gradient, gradient)[:, None], alpha=action_gradient_coef)

@@ -20,29 +20,16 @@ from sb3_pgfd.common.metrics import MeanMetrics
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations, check_normalization
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
-from sb3_pgfd.utils.checks import check_learning_rate, is_number, is_whole
+from sb3_pgfd.utils.checks import check_learning_rate, check_not_negative, check_whole, is_number
 from sb3_pgfd.utils.keywords import accepted_keywords, keyword_defaults
-
-# Arguments of the buffer that the algorithm passes itself
-_PASSED_TO_BUFFER = {
-    "buffer_size",
-    "observation_space",
-    "action_space",
-    "device",
-    "n_envs",
-    "demonstrations",
-    "n_steps",
-    "gamma",
-    "env",
-}
 
 
 class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     """
-    SB3's ``OffPolicyAlgorithm`` on a :class:`~sb3_pgfd.replay.DemoReplayBuffer`: builds it, saves and loads it, sets the
-    learning rates of actor and critic, and collects the metrics of the updates until they are logged.
+    SB3's ``OffPolicyAlgorithm`` on a :class:`~sb3_pgfd.replay.DemoReplayBuffer`: makes, saves and loads the buffer, sets
+    the learning rates of actor and critic, and logs the means of what the updates compute.
 
-    The algorithm sets the attributes below in its constructor and implements :meth:`train`.
+    A subclass sets the attributes below in its constructor and implements :meth:`train`.
     """
 
     actor_learning_rate: float | Schedule | None
@@ -50,7 +37,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     actor: nn.Module
     critic: nn.Module
     buffer_defaults: ClassVar[Mapping[str, Any]] = {}
-    """What goes below ``replay_buffer_kwargs``"""
+    """Options of the replay buffer, unless ``replay_buffer_kwargs`` has others"""
     _other_ways_back: ClassVar[str] = ", or load its replay buffer with load_replay_buffer(path)"
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -62,16 +49,20 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
 
     @classmethod
     def _keyword_places(cls) -> Mapping[str, set[str]]:
-        buffer_options = accepted_keywords(DemoReplayBuffer) - _PASSED_TO_BUFFER
-        return {"replay_buffer_kwargs": buffer_options, **super()._keyword_places()}
+        return {"replay_buffer_kwargs": set(cls._buffer_options(DemoReplayBuffer)), **super()._keyword_places()}
+
+    @classmethod
+    def _buffer_options(cls, buffer_class: type[DemoReplayBuffer]) -> dict[str, Any]:
+        """:return: Options of a replay buffer that the algorithm does not pass itself, with their defaults"""
+        passed = accepted_keywords(cls) | {"observation_space", "action_space", "n_envs"}
+        return {name: default for name, default in keyword_defaults(buffer_class).items() if name not in passed}
 
     def _setup_model(self) -> None:
-        # OffPolicyAlgorithm's would take `n_steps` as a request for SB3's own n-step buffer
+        # Replaces OffPolicyAlgorithm's, to which `n_steps` > 1 means SB3's own n-step buffer
         self.replay_buffer_kwargs = {**self.buffer_defaults, **(self.replay_buffer_kwargs or {})}
         check_normalization(self._vec_normalize_env, self.observation_space)
         self._check_options()
-        self._check_policy()
-        self._check_buffer_options()
+        self._check_classes()
         self.action_noise = self._make_noise(self.action_noise)
         self._resolve_demonstrations()
         self._setup_lr_schedule()
@@ -92,14 +83,22 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         check_not_negative(vars(self), {"l2_coef": "lambda_2"})
         check_learning_rate("actor_learning_rate", self.actor_learning_rate)
 
-    def _check_policy(self) -> None:
-        """:raises ValueError: If it is a policy of another algorithm"""
-        base = self.policy_aliases["MlpPolicy"]
-        if not (isinstance(self.policy_class, type) and issubclass(self.policy_class, base)):
-            raise ValueError(
-                f"policy: found {self.policy_class}, expected {', '.join(self.policy_aliases)} or a subclass of {base}"
+    def _check_classes(self) -> None:
+        """
+        :raises ValueError: If the policy or the replay buffer is none of this package
+        :raises TypeError: If one of their options is unknown
+        """
+        base, policy, buffer = self.policy_aliases["MlpPolicy"], self.policy_class, self._buffer_class
+        if not (isinstance(policy, type) and issubclass(policy, base)):
+            raise ValueError(f"policy: found {policy}, expected {', '.join(self.policy_aliases)} or a subclass of {base}")
+        if not (isinstance(buffer, type) and issubclass(buffer, DemoReplayBuffer)):
+            why = (
+                ": it keeps no demonstrations; her_ratio of the former replaces goals too" if buffer is HerReplayBuffer else ""
             )
-        self._check_kwargs("policy_kwargs", accepted_keywords(self.policy_class))
+            found = getattr(buffer, "__name__", buffer)
+            raise ValueError(f"replay_buffer_class: found {found}, expected DemoReplayBuffer or a subclass{why}")
+        self._check_kwargs("policy_kwargs", accepted_keywords(policy))
+        self._check_kwargs("replay_buffer_kwargs", set(self._buffer_options(buffer)))
 
     def _make_noise(self, noise: ActionNoise | float | None) -> ActionNoise | None:
         if noise is None or isinstance(noise, ActionNoise):
@@ -110,18 +109,9 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         assert shape is not None
         return NormalActionNoise(np.zeros(shape), np.full(shape, float(noise))) if noise > 0.0 else None
 
-    def _check_buffer_options(self) -> None:
-        """:raises ValueError: If the replay buffer cannot keep demonstrations"""
-        cls = self._buffer_class
-        if not (isinstance(cls, type) and issubclass(cls, DemoReplayBuffer)):
-            why = ": it keeps no demonstrations; her_ratio of the former replaces goals too" if cls is HerReplayBuffer else ""
-            found = getattr(cls, "__name__", cls)
-            raise ValueError(f"replay_buffer_class: found {found}, expected DemoReplayBuffer or a subclass{why}")
-        self._check_kwargs("replay_buffer_kwargs", accepted_keywords(cls) - _PASSED_TO_BUFFER)
-
     @property
     def _buffer_class(self) -> type[DemoReplayBuffer]:
-        # What is not one is refused in _check_buffer_options()
+        # Another class is refused in _check_classes()
         return self.replay_buffer_class or DemoReplayBuffer  # type: ignore[return-value]
 
     def _make_replay_buffer(self) -> DemoReplayBuffer:
@@ -139,30 +129,26 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         )
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """cf ``BaseAlgorithm``. The replay buffer computes the rewards of replaced goals with it from now on."""
+        """cf ``BaseAlgorithm``. The replay buffer computes the rewards of replaced goals with this environment."""
         super().set_env(env, force_reset)
         if self.replay_buffer is not None and self.env is not None:
             self.buffer.set_env(self.env)
 
     @property
     def buffer(self) -> DemoReplayBuffer:
-        """The replay buffer, for type checkers."""
+        """The replay buffer, with its type."""
         assert isinstance(self.replay_buffer, DemoReplayBuffer)
         return self.replay_buffer
 
     def add_demonstrations(self, demonstrations: Demonstrations | str | pathlib.Path) -> None:
         """
-        Learn from more demonstrations from now on, e.g. from corrections recorded in the meantime. Call it before,
-        between or, from a callback, during ``learn()``. They are kept for ever like the first ones, with the largest
-        priority seen so far; the agent's own transitions stay. See :meth:`DemoReplayBuffer.add_demonstrations`.
-
-        Before the first ``learn()`` they count as if given to the constructor. Afterwards there is no pretraining on them;
-        the running statistics of ``VecNormalize`` take them in if it is training. A saved model names them, and its
-        replay buffer holds them; to give all back without it, merge them: ``DDPGfD.load(..., demonstrations=...)``.
+        Learn from more demonstrations from now on, e.g. from corrections recorded in the meantime. Call it before or
+        between calls of ``learn()``, or during one from a callback. They are kept for ever, with the largest priority so
+        far. Before the first ``learn()`` they count as if given to the constructor. Later there is no pretraining on them.
 
         :param demonstrations: A dataset, a path, or the name of packaged demonstrations
-        :raises DemonstrationsError: If they cannot be read or do not belong to this environment, or those that the model
-            was saved with have not been given back; nothing changes then
+        :raises DemonstrationsError: If they cannot be read or do not belong to this environment, or if the model was
+            saved with demonstrations that have not been given back. Nothing changes then
         """
         buffer = None if self.replay_buffer is None else self.buffer
         self._require_demonstrations(
@@ -224,8 +210,8 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        # Random actions are for a policy that knows nothing: not after pretraining, nor when a run is resumed (the RL
-        # Zoo sets the step counter back to 0)
+        # Random actions are for an untrained policy: neither after pretraining nor when a run goes on (the RL Zoo sets
+        # the step counter back to 0)
         return super()._sample_action(0 if self._n_updates > 0 else learning_starts, action_noise, n_envs)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
@@ -238,7 +224,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         return {**self._metrics.flush(), "priority_max": self.buffer.max_priority}
 
     def dump_logs(self) -> None:
-        """Write log data: means over the updates since the last time."""
+        """cf ``OffPolicyAlgorithm``. Logs the means over the updates since the last time."""
         means = self._metrics.flush()
         if means:
             for name, value in {**means, "priority_max": self.buffer.max_priority}.items():
@@ -269,8 +255,8 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             if found != expected:
                 raise ValueError(f"load_replay_buffer: found {name}={found} in the file, expected {expected} of the model")
         # An option that the model was not given has its default, whatever the file says
-        defaults = {name: value for name, value in keyword_defaults(type(loaded)).items() if name not in _PASSED_TO_BUFFER}
-        loaded.configure(**{**defaults, "n_steps": self.n_steps, "gamma": self.gamma, **self.replay_buffer_kwargs})
+        options = {**self._buffer_options(type(loaded)), **self.replay_buffer_kwargs}
+        loaded.configure(n_steps=self.n_steps, gamma=self.gamma, **options)
         if self.env is not None:
             loaded.set_env(self.env)
         loaded.device = self.device
@@ -278,25 +264,3 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_metrics"]
-
-
-def check_not_negative(options: Mapping[str, Any], names: Mapping[str, str]) -> None:
-    """
-    :param options: By name
-    :param names: Which to check, and the symbol or meaning of each
-    :raises ValueError: If one is not a number >= 0
-    """
-    for name, meaning in names.items():
-        if not is_number(options[name], 0.0):
-            raise ValueError(f"{name} ({meaning}): found {options[name]!r}, expected a number >= 0")
-
-
-def check_whole(options: Mapping[str, Any], smallest: Mapping[str, int]) -> None:
-    """
-    :param options: By name
-    :param smallest: Which to check, and the smallest number allowed
-    :raises ValueError: If one is not a whole number of at least that
-    """
-    for name, least in smallest.items():
-        if not is_whole(options[name], least):
-            raise ValueError(f"{name}: found {options[name]!r}, expected a whole number >= {least}")

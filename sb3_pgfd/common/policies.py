@@ -1,13 +1,9 @@
-"""What the networks of several algorithms have in common."""
+"""Parts of networks, and target networks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch as th
-from gymnasium import spaces
-from stable_baselines3.common.policies import ContinuousCritic
-from stable_baselines3.common.preprocessing import get_action_dim
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 from torch import nn
 
@@ -16,9 +12,14 @@ from torch import nn
 LAST_LAYER_BOUND = 3e-3
 
 
-def init_last_layer(layers: nn.Sequential | Sequence[nn.Module]) -> None:
-    """:param layers: Of which the last linear one is drawn anew, uniform in +-3e-3"""
-    last = [layer for layer in layers if isinstance(layer, nn.Linear)][-1]
+def init_last_layer(layers: nn.Module | Sequence[nn.Module]) -> None:
+    """
+    Draw the weights of the last linear layer anew, uniform in +-3e-3.
+
+    :param layers: A network
+    """
+    found = layers.modules() if isinstance(layers, nn.Module) else layers
+    last = [layer for layer in found if isinstance(layer, nn.Linear)][-1]
     nn.init.uniform_(last.weight, -LAST_LAYER_BOUND, LAST_LAYER_BOUND)
     if last.bias is not None:
         nn.init.uniform_(last.bias, -LAST_LAYER_BOUND, LAST_LAYER_BOUND)
@@ -35,6 +36,17 @@ def with_dropout(layers: nn.Sequential, probability: float) -> nn.Sequential:
     return nn.Sequential(*(layer for group in dropped for layer in group))
 
 
+def with_layer_norm(layers: nn.Module) -> nn.Sequential:
+    """
+    :param layers: Linear layers of a critic, with an activation behind each but the last
+    :return: The same layers with LayerNorm behind each linear one but the last, which bounds how far Q can rise outside
+        the data (RLPD, Ball et al. 2023, arXiv 2302.02948, section 4.2)
+    """
+    linear = [layer for layer in layers.children() if isinstance(layer, nn.Linear)]
+    normed = [(layer, nn.LayerNorm(layer.out_features)) if layer in linear[:-1] else (layer,) for layer in layers.children()]
+    return nn.Sequential(*(layer for group in normed for layer in group))
+
+
 def fused_if_adam(optimizer_class: type[th.optim.Optimizer], optimizer_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     Let Adam update all parameters in one kernel: for small networks the loop over them costs as much as the gradients.
@@ -47,50 +59,6 @@ def fused_if_adam(optimizer_class: type[th.optim.Optimizer], optimizer_kwargs: M
     if optimizer_class in (th.optim.Adam, th.optim.AdamW) and {"fused", "foreach", "differentiable"}.isdisjoint(kwargs):
         kwargs["fused"] = True
     return kwargs
-
-
-class Critic(ContinuousCritic):
-    """
-    Q(s, a), one network per critic, with optional LayerNorm.
-
-    :param layer_norm: Whether to normalise the hidden layers, which bounds how far Q can rise outside the data
-        (RLPD, Ball et al. 2023, arXiv 2302.02948, section 4.2)
-    :param kwargs: See SB3's ``ContinuousCritic``
-    """
-
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Box,
-        net_arch: list[int],
-        features_extractor: BaseFeaturesExtractor,
-        features_dim: int,
-        activation_fn: type[nn.Module] = nn.ReLU,
-        n_critics: int = 1,
-        layer_norm: bool = False,
-        **kwargs: Any,
-    ):
-        # The parent builds no networks of its own
-        super().__init__(
-            observation_space,
-            action_space,
-            net_arch,
-            features_extractor,
-            features_dim,
-            activation_fn,
-            n_critics=0,
-            **kwargs,
-        )
-        self.n_critics = n_critics
-        post_linear: list[type[nn.Module]] = [nn.LayerNorm] if layer_norm else []
-        for idx in range(n_critics):
-            layers = create_mlp(
-                features_dim + get_action_dim(action_space), 1, net_arch, activation_fn, post_linear_modules=post_linear
-            )
-            init_last_layer(layers)
-            q_net = nn.Sequential(*layers)
-            self.add_module(f"qf{idx}", q_net)
-            self.q_networks.append(q_net)
 
 
 class TargetNetworks:

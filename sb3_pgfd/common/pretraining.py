@@ -1,4 +1,4 @@
-"""What every algorithm that learns from demonstrations does with them outside its updates."""
+"""The base of all algorithms that learn from demonstrations: loading, checking, pretraining, saving."""
 
 import io
 import json
@@ -25,29 +25,28 @@ from sb3_pgfd.utils.checks import SAVE_FORMAT, check_save_format
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
 from sb3_pgfd.utils.screen import progress
 
-# Points on the curves of a pretraining
+# Points on the curves of pretraining
 PRETRAIN_LOGS = 50
 
 
 class LearnsFromDemonstrations(BaseAlgorithm):
     """
-    Mixin in front of SB3's ``OffPolicyAlgorithm`` or ``OnPolicyAlgorithm``: resolves the constructor's
-    ``demonstrations``, feeds them to ``VecNormalize``, pretrains once in a model's life inside ``learn()``, and refuses
-    to learn without demonstrations what was begun with them.
+    Mixin in front of SB3's ``OffPolicyAlgorithm`` or ``OnPolicyAlgorithm``. It loads the constructor's ``demonstrations``,
+    updates ``VecNormalize`` with them, pretrains inside the first ``learn()``, refuses unknown options, and refuses to
+    go on without demonstrations if the model was saved with some.
 
-    The algorithm sets the attributes below in its constructor and implements :meth:`_pretrain_update`.
+    A subclass sets the attributes below in its constructor and implements :meth:`_pretrain_update`.
     """
 
     demonstrations: Demonstrations | str | Path | None
-    """As given to the constructor; after ``_resolve_demonstrations`` a dataset or None, and what was added since. Never
-    saved with the model"""
+    """As given to the constructor; after ``_resolve_demonstrations`` a dataset or None. Never saved with the model"""
     demonstrations_source: str | None
-    """Where they came from: saved with the model, so that it can say what is missing"""
+    """Where they came from: saved with the model, so that it can name what is missing"""
     pretrain_steps: int
     gamma: float
     _pretrained: bool
     _other_ways_back: ClassVar[str] = ""
-    """How a loaded model gets its demonstrations back besides by argument, for the message that it lacks them"""
+    """Further ways to give a loaded model its demonstrations back, for the error message"""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "LearnsFromDemonstrations":
         check_keywords(cls.__name__, kwargs, accepted_keywords(cls), cls._keyword_places())
@@ -102,7 +101,7 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         """
         if self.demonstrations is not None:
             self.demonstrations = self._load_fitting(self.demonstrations)
-            self.demonstrations_source = _describe_source(self.demonstrations)
+            self.demonstrations_source = _extend_source(None, self.demonstrations)
 
     def _load_fitting(self, demonstrations: Demonstrations | str | Path) -> Demonstrations:
         """
@@ -132,13 +131,13 @@ class LearnsFromDemonstrations(BaseAlgorithm):
 
     def _join_demonstrations(self, dataset: Demonstrations, merged: Demonstrations) -> None:
         """
-        Let demonstrations that came later count. If the first ``learn()`` is still to come, it pretrains on all of them
-        and shows all of them to ``VecNormalize``. Otherwise the pretraining is over, also that of a model that had none.
+        Add demonstrations to the present ones. The first ``learn()`` pretrains on all of them and updates ``VecNormalize``
+        with all of them. After it there is no pretraining, also in a model that had no demonstrations.
 
-        :param dataset: What came later
-        :param merged: That and all from before
+        :param dataset: New demonstrations
+        :param merged: All of them
         """
-        # SB3 sets the start time in each learn(), before the first callback can come here, and saves it with the model
+        # SB3 sets the start time in each learn(), before the first callback can add demonstrations, and saves it
         is_pending = not self._pretrained and (self.demonstrations is not None or self.start_time == 0.0)
         if not is_pending:
             self._pretrained = True
@@ -178,11 +177,7 @@ class LearnsFromDemonstrations(BaseAlgorithm):
                     )
 
     def _require_demonstrations(self, available: bool, caller: str = "learn") -> None:
-        """
-        :param available: Whether there are demonstrations to learn from
-        :param caller: Who needs them, for the message
-        :raises DemonstrationsError: If there are none though the model was begun with some
-        """
+        """:raises DemonstrationsError: If there are no demonstrations, but the model was saved with some"""
         if self.demonstrations_source is not None and not available:
             raise DemonstrationsError(
                 f"{caller}: found no demonstrations, but this model learned from {self.demonstrations_source}. "
@@ -207,16 +202,16 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         """
-        cf ``BaseAlgorithm``. The pretraining is here, behind the logger's set-up and before the first environment step
-        and ``callback.on_training_start``, because the RL Zoo calls nothing but ``learn()``.
+        cf ``BaseAlgorithm``. Pretraining is here, after the logger's set-up and before the first environment step and
+        ``callback.on_training_start``, because the RL Zoo calls nothing but ``learn()``.
         """
-        # The environment may have been set since the demonstrations were
+        begin = False
         if isinstance(self.demonstrations, Demonstrations):
+            # The environment may have been set later than the demonstrations
             self._check_wrappers()
-        begin = not self._pretrained and isinstance(self.demonstrations, Demonstrations)
-        if begin and self._vec_normalize_env is not None and self._vec_normalize_env.training:
-            assert isinstance(self.demonstrations, Demonstrations)
-            update_normalization(self._vec_normalize_env, self.demonstrations)
+            begin = not self._pretrained
+            if begin and self._vec_normalize_env is not None and self._vec_normalize_env.training:
+                update_normalization(self._vec_normalize_env, self.demonstrations)
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if begin:
             if self.pretrain_steps > 0:
@@ -227,7 +222,7 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         return result
 
     def _pretrain(self, progress_bar: bool) -> None:
-        # Schedules begin here, also in a model that has learned without demonstrations before
+        # Schedules begin here, also if the model has learned without demonstrations before
         self._current_progress_remaining = 1.0
         log_every = max(self.pretrain_steps // PRETRAIN_LOGS, 1)
         for step in progress(range(1, self.pretrain_steps + 1), progress_bar, "Pretraining", "update"):
@@ -258,10 +253,10 @@ def read_saved_data(path: str | Path | io.BufferedIOBase) -> dict[str, Any]:
 
 def check_normalization(env: VecNormalize | None, observation_space: spaces.Space) -> None:
     """
-    :param env: The wrapper that raw observations, demonstrations among them, are normalised with
+    :param env: Wrapper that normalises observations, also those of demonstrations
     :param observation_space: The model's
-    :raises ValueError: If a wrapper outside of it reshapes them (SB3's own around images, frame stacking): what it
-        normalises is not what the model sees
+    :raises ValueError: If a wrapper outside of it changes their shape (images, frame stacking), so that it normalises
+        other observations than the model sees
     """
     if env is not None and get_obs_shape(env.observation_space) != get_obs_shape(observation_space):
         raise ValueError(
@@ -272,10 +267,10 @@ def check_normalization(env: VecNormalize | None, observation_space: spaces.Spac
 
 def update_normalization(env: VecNormalize, demonstrations: Demonstrations) -> None:
     """
-    Let the running statistics take in the demonstrations as if they had been stepped through.
+    Update the running statistics as if the demonstrations had been stepped through.
 
-    :param env: The wrapper whose statistics are updated
-    :param demonstrations: Their observations and discounted running returns are added
+    :param env: Wrapper with running statistics of observations and of discounted returns
+    :param demonstrations: In environment units
     """
     if env.norm_obs:
         if isinstance(env.obs_rms, dict):
@@ -293,20 +288,16 @@ def update_normalization(env: VecNormalize, demonstrations: Demonstrations) -> N
     env.ret_rms.update(returns)
 
 
-def _describe_source(dataset: Demonstrations) -> str:
-    return dataset.source or f"a dataset in memory, {dataset!r}"
-
-
 def _extend_source(present: str | None, dataset: Demonstrations) -> str:
-    """Names each file once, and episodes that are in no file in a word: a callback may add them thousands of times."""
+    """:return: Names of files, each once: a callback may add episodes from memory thousands of times"""
     if present is None:
-        return _describe_source(dataset)
+        return dataset.source or f"a dataset in memory, {dataset!r}"
     added = dataset.source or "episodes added from memory"
     return present if added in present.split(" + ") else f"{present} + {added}"
 
 
 def _shows_progress(callback: BaseCallback) -> bool:
-    """Whether somebody asked for a progress bar by callback, as the RL Zoo's ``--progress`` does."""
+    """:return: Whether a callback shows a progress bar, as the RL Zoo's ``--progress`` does"""
     if isinstance(callback, CallbackList):
         return any(_shows_progress(item) for item in callback.callbacks)
     return isinstance(callback, ProgressBarCallback)

@@ -7,7 +7,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.td3.policies import Actor
@@ -20,13 +20,12 @@ from sb3_pgfd.common.losses import (
     smallest,
     squared_errors,
     td_targets,
-    transition_errors,
 )
-from sb3_pgfd.common.off_policy_algorithm import OffPolicyFromDemonstrations, check_not_negative
-from sb3_pgfd.common.policies import Critic, TargetNetworks
+from sb3_pgfd.common.off_policy_algorithm import OffPolicyFromDemonstrations
+from sb3_pgfd.common.policies import TargetNetworks
 from sb3_pgfd.ddpgfd.policies import CnnPolicy, DDPGfDPolicy, MlpPolicy, MultiInputPolicy
 from sb3_pgfd.demonstrations import Demonstrations
-from sb3_pgfd.utils.checks import is_number, is_range, is_switch
+from sb3_pgfd.utils.checks import check_not_negative, check_switches, is_number, is_range
 
 SelfDDPGfD = TypeVar("SelfDDPGfD", bound="DDPGfD")
 
@@ -93,8 +92,8 @@ class DDPGfD(OffPolicyFromDemonstrations):
     policy: DDPGfDPolicy
     actor: Actor
     actor_target: Actor
-    critic: Critic
-    critic_target: Critic
+    critic: ContinuousCritic
+    critic_target: ContinuousCritic
 
     def __init__(
         self,
@@ -168,25 +167,6 @@ class DDPGfD(OffPolicyFromDemonstrations):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self._create_aliases()
-
-    def _check_options(self) -> None:
-        super()._check_options()
-        names = {"n_step_coef": "lambda_1", "action_gradient_coef": "lambda_3", "bc_coef": "weight of cloning"}
-        check_not_negative(vars(self), names)
-        if not callable(self.importance_exponent) and not is_number(self.importance_exponent, 0.0):
-            found = self.importance_exponent
-            raise ValueError(f"importance_exponent (beta): found {found!r}, expected a number >= 0 or a schedule")
-        if not is_switch(self.q_filter):
-            raise ValueError(f"q_filter: found {self.q_filter!r}, expected True or False")
-        if self.q_range is not None and not is_range(self.q_range):
-            raise ValueError(f"q_range: found {self.q_range!r}, expected (smallest, largest) possible return, or None")
-
-    def _setup_lr_schedule(self) -> None:
-        super()._setup_lr_schedule()
-        self.importance_schedule = FloatSchedule(self.importance_exponent)
-
-    def _create_aliases(self) -> None:
         self.actor = self.policy.actor
         self.actor_target = self.policy.actor_target
         self.critic = self.policy.critic
@@ -195,6 +175,21 @@ class DDPGfD(OffPolicyFromDemonstrations):
         coefs = [1.0] if self.n_steps == 1 else [1.0, self.n_step_coef]
         self._return_coefs = th.tensor(coefs, device=self.device)[:, None]
         self._targets = TargetNetworks((self.critic, self.actor), (self.critic_target, self.actor_target))
+
+    def _check_options(self) -> None:
+        super()._check_options()
+        names = {"n_step_coef": "lambda_1", "action_gradient_coef": "lambda_3", "bc_coef": "weight of cloning"}
+        check_not_negative(vars(self), names)
+        if not callable(self.importance_exponent) and not is_number(self.importance_exponent, 0.0):
+            found = self.importance_exponent
+            raise ValueError(f"importance_exponent (beta): found {found!r}, expected a number >= 0 or a schedule")
+        check_switches(vars(self), ["q_filter"])
+        if self.q_range is not None and not is_range(self.q_range):
+            raise ValueError(f"q_range: found {self.q_range!r}, expected (smallest, largest) possible return, or None")
+
+    def _setup_lr_schedule(self) -> None:
+        super()._setup_lr_schedule()
+        self.importance_schedule = FloatSchedule(self.importance_exponent)
 
     def train(self, gradient_steps: int, batch_size: int = 256, demos_only: bool = False) -> None:
         """
@@ -244,7 +239,8 @@ class DDPGfD(OffPolicyFromDemonstrations):
 
             # p_i = delta_i^2 + lambda_3 |grad_a Q(s_i, pi(s_i))|^2 + eps + eps_D [i is a demonstration]
             if self.buffer.demo_fraction is None:
-                own = transition_errors(td_errors.detach() / len(q_values), gradient, self.action_gradient_coef)
+                slope = gradient.square().sum(dim=1, keepdim=True)
+                own = td_errors.detach() / len(q_values) + self.action_gradient_coef * slope
                 priorities = self.buffer.update_priorities(batch.indices, own.flatten().cpu().numpy())
                 metrics["priority_mean"] = th.from_numpy(priorities)
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.td3.policies import Actor, TD3Policy
 from torch import nn
 
-from sb3_pgfd.common.policies import Critic, TargetNetworks, fused_if_adam, init_last_layer, with_dropout
+from sb3_pgfd.common.policies import TargetNetworks, fused_if_adam, init_last_layer, with_dropout, with_layer_norm
 from sb3_pgfd.utils.checks import is_number
 
 
@@ -35,8 +36,6 @@ class DDPGfDPolicy(TD3Policy):
     :raises ValueError: If there is no critic, or an option is out of range
     """
 
-    critic: Critic
-    critic_target: Critic
     mean_actor: Actor
 
     def __init__(
@@ -112,9 +111,14 @@ class DDPGfDPolicy(TD3Policy):
             actor.mu = with_dropout(actor.mu, self.actor_dropout)
         return actor
 
-    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Critic:
-        critic_kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
-        return Critic(layer_norm=self.layer_norm, **critic_kwargs).to(self.device)
+    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
+        critic = super().make_critic(features_extractor)
+        for idx, q_net in enumerate(critic.q_networks):
+            init_last_layer(q_net)
+            if self.layer_norm:
+                critic.q_networks[idx] = with_layer_norm(q_net)
+                setattr(critic, f"qf{idx}", critic.q_networks[idx])
+        return critic
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("layer_norm", "average_actor", "actor_dropout")}

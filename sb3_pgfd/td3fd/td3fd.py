@@ -21,11 +21,10 @@ from sb3_pgfd.common.losses import (
     squared_errors,
     td_targets,
 )
-from sb3_pgfd.common.off_policy_algorithm import check_not_negative, check_whole
 from sb3_pgfd.ddpgfd import DDPGfD
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.td3fd.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, TD3fDPolicy
-from sb3_pgfd.utils.checks import is_switch
+from sb3_pgfd.utils.checks import check_not_negative, check_switches, check_whole
 
 # Falls to 0: with a constant rate single evaluations still jump at the end of a run
 LEARNING_RATE = LinearSchedule(1e-3, 0.0, 1.0)
@@ -179,8 +178,7 @@ class TD3fD(DDPGfD):
         super()._check_options()
         check_not_negative(vars(self), {"target_policy_noise": "standard deviation", "target_noise_clip": "largest noise"})
         check_whole(vars(self), {"policy_delay": 1, "critic_warmup_steps": 0})
-        if not is_switch(self.normalize_actor_loss):
-            raise ValueError(f"normalize_actor_loss: found {self.normalize_actor_loss!r}, expected True or False")
+        check_switches(vars(self), ["normalize_actor_loss"])
 
     def _clones_only(self, demos_only: bool) -> bool:
         """

@@ -1,5 +1,6 @@
 """Checks of numbers and switches. YAML reads ``1e-3`` as a string, which must be refused with a clear message."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,39 @@ def is_range(value: Any) -> bool:
     """:return: Whether it is (smallest, largest); one side may be infinite"""
     numbers = isinstance(value, (tuple, list)) and all(is_number(bound) or bound in (-np.inf, np.inf) for bound in value)
     return numbers and len(value) == 2 and value[0] < value[1]
+
+
+def check_not_negative(options: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    """
+    :param options: By name
+    :param names: Which to check, and the symbol or meaning of each
+    :raises ValueError: If one is not a number >= 0
+    """
+    for name, meaning in names.items():
+        if not is_number(options[name], 0.0):
+            raise ValueError(f"{name} ({meaning}): found {options[name]!r}, expected a number >= 0")
+
+
+def check_whole(options: Mapping[str, Any], smallest: Mapping[str, int]) -> None:
+    """
+    :param options: By name
+    :param smallest: Which to check, and the smallest number allowed
+    :raises ValueError: If one is not a whole number of at least that
+    """
+    for name, least in smallest.items():
+        if not is_whole(options[name], least):
+            raise ValueError(f"{name}: found {options[name]!r}, expected a whole number >= {least}")
+
+
+def check_switches(options: Mapping[str, Any], names: Iterable[str]) -> None:
+    """
+    :param options: By name
+    :param names: Which to check
+    :raises ValueError: If one is neither True nor False
+    """
+    for name in names:
+        if not is_switch(options[name]):
+            raise ValueError(f"{name}: found {options[name]!r}, expected True or False")
 
 
 def check_save_format(kind: str, found: Any) -> None:

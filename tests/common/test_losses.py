@@ -16,7 +16,6 @@ from sb3_pgfd.common.losses import (
     smoothed,
     squared_errors,
     td_targets,
-    transition_errors,
 )
 from sb3_pgfd.ddpgfd import MlpPolicy
 from sb3_pgfd.replay.priorities import priorities
@@ -132,20 +131,12 @@ def test_cloning_averages_kept_demonstrations_over_all_demonstrations(
     assert float(loss) == expected
 
 
-def test_a_priority_adds_up_error_gradient_and_demonstration_bonus() -> None:
-    td_errors = column(4.0, 0.0)
-    errors = transition_errors(td_errors, th.tensor([[3.0, 4.0], [0.0, 2.0]]), action_gradient_coef=0.5)
-    # 4 + 0.5 * 25, 0 + 0.5 * 4
-    assert errors.tolist() == [[16.5], [2.0]]
-    found = priorities(errors.flatten().numpy(), np.array([True, False]), epsilon=0.125, demo_bonus=10.0)
-    assert found.tolist() == [26.625, 2.125]
-    assert td_errors.tolist() == [[4.0], [0.0]], "the errors are logged too, so they must not change"
-    assert errors.tolist() == [[16.5], [2.0]]
-
-
-def test_a_priority_without_error_and_gradient_is_still_positive() -> None:
-    errors = transition_errors(column(0.0), th.zeros(1, 2), 1.0)
-    assert priorities(errors.flatten().numpy(), np.array([False]), 1e-6, 1.0) == pytest.approx([1e-6])
+def test_a_priority_adds_up_error_and_demonstration_bonus() -> None:
+    errors = np.array([16.5, 2.0, 0.0])
+    found = priorities(errors, np.array([True, False, False]), epsilon=0.125, demo_bonus=10.0)
+    # Positive without any error
+    assert found.tolist() == [26.625, 2.125, 0.125]
+    assert errors.tolist() == [16.5, 2.0, 0.0], "they are logged too, so they must not change"
 
 
 def test_noise_is_clipped_and_leaves_no_action_outside() -> None:
