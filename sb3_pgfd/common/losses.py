@@ -79,6 +79,11 @@ def policy_gradient_loss(actions: th.Tensor, gradient: th.Tensor, weights: th.Te
     return (actions * (weights * gradient)).sum() * (-1.0 / len(actions))
 
 
+def mean_size(q_values: th.Tensor) -> th.Tensor:
+    """:return: Mean |Q| of the batch, positive: the unit of Q in which a weight of cloning means the same at any scale"""
+    return q_values.abs().mean().clamp(min=1e-8)
+
+
 @th.no_grad()
 def prefers(critic: ContinuousCritic, observations: Any, actions: th.Tensor, others: th.Tensor) -> th.Tensor:
     """

@@ -232,7 +232,6 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         self.logger.record("train/learning_rate", self.lr_schedule(self._current_progress_remaining))
         if self.actor_learning_rate is not None:
             self.logger.record("train/actor_learning_rate", self.actor_lr_schedule(self._current_progress_remaining))
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         super().dump_logs()
 
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:

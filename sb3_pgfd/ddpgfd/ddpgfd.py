@@ -15,6 +15,7 @@ from stable_baselines3.td3.policies import Actor
 from sb3_pgfd.common.losses import (
     action_gradient,
     behavior_cloning_loss,
+    mean_size,
     policy_gradient_loss,
     prefers,
     smallest,
@@ -68,6 +69,8 @@ class DDPGfD(OffPolicyFromDemonstrations):
     :param bc_coef: Weight of a behaviour cloning loss on demonstrations (Nair et al. 2018, section 4.2)
     :param q_filter: Whether to clone only demonstrations that Q prefers to the policy (same, 4.3); not in pretraining,
         where the critic knows no other actions than the demonstrations'
+    :param normalize_actor_loss: Whether to divide the policy gradient by the batch's mean |Q|, so that ``bc_coef``
+        means the same at any reward scale (TD3+BC, Fujimoto and Gu 2021, arXiv 2106.06860, equation 5)
     :param q_range: Smallest and largest possible return; targets are clipped to it (Andrychowicz et al. 2017, arXiv
         1707.01495, appendix A)
     :param replay_buffer_class: ``DemoReplayBuffer`` or a subclass, None: the former
@@ -118,6 +121,7 @@ class DDPGfD(OffPolicyFromDemonstrations):
         importance_exponent: float | Schedule = 1.0,
         bc_coef: float = 0.0,
         q_filter: bool = False,
+        normalize_actor_loss: bool = False,
         q_range: tuple[float, float] | None = None,
         replay_buffer_class: type[ReplayBuffer] | None = None,
         replay_buffer_kwargs: dict[str, Any] | None = None,
@@ -161,6 +165,7 @@ class DDPGfD(OffPolicyFromDemonstrations):
         self.importance_exponent = importance_exponent
         self.bc_coef = bc_coef
         self.q_filter = q_filter
+        self.normalize_actor_loss = normalize_actor_loss
         self.q_range = q_range
         if _init_setup_model:
             self._setup_model()
@@ -183,7 +188,7 @@ class DDPGfD(OffPolicyFromDemonstrations):
         if not callable(self.importance_exponent) and not is_number(self.importance_exponent, 0.0):
             found = self.importance_exponent
             raise ValueError(f"importance_exponent (beta): found {found!r}, expected a number >= 0 or a schedule")
-        check_switches(vars(self), ["q_filter"])
+        check_switches(vars(self), ["q_filter", "normalize_actor_loss"])
         if self.q_range is not None and not is_range(self.q_range):
             raise ValueError(f"q_range: found {self.q_range!r}, expected (smallest, largest) possible return, or None")
 
@@ -224,8 +229,9 @@ class DDPGfD(OffPolicyFromDemonstrations):
             # Actor: -mean of w_i Q(s_i, pi(s_i)), by the chain rule, and cloning
             actions = self.actor(observations)
             q_pi, gradient = action_gradient(self.critic, observations, actions)
-            actor_loss = policy_gradient_loss(actions, gradient, weights)
-            metrics = {"actor_loss": -weights * q_pi}
+            scale = mean_size(q_pi) if self.normalize_actor_loss else 1.0
+            actor_loss = policy_gradient_loss(actions, gradient, weights / scale)
+            metrics = {"actor_loss": -weights * q_pi / scale}
             if self.bc_coef > 0.0:
                 mask = batch.is_demo
                 if self.q_filter and not demos_only:
@@ -247,6 +253,7 @@ class DDPGfD(OffPolicyFromDemonstrations):
             self._targets.update(self.tau)
             self.policy.update_mean_actor(n_updates=self._n_updates)
             self._log_batch(batch, errors, td_errors, q_values[0], metrics)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def learn(
         self: SelfDDPGfD,

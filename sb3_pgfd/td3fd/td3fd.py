@@ -14,6 +14,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from sb3_pgfd.common.losses import (
     action_gradient,
     behavior_cloning_loss,
+    mean_size,
     policy_gradient_loss,
     prefers,
     smallest,
@@ -24,7 +25,7 @@ from sb3_pgfd.common.losses import (
 from sb3_pgfd.ddpgfd import DDPGfD
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.td3fd.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, TD3fDPolicy
-from sb3_pgfd.utils.checks import check_not_negative, check_switches, check_whole
+from sb3_pgfd.utils.checks import check_not_negative, check_whole
 
 # Falls to 0: with a constant rate single evaluations still jump at the end of a run
 LEARNING_RATE = LinearSchedule(1e-3, 0.0, 1.0)
@@ -155,6 +156,7 @@ class TD3fD(DDPGfD):
             l2_coef,
             bc_coef=bc_coef,
             q_filter=q_filter,
+            normalize_actor_loss=normalize_actor_loss,
             q_range=q_range,
             replay_buffer_class=replay_buffer_class,
             replay_buffer_kwargs=replay_buffer_kwargs,
@@ -166,7 +168,6 @@ class TD3fD(DDPGfD):
             device=device,
             _init_setup_model=False,
         )
-        self.normalize_actor_loss = normalize_actor_loss
         self.policy_delay = policy_delay
         self.target_policy_noise = target_policy_noise
         self.target_noise_clip = target_noise_clip
@@ -178,7 +179,6 @@ class TD3fD(DDPGfD):
         super()._check_options()
         check_not_negative(vars(self), {"target_policy_noise": "standard deviation", "target_noise_clip": "largest noise"})
         check_whole(vars(self), {"policy_delay": 1, "critic_warmup_steps": 0})
-        check_switches(vars(self), ["normalize_actor_loss"])
 
     def _clones_only(self, demos_only: bool) -> bool:
         """
@@ -233,11 +233,9 @@ class TD3fD(DDPGfD):
             if self._n_updates % self.policy_delay == 0:
                 actions = self.actor(observations)
                 q_pi, gradient = action_gradient(self.critic, observations, actions)
-                if self.normalize_actor_loss:
-                    scale = q_pi.abs().mean().clamp(min=1e-8)
-                    q_pi, gradient = q_pi / scale, gradient / scale
-                actor_loss = policy_gradient_loss(actions, gradient, weights) * (not clones_only)
-                metrics["actor_loss"] = -weights * q_pi
+                scale = mean_size(q_pi) if self.normalize_actor_loss else 1.0
+                actor_loss = policy_gradient_loss(actions, gradient, weights / scale) * (not clones_only)
+                metrics["actor_loss"] = -weights * q_pi / scale
                 if self.bc_coef > 0.0:
                     mask = batch.is_demo
                     if self.q_filter and not (demos_only or clones_only):
@@ -252,3 +250,4 @@ class TD3fD(DDPGfD):
                 self._targets.update(self.tau)
                 self.policy.update_mean_actor(n_updates=self._n_updates // self.policy_delay)
             self._log_batch(batch, errors, td_errors, q_values[0], metrics)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")

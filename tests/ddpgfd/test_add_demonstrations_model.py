@@ -29,7 +29,7 @@ def parameters(model: DDPGfD) -> list[th.Tensor]:
     return [value.clone() for value in model.policy.state_dict().values()]
 
 
-COLUMNS = ("observations/", "actions", "rewards", "ended")
+COLUMNS = ("observations/", "actions", "rewards", "steps_left")
 
 
 def demo_columns(model: DDPGfD, n: int) -> list[np.ndarray]:

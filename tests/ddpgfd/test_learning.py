@@ -168,7 +168,7 @@ def test_nothing_about_updates_is_logged_before_the_first(
     make_model: MakeModel, attach: Callable[[DDPGfD], DDPGfD], recorder: Any
 ) -> None:
     attach(make_model(pretrain_steps=0, learning_starts=1000)).learn(60, log_interval=1)
-    assert recorder.column("train/n_updates") == [0] * len(recorder.rows)
+    assert recorder.column("train/n_updates") == []
     assert recorder.column("train/critic_loss") == []
     assert recorder.column("time/total_timesteps")[-1] >= 40
 

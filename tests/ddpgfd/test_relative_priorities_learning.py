@@ -8,115 +8,17 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from hypothesis import given
-from hypothesis import strategies as st
 from scaled_rewards import scaled_demonstrations, scaled_env
 from small_models import demo_priorities, own_rows
 from stable_baselines3.common.noise import NormalActionNoise
 
 from sb3_pgfd import DDPGfD
-from sb3_pgfd.replay import DemoReplayBuffer
-from sb3_pgfd.replay.priorities import RunningMean, agent_mean, priorities
+from sb3_pgfd.replay.priorities import RunningMean, agent_mean
 
 MakeModel = Callable[..., DDPGfD]
 
 
 # --- The functions ----------------------------------------------------------------------------------------------------
-
-
-def test_priorities_in_units_of_the_agents_mean_are_what_a_pencil_says() -> None:
-    # Priorities 1, 2 and 4 gave the weights 1, 1/2 and 1/4; the demonstration does not count
-    errors, weights = np.array([6.0, 4.0, 8.0, 100.0]), np.array([1.0, 0.5, 0.25, 1.0])
-    is_demo = np.array([False, False, False, True])
-    mean = agent_mean(errors, weights, is_demo)
-    # (6 + 4 / 2 + 8 / 4) / (1 + 1/2 + 1/4)
-    assert mean == pytest.approx(40 / 7)
-    found = priorities(errors / mean, is_demo, epsilon=0.5, demo_bonus=2.0)
-    expected = [6 * 7 / 40 + 0.5, 4 * 7 / 40 + 0.5, 8 * 7 / 40 + 0.5, 100 * 7 / 40 + 0.5 + 2.0]
-    assert found == pytest.approx(expected)
-
-
-def test_where_there_are_demonstrations_only_their_mean_is_taken() -> None:
-    mean = agent_mean(np.array([2.0, 8.0]), np.array([1.0, 0.5]), np.array([True, True]))
-    assert mean == pytest.approx((2.0 + 4.0) / 1.5)
-
-
-@given(
-    counts=st.lists(st.integers(1, 6), min_size=1, max_size=8),
-    errors=st.lists(st.floats(0.0, 100.0, width=32), min_size=8, max_size=8),
-    is_demo=st.lists(st.booleans(), min_size=8, max_size=8),
-)
-def test_the_mean_is_that_of_the_agents_transitions_however_often_each_is_drawn(
-    counts: list[int], errors: list[float], is_demo: list[bool]
-) -> None:
-    # A batch in which each transition is as often as its priority says, so that every expectation is exact
-    n = len(counts)
-    drawn = np.repeat(np.arange(n), counts)
-    all_errors, all_demos = np.array(errors[:n]), np.array(is_demo[:n])
-    weights = min(counts) / np.array(counts)
-    found = agent_mean(all_errors[drawn], weights[drawn], all_demos[drawn])
-    counted = all_demos.all() | ~all_demos
-    assert found == pytest.approx(all_errors[counted].mean())
-
-
-def test_the_mean_is_that_of_the_agents_transitions_in_what_the_buffer_draws() -> None:
-    state, action = gym.spaces.Box(-1.0, 1.0, (1,)), gym.spaces.Box(-2.0, 2.0, (1,))
-    buffer = DemoReplayBuffer(
-        300, state, action, device="cpu", demonstrations=scaled_demonstrations(1.0), priority_exponent=0.7
-    )
-    for _ in range(300):
-        buffer.add(np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 1)), np.zeros(1), np.zeros(1, dtype=bool), [{}])
-    np.random.seed(0)
-    # Large where it is drawn often, so that a plain mean would be far off
-    # The ring is full, so that indices have no gap
-    errors = np.random.exponential(size=buffer.n_own + buffer.n_demonstrations) ** 2
-    buffer.update_priorities(np.arange(len(errors)), errors + 0.01)
-    batch = buffer.sample_batch(20_000, beta=1.0)
-    drawn, is_demo = errors[batch.indices], batch.is_demo.flatten().numpy()
-    expected = errors[: buffer.n_own].mean()
-    assert agent_mean(drawn, batch.weights.flatten().numpy(), is_demo) == pytest.approx(expected, rel=0.05)
-    assert drawn[~is_demo].mean() > 1.5 * expected
-
-
-@given(
-    scale=st.floats(1e-6, 1e6),
-    td_errors=st.lists(st.floats(1e-3, 1e3), min_size=6, max_size=6),
-    gradients=st.lists(st.floats(-30.0, 30.0), min_size=12, max_size=12),
-    n_demos=st.integers(1, 5),
-)
-def test_another_unit_of_reward_leaves_priorities_as_they_are_but_not_with_a_constant_bonus(
-    scale: float, td_errors: list[float], gradients: list[float], n_demos: int
-) -> None:
-    is_demo = np.arange(6) < n_demos
-    weights = np.linspace(1.0, 0.2, 6)
-
-    def both(scale: float) -> tuple[np.ndarray, np.ndarray]:
-        """Q and rewards are multiplied, so that squared errors and gradients are by the square."""
-        delta, gradient = scale**2 * np.array(td_errors), scale * np.array(gradients).reshape(6, 2)
-        errors = delta + 0.5 * (gradient**2).sum(axis=1)
-        relative = errors / agent_mean(errors, weights, is_demo)
-        return priorities(relative, is_demo, 1e-6, 1.0), priorities(errors, is_demo, 1e-6, 1.0)
-
-    (relative, constant), (relative_scaled, constant_scaled) = both(1.0), both(scale)
-    np.testing.assert_allclose(relative_scaled, relative, rtol=1e-3)
-    share, share_scaled = (values[:n_demos].sum() / values.sum() for values in (constant, constant_scaled))
-    if scale < 1e-4:
-        # Errors of at most 1e6 are at most 0.01 now, beside a bonus of 1
-        assert share_scaled > 0.9
-        assert share_scaled >= share
-
-
-def test_a_running_mean_is_that_of_all_numbers_at_first() -> None:
-    mean = RunningMean(window=4)
-    assert [mean.update(value) for value in (8.0, 4.0, 0.0, 4.0)] == [8.0, 6.0, 4.0, 4.0]
-
-
-def test_a_running_mean_forgets_what_lies_further_back_than_its_window() -> None:
-    mean = RunningMean(window=4)
-    for _ in range(10):
-        mean.update(8.0)
-    # A quarter of the way each time
-    assert [mean.update(0.0) for _ in range(3)] == [6.0, 4.5, 3.375]
 
 
 @pytest.mark.parametrize("smallest", [0.0, 1e-300])
