@@ -31,11 +31,7 @@ class EpisodeStatistics:
 
     @classmethod
     def of(cls, returns: Any, lengths: Any, successes: Collection[Any] | None) -> EpisodeStatistics:
-        """
-        :param returns: Return of each episode
-        :param lengths: Length of each episode
-        :param successes: Success of each episode; None or empty: unknown
-        """
+        """Statistics of these returns, lengths and successes of episodes; successes None or empty: unknown."""
         rate = None if successes is None or len(successes) == 0 else float(np.mean(list(successes)))
         return cls(len(returns), float(np.mean(returns)), float(np.std(returns)), float(np.mean(lengths)), rate)
 
@@ -53,7 +49,6 @@ class RunSummary:
     best_evaluation: dict[str, float] | None
     """``mean_return`` and ``timesteps`` of the best evaluation"""
     demonstrations: EpisodeStatistics | None
-    """None: there are none"""
 
     def __str__(self) -> str:
         if self.agent is None:

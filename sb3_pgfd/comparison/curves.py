@@ -36,8 +36,7 @@ def bootstrap_interval(
     :param scores: Shape ``(n_seeds, k)``
     :param statistic: Statistic over the seeds
     :param reps: Number of resamples
-    :param confidence: Share of the resamples inside the interval
-    :return: Lower and upper ends, shape ``(k,)`` each
+    :param confidence: Share of the resamples inside the interval, whose ends have shape ``(k,)``
     """
     rng, n = np.random.default_rng(0), len(scores)
     estimates = np.array([statistic(scores[rng.integers(n, size=n)]) for _ in range(reps)])

@@ -68,9 +68,7 @@ def plot_demonstrations(
     :param action_space: Action space whose bounds are marked; by default that of the recorded environment, if it is known
     :param overwrite: Whether an existing file may be replaced
     :return: Path of the picture
-    :raises FileExistsError: If there is a file already
-    :raises DemonstrationsError: If matplotlib cannot write files with this ending
-    :raises ImportError: If matplotlib is not installed
+    :raises FileExistsError, DemonstrationsError, ImportError: See :func:`check_picture_path`
     """
     path = check_picture_path(output, overwrite)
     space = action_space if action_space is not None else recorded_action_space(demonstrations)
@@ -83,8 +81,7 @@ def plot_demonstrations(
     draw(*left.subplots(2, 1, sharex=True), demonstrations)
     _draw_states(right.subplots(), state_coverage(demonstrations), demonstrations.n_episodes)
     _draw_actions(halves[1], demonstrations.actions, components, space)
-    name = demonstrations.metadata.get("env_id") or demonstrations.source or "demonstrations"
-    n = demonstrations.n_episodes
+    name, n = demonstrations.metadata.get("env_id") or demonstrations.source or "demonstrations", demonstrations.n_episodes
     figure.suptitle(f"{name}: {n} episode{'s' if n > 1 else ''}, {len(demonstrations):,} transitions")
     with write_whole(path, overwrite) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=96)

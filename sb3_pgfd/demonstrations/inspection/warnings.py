@@ -26,7 +26,6 @@ def find_warnings(demonstrations: Demonstrations, space: spaces.Space | None, su
     :param demonstrations: Demonstrations to check
     :param space: Action space of the environment, None if unknown
     :param success_rate: Share of successful episodes, None if unknown
-    :return: One or two sentences for each finding
     """
     return [
         *_too_little(demonstrations, success_rate),
@@ -180,8 +179,8 @@ def _constant_components(name: str, array: np.ndarray) -> list[str]:
 
 
 def _listed(names: list[str]) -> str:
-    more = len(names) - _MAX_NAMED
-    return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more
 
 
 def _duplicates(demonstrations: Demonstrations) -> list[str]:

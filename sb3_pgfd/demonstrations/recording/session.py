@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -257,7 +257,9 @@ class Session:
         :raises DemonstrationsError: If there is no episode, or they do not fit together
         """
         episodes = recording_folder.settle_successes(self.episodes)
-        demonstrations = Demonstrations.from_episodes(episodes, {**self.settings, **_statistics(episodes), **metadata})
+        versions = {"gymnasium": gym.__version__, "numpy": np.__version__, "stable_baselines3": sb3.__version__}
+        demonstrations = Demonstrations.from_episodes(episodes, {**self.settings, "versions": versions, **metadata})
+        demonstrations = demonstrations.changed(metadata={**demonstrations.summary(), **demonstrations.metadata})
         if self.path is not None:
             write_npz(demonstrations, self.path, self._overwrite)
         if self.folder is not None and self.unfinished:
@@ -276,12 +278,3 @@ def session_folder(path: Path) -> Path:
 
 def _one_episode(episode: Episode, state: Mapping[str, Any]) -> Demonstrations:
     return Demonstrations.from_episodes([episode], {recording_folder.STATE: dict(state)})
-
-
-def _statistics(episodes: Sequence[Episode]) -> dict[str, Any]:
-    known = [episode.success for episode in episodes if episode.success is not None]
-    return {
-        "success_rate": float(np.mean(known)) if known else None,
-        "mean_return": float(np.mean([episode.rewards.sum() for episode in episodes])) if episodes else None,
-        "versions": {"gymnasium": gym.__version__, "numpy": np.__version__, "stable_baselines3": sb3.__version__},
-    }
