@@ -200,13 +200,11 @@ class RecordSuccesses(BaseCallback):
     Record the agent's own successful episodes while it learns, with any SB3 algorithm. An episode is a success if its last
     info says so (``is_success`` or ``success``), or if its return is high enough. Each is on disk when it ends, in the
     folder ``<path>.recording``, and the file is written when the training ends. Observations are those that the model sees
-    (images with channels first), but observations and rewards are raw: ``VecNormalize`` is undone.
+    (images with channels first), but observations and rewards are raw: ``VecNormalize`` is undone. It clips the last
+    observation of an episode at ``clip_obs`` standard deviations from the mean, in single precision.
 
     If the same callback is used in several ``learn()``, each one rewrites the file with all successes so far. An episode
     that continues from one ``learn()`` to the next is recorded if the callback was used in both.
-
-    With ``VecNormalize``, the last observation of an episode is exact to single precision. A value more than ``clip_obs``
-    standard deviations from the mean is recorded as ``clip_obs`` standard deviations from it.
 
     :param path: The file; the ending ``.npz`` is added if it is missing
     :param max_episodes: Record at most this many episodes; None: all

@@ -126,8 +126,7 @@ def _label(runs: Sequence[Run]) -> list[Run]:
 
 def read_evaluations(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """
-    :param path: Path of ``evaluations.npz``
-    :return: ``timesteps``, ``returns`` and ``successes`` of a :class:`Run`
+    :return: ``timesteps``, ``returns`` and ``successes`` of a :class:`Run` from its ``evaluations.npz``
     :raises ComparisonError: If the file is damaged or holds something else
     """
     try:
@@ -170,8 +169,11 @@ def read_settings(path: Path) -> dict[str, Any]:
     class PlainLoader(yaml.SafeLoader):
         """Reads ordered dictionaries, and makes None of every other tag that a safe loader refuses."""
 
+    def ordered_dict(loader: Any, node: Any) -> dict[Any, Any]:
+        return dict(*loader.construct_sequence(node, deep=True))
+
     ordered = "tag:yaml.org,2002:python/object/apply:collections.OrderedDict"
-    PlainLoader.add_constructor(ordered, lambda loader, node: dict(*loader.construct_sequence(node, deep=True)))
+    PlainLoader.add_constructor(ordered, ordered_dict)
     PlainLoader.add_constructor(None, lambda loader, node: None)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=PlainLoader)

@@ -98,13 +98,12 @@ def _terminated(demonstrations: Demonstrations) -> np.ndarray:
     return demonstrations.terminated[demonstrations.episode_starts + demonstrations.episode_lengths - 1]
 
 
-def _time_limit(demonstrations: Demonstrations) -> int | None:
+def _time_limit(demonstrations: Demonstrations) -> object:
     """Time limit of the environment in the metadata, if it is registered; nothing is imported to find it."""
     env_id, kwargs = demonstrations.metadata.get("env_id"), demonstrations.metadata.get("env_kwargs")
     spec = gym.registry.get(env_id) if isinstance(env_id, str) else None
     limit = kwargs.get("max_episode_steps") if isinstance(kwargs, Mapping) else None
-    limit = spec.max_episode_steps if spec and limit is None else limit
-    return limit if isinstance(limit, int) else None
+    return spec.max_episode_steps if spec and limit is None else limit
 
 
 def _terminated_at_a_limit(demonstrations: Demonstrations) -> list[str]:
