@@ -16,7 +16,7 @@ from sb3_pgfd.demonstrations.arrays import channels_first, json_copy, map_observ
 from sb3_pgfd.demonstrations.inspection.plots import new_figure
 from sb3_pgfd.demonstrations.recording import Session
 from sb3_pgfd.demonstrations.recording.session import EpisodeBuilder, describe_env, success_of
-from sb3_pgfd.demonstrations.validation import check_observations
+from sb3_pgfd.demonstrations.validation import as_dict, check_observations
 from sb3_pgfd.plotting import run_figure
 from sb3_pgfd.run_summary import RunSummary, summarize_run, write_summary
 from sb3_pgfd.utils.files import write_whole
@@ -200,13 +200,11 @@ class RecordSuccesses(BaseCallback):
     Record the agent's own successful episodes while it learns, with any SB3 algorithm. An episode is a success if its last
     info says so (``is_success`` or ``success``), or if its return is high enough. Each is on disk when it ends, in the
     folder ``<path>.recording``, and the file is written when the training ends. Observations are those that the model sees
-    (images with channels first), but observations and rewards are raw: ``VecNormalize`` is undone.
+    (images with channels first), but observations and rewards are raw: ``VecNormalize`` is undone. It clips the last
+    observation of an episode at ``clip_obs`` standard deviations from the mean, in single precision.
 
     If the same callback is used in several ``learn()``, each one rewrites the file with all successes so far. An episode
     that continues from one ``learn()`` to the next is recorded if the callback was used in both.
-
-    With ``VecNormalize``, the last observation of an episode is exact to single precision. A value more than ``clip_obs``
-    standard deviations from the mean is recorded as ``clip_obs`` standard deviations from it.
 
     :param path: The file; the ending ``.npz`` is added if it is missing
     :param max_episodes: Record at most this many episodes; None: all
@@ -267,8 +265,12 @@ class RecordSuccesses(BaseCallback):
         for env, episode in enumerate(before):
             observation = map_observations(observations, itemgetter(env))
             # Without a reset, an episode continues at its last observation
-            continued = episode if episode is not None and _equal(episode.observations[-1], observation) else None
-            self._episodes.append(EpisodeBuilder(observation) if self.num_timesteps == 0 else continued)
+            if self.num_timesteps == 0:
+                episode = EpisodeBuilder(observation)
+            elif episode is not None:
+                last, now = (as_dict(value).values() for value in (episode.observations[-1], observation))
+                episode = episode if all(map(np.array_equal, last, now)) else None
+            self._episodes.append(episode)
 
     def _on_step(self) -> bool:
         if self.max_episodes is None or len(self.session.episodes) < self.max_episodes:
@@ -313,12 +315,6 @@ class RecordSuccesses(BaseCallback):
             self.session.finish({})
         if not self.session.episodes:
             self.logger.info(f"RecordSuccesses: found no successful episode, {self.session.path} is not written")
-
-
-def _equal(first: Any, second: Any) -> bool:
-    if isinstance(first, dict):
-        return all(np.array_equal(first[key], second[key]) for key in first)
-    return np.array_equal(first, second)
 
 
 def _as_dtype(array: Any, dtype: np.dtype) -> np.ndarray:

@@ -19,8 +19,7 @@ Curve = tuple[np.ndarray, np.ndarray]
 
 # Width of the pretraining, left of step 0, relative to the environment steps: its updates take no environment steps
 PRETRAIN_WIDTH = 0.15
-_STEPS = "time/total_timesteps"
-_PRETRAIN_UPDATES = "pretrain/n_updates"
+_STEPS, _PRETRAIN_UPDATES = "time/total_timesteps", "pretrain/n_updates"
 _PANELS = (("actor_loss", "actor loss"), ("critic_loss", "critic loss"), ("demo_fraction", "demonstrations\nin the batches"))
 
 
@@ -130,7 +129,5 @@ def _evaluation_returns(folder: Path) -> Curve:
 
 
 def _smooth(curve: Curve, width: int = 10) -> Curve:
-    steps, values = curve
-    if len(values) < width:
-        return np.empty(0), np.empty(0)
-    return steps[width - 1 :], np.convolve(values, np.ones(width) / width, mode="valid")
+    steps, values = curve[0][width - 1 :], curve[1]
+    return steps, np.convolve(values, np.ones(width) / width, mode="valid") if len(steps) else steps

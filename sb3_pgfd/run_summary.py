@@ -31,11 +31,7 @@ class EpisodeStatistics:
 
     @classmethod
     def of(cls, returns: Any, lengths: Any, successes: Collection[Any] | None) -> EpisodeStatistics:
-        """
-        :param returns: Return of each episode
-        :param lengths: Length of each episode
-        :param successes: Success of each episode; None or empty: unknown
-        """
+        """Statistics of these returns, lengths and successes of episodes; successes None or empty: unknown."""
         rate = None if successes is None or len(successes) == 0 else float(np.mean(list(successes)))
         return cls(len(returns), float(np.mean(returns)), float(np.std(returns)), float(np.mean(lengths)), rate)
 
@@ -53,7 +49,6 @@ class RunSummary:
     best_evaluation: dict[str, float] | None
     """``mean_return`` and ``timesteps`` of the best evaluation"""
     demonstrations: EpisodeStatistics | None
-    """None: there are none"""
 
     def __str__(self) -> str:
         if self.agent is None:
@@ -83,7 +78,10 @@ def summarize_run(
     :return: Return, success and episode length of both
     :raises DemonstrationsError: If the demonstrations cannot be read
     """
-    source, agent, best = "training", _training_episodes(model), None
+    source, agent, best = "training", None, None
+    if model.ep_info_buffer:
+        returns, lengths = ([float(episode[key]) for episode in model.ep_info_buffer] for key in ("r", "l"))
+        agent = EpisodeStatistics.of(returns, lengths, model.ep_success_buffer)
     if evaluation is not None and evaluation.evaluations_results:
         source = "evaluation"
         results, successes = evaluation.evaluations_results, evaluation.evaluations_successes
@@ -105,14 +103,6 @@ def write_summary(summary: RunSummary, folder: str | Path) -> Path:
     with write_whole(path, overwrite=True) as temporary:
         temporary.write_text(json.dumps(asdict(summary), indent=2) + "\n")
     return path
-
-
-def _training_episodes(model: BaseAlgorithm) -> EpisodeStatistics | None:
-    episodes = model.ep_info_buffer
-    if not episodes:
-        return None
-    returns, lengths = ([float(episode[key]) for episode in episodes] for key in ("r", "l"))
-    return EpisodeStatistics.of(returns, lengths, model.ep_success_buffer)
 
 
 def _demonstrations_of(model: BaseAlgorithm) -> EpisodeStatistics | None:

@@ -57,7 +57,6 @@ class SuccessMonitor(Monitor):
         self._columns: tuple[str, ...] = ("r", "l", "t")
 
     def step(self, action: Any) -> Any:
-        """cf ``Monitor``"""
         result = super().step(action)
         info = result[-1]
         if self.needs_reset:
@@ -80,7 +79,6 @@ class SuccessMonitor(Monitor):
         self._writer.write_row({name: episode[name] for name in self._columns if name in episode})
 
     def close(self) -> None:
-        """cf ``Monitor``"""
         super().close()
         if self._writer is not None:
             self._writer.close()

@@ -38,11 +38,7 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_options(args: argparse.Namespace, choice: bool = True, changes: bool = True) -> dict[str, Any]:
-    """
-    :param args: Arguments with those of :func:`add_load_options`
-    :param choice: Whether to return the options that choose episodes
-    :param changes: Whether to return the options that change steps, and those of the format
-    """
+    """:return: The options of ``Demonstrations.load`` that were given, to choose episodes and to change steps"""
     names = (*(_CHOICE if choice else ()), *(_CHANGES if changes else ()))
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return {**(dict(args.option) if changes else {}), **given}

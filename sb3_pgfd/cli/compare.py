@@ -45,8 +45,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _run(args: argparse.Namespace) -> None:
-    if args.labels is not None and len(args.labels) != len(args.folders):
-        args.error(f"--labels: found {len(args.labels)}, expected {len(args.folders)}, one for each LOGDIR")
     picture, numbers = check_picture_path(args.output, args.force), args.output.with_suffix(".csv")
     refuse_existing(numbers, args.force)
     # Some libraries print a greeting on standard output, which is for the result
@@ -107,8 +105,8 @@ def _rows(curves: Sequence[Curve], references: Sequence[Reference], interval: st
             row = [env, curve.label, str(len(curve.runs)), f"{curve.timesteps[-1]:,.0f}"]
             last = curve.at(-1)
             for name, form in (("return", "{:.4g}"), ("success", "{:.0%}")):
-                low, high = (number(last[name + end], form) for end in ("_low", "_high"))
-                row += [number(last[name], form), "-" if last[name + "_low"] is None else f"{low} to {high}"]
+                ends = [number(last[name + end], form) for end in ("_low", "_high")]
+                row += [number(last[name], form), "-" if "-" in ends else " to ".join(ends)]
             rows.append([*row, number(reached_at(curve, references), "{:,.0f}")])
         own = [reference for reference in references if reference.env == env]
         for reference in own:

@@ -46,11 +46,9 @@ def _add_options(parser: argparse.ArgumentParser, run: Callable[[argparse.Namesp
 
 def _number_or_share(text: str) -> int | float:
     value = float(text)
-    if 0.0 < value < 1.0:
-        return value
-    if value < 1.0 or not value.is_integer():
+    if value <= 0.0 or not (value < 1.0 or value.is_integer()):
         raise argparse.ArgumentTypeError(f"found {text}, expected a whole number, or a share between 0 and 1")
-    return int(value)
+    return value if value < 1.0 else int(value)
 
 
 def _save(demonstrations: Demonstrations, path: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -85,5 +83,5 @@ def _split(args: argparse.Namespace) -> None:
     if isinstance(n_first, float):
         # A share leaves at least one episode on both sides
         n_first = min(max(round(n_first * n_episodes), 1), n_episodes - 1)
-    parts = zip(split(demonstrations, n_first, args.seed), (args.output, args.rest), strict=True)
-    report({"parts": [_save(part, path, args) for part, path in parts]}, args.json)
+    first, rest = split(demonstrations, n_first, args.seed)
+    report({"parts": [_save(first, args.output, args), _save(rest, args.rest, args)]}, args.json)

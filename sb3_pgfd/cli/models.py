@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.demonstrations.arrays import channels_first, map_observations
 from sb3_pgfd.demonstrations.environment import make_env
-from sb3_pgfd.demonstrations.recording import Policy
+from sb3_pgfd.demonstrations.recording.policy import AnyPolicy
 from sb3_pgfd.demonstrations.validation import check_observations
 from sb3_pgfd.zoo import ALGORITHMS, register
 from sb3_pgfd.zoo.agents import saved_with
@@ -34,7 +34,7 @@ _INSTALL = "pip install sb3-pgfd[zoo]"
 class PolicySource(NamedTuple):
     """A policy, the environment that it acts in, its name for the metadata, and its normalisation."""
 
-    policy: Policy | Callable[[Any], Any]
+    policy: AnyPolicy
     env: gym.Env
     producer: str
     vec_normalize: VecNormalize | None = None
@@ -122,19 +122,14 @@ def _load_statistics(path: Path, env: gym.Env) -> VecNormalize:
     return statistics
 
 
-def _algorithms() -> dict[str, type[BaseAlgorithm]]:
-    """:return: The RL Zoo's algorithms and ours by their names; without the Zoo those of SB3 and ours"""
-    try:
+def _load_model(path: Path, algo: str, env: gym.Env, seed: int) -> BaseAlgorithm:
+    sb3_algorithms = (sb3.A2C, sb3.DDPG, sb3.DQN, sb3.PPO, sb3.SAC, sb3.TD3)
+    known: dict[str, type[BaseAlgorithm]] = {**{cls.__name__.lower(): cls for cls in sb3_algorithms}, **ALGORITHMS}
+    with suppress(ImportError):
         register()
         from rl_zoo3.utils import ALGOS
-    except ImportError:
-        own = {cls.__name__.lower(): cls for cls in (sb3.A2C, sb3.DDPG, sb3.DQN, sb3.PPO, sb3.SAC, sb3.TD3)}
-        return {**own, **ALGORITHMS}
-    return dict(ALGOS)
 
-
-def _load_model(path: Path, algo: str, env: gym.Env, seed: int) -> BaseAlgorithm:
-    known = _algorithms()
+        known = ALGOS
     if algo not in known:
         raise DemonstrationsError(f"--algo: found {algo!r}, expected one of {', '.join(sorted(known))}")
     # What is only needed to learn may be of another Python version, or as large as the memory

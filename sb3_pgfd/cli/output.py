@@ -15,15 +15,7 @@ WIDTH = 110
 
 
 def check_output(path: str, force: bool, file_format: str | None = None) -> None:
-    """
-    Check before a long computation that its result can be written.
-
-    :param path: Path of the demonstrations, or ``minari:ID``
-    :param force: Whether existing files may be replaced
-    :param file_format: ``"npz"`` or ``"minari"``; None: as the path says
-    :raises DemonstrationsError: If the id is not that of a Minari dataset
-    :raises FileExistsError: If the file exists and ``force`` is False
-    """
+    """Check before a long computation that its result can be written; see :meth:`Demonstrations.save` for the arguments."""
     is_id = path.startswith(PREFIX)
     if (file_format or ("minari" if is_id else "npz")) == "npz":
         target = with_ending(Path(path))
@@ -39,10 +31,7 @@ def describe(demonstrations: Demonstrations, path: str | Path) -> dict[str, Any]
 
 
 def report(result: dict[str, Any], as_json: bool) -> None:
-    """
-    :param result: Description of demonstrations, or ``{"parts": [...]}`` with several
-    :param as_json: Whether to print one JSON object instead of a line for each
-    """
+    """Print descriptions of demonstrations, of several as ``{"parts": [...]}``: one JSON object, or a line for each."""
     if as_json:
         print(json.dumps(result, allow_nan=False))
         return
@@ -54,18 +43,12 @@ def report(result: dict[str, Any], as_json: bool) -> None:
 
 
 def table(rows: Sequence[Sequence[str]], left: Sequence[int] = ()) -> list[str]:
-    """
-    :param rows: Cells, the same number in each row
-    :param left: Columns that are aligned at the left; all others are aligned at the right
-    :return: Lines of text
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = enumerate(zip(row, widths, strict=True))
-        padded = [cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in cells]
-        lines.append("  " + "  ".join(padded).rstrip())
-    return lines
+    """:return: Lines of a table; the columns ``left`` are aligned at the left, all others at the right"""
+    columns = []
+    for i, column in enumerate(zip(*rows, strict=True)):
+        width = max(map(len, column))
+        columns.append([cell.ljust(width) if i in left else cell.rjust(width) for cell in column])
+    return ["  " + "  ".join(row).rstrip() for row in zip(*columns, strict=True)]
 
 
 def paragraph(text: str, mark: str = "  ") -> list[str]:

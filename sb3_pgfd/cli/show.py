@@ -6,7 +6,9 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from contextlib import closing, redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -24,10 +26,8 @@ from sb3_pgfd.zoo.environments import register_environments, require_installed
 
 # Frames per second if the environment does not say
 _FPS = 30
-# Rows of a table; the rest is counted
-_MAX_EPISODES, _MAX_REPLAYED, _MAX_COMPONENTS = 5, 8, 6
-# Different discrete actions in a line
-_MAX_COUNTED = 10
+# Rows of a table, and different discrete actions in a line; the rest is counted
+_MAX_EPISODES, _MAX_REPLAYED, _MAX_COMPONENTS, _MAX_COUNTED = 5, 8, 6, 10
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -70,7 +70,7 @@ def _run(args: argparse.Namespace) -> None:
             plot_demonstrations(demonstrations, args.plot, space, args.force)
     files = {name: str(path) if path else None for name, path in (("plot", args.plot), ("video", args.video))}
     if args.json:
-        result = {**summary.to_json(), "replay": [episode.to_json() for episode in replayed], **files}
+        result = {**asdict(summary), "replay": [episode.to_json() for episode in replayed], **files}
         print(json.dumps(result, allow_nan=False))
         return
     blocks = [*_summary_blocks(summary), *([_replay_block(replayed, env_name)] if replayed else [])]
@@ -81,10 +81,8 @@ def _run(args: argparse.Namespace) -> None:
 def _make_env(demonstrations: Demonstrations, args: argparse.Namespace) -> gym.Env:
     register_environments()
     require_installed(args.env or demonstrations.metadata.get("env_id"))
-    render_mode = "rgb_array" if args.video else None
-    if args.env is not None:
-        return make_env(args.env, dict(args.env_kwargs), render_mode)
-    return recorded_env(demonstrations, dict(args.env_kwargs), render_mode)
+    options: Any = dict(args.env_kwargs), "rgb_array" if args.video else None
+    return make_env(args.env, *options) if args.env is not None else recorded_env(demonstrations, *options)
 
 
 def _film(demonstrations: Demonstrations, env: gym.Env, args: argparse.Namespace) -> Sequence[ReplayedEpisode]:
@@ -189,16 +187,18 @@ def _replay_block(replayed: Sequence[ReplayedEpisode], env_name: str) -> list[st
 
 def _replay_notes(replayed: Sequence[ReplayedEpisode]) -> list[str]:
     """:return: How many episodes drift, and the first example of each problem"""
-    played = [episode for episode in replayed if episode.reached_start]
-    drifted = [episode for episode in played if episode.drift_step is not None]
-    notes = [f"{len(played)} of {len(replayed)} episodes replayed, {len(drifted) or 'none'} with drift."]
-    for episode in drifted[:1]:
-        notes.append(f"Episode {episode.number} drifts from step {episode.drift_step} on, first in {episode.drift_component}.")
-    for episode in [episode for episode in replayed if not episode.reached_start][:1]:
-        reason = "its seed is not known" if episode.seed is None else f"a reset with seed {episode.seed} leads elsewhere"
-        away = f"{episode.start_distance:.3g} standard deviations away"
-        notes.append(f"Episode {episode.number} cannot be brought to its recorded start: {reason}, {away}.")
-    for episode in [episode for episode in played if episode.replayed_end != episode.recorded_end][:1]:
-        ends = f"recorded as {episode.recorded_end} but {episode.replayed_end} in the replay"
-        notes.append(f"Episode {episode.number} is {ends}, after {episode.n_steps} steps.")
-    return notes
+    drifts, starts, ends = [], [], []
+    for episode in replayed:
+        name = f"Episode {episode.number}"
+        if not episode.reached_start:
+            reason = "its seed is not known" if episode.seed is None else f"a reset with seed {episode.seed} leads elsewhere"
+            away = f"{episode.start_distance:.3g} standard deviations away"
+            starts.append(f"{name} cannot be brought to its recorded start: {reason}, {away}.")
+        elif episode.replayed_end != episode.recorded_end:
+            found = f"recorded as {episode.recorded_end} but {episode.replayed_end} in the replay"
+            ends.append(f"{name} is {found}, after {episode.n_steps} steps.")
+        if episode.drift_step is not None:
+            drifts.append(f"{name} drifts from step {episode.drift_step} on, first in {episode.drift_component}.")
+    n = len(replayed)
+    count = f"{n - len(starts)} of {n} episodes replayed, {len(drifts) or 'none'} with drift."
+    return [count, *drifts[:1], *starts[:1], *ends[:1]]

@@ -36,8 +36,7 @@ def bootstrap_interval(
     :param scores: Shape ``(n_seeds, k)``
     :param statistic: Statistic over the seeds
     :param reps: Number of resamples
-    :param confidence: Share of the resamples inside the interval
-    :return: Lower and upper ends, shape ``(k,)`` each
+    :param confidence: Share of the resamples inside the interval, whose ends have shape ``(k,)``
     """
     rng, n = np.random.default_rng(0), len(scores)
     estimates = np.array([statistic(scores[rng.integers(n, size=n)]) for _ in range(reps)])
@@ -47,11 +46,10 @@ def bootstrap_interval(
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """A statistic over seeds and its interval, shape ``(k,)`` each, float64."""
+    """A statistic over seeds and its interval, None of a single seed; shape ``(k,)`` each, float64."""
 
     values: np.ndarray
     low: np.ndarray | None = None
-    """None if there is a single seed"""
     high: np.ndarray | None = None
 
 
@@ -124,10 +122,7 @@ def on_common_grid(runs: Sequence[Run], max_timesteps: int | None = None) -> tup
     The grid has every step at which a run was evaluated, within the range that all runs share. The mean of curves that are
     linear between their evaluations is linear between these steps.
 
-    :param runs: Seeds of one curve
-    :param max_timesteps: Leave out later evaluations
-    :return: Steps, shape ``(k,)``; returns and, if every run has them, success rates by linear interpolation, shape
-        ``(n_seeds, k)``
+    :return: Steps, shape ``(k,)``; returns and, if every run has them, success rates, shape ``(n_seeds, k)``
     :raises ComparisonError: If the runs share no range
     """
     start, end = max(run.timesteps[0] for run in runs), min(run.timesteps[-1] for run in runs)

@@ -40,9 +40,7 @@ def draw(
     :param title: Title of the figure
     :param overwrite: Whether an existing file may be replaced
     :return: The path
-    :raises FileExistsError: If the file exists and ``overwrite`` is False
-    :raises DemonstrationsError: If the ending is not that of a picture
-    :raises ImportError: If matplotlib is not installed
+    :raises FileExistsError, DemonstrationsError, ImportError: See :func:`check_picture_path`
     """
     path = check_picture_path(output, overwrite)
     rows = {env: [curve for curve in curves if curve.env == env] for env in dict.fromkeys(curve.env for curve in curves)}
@@ -75,7 +73,14 @@ def _draw_row(
 ) -> None:
     for axis, name in zip(axes, plots, strict=False):
         for curve in curves:
-            _draw_curve(axis, curve, name, styles[curve.label])
+            band = curve.returns if name == "return" else curve.successes
+            assert band is not None
+            steps, style = curve.timesteps, styles[curve.label]
+            label = f"{curve.label} ({len(curve.runs)} seed{'' if len(curve.runs) == 1 else 's'})"
+            marker = "o" if len(steps) <= _MAX_POINTS else ""
+            axis.plot(steps, band.values, label=label, marker=marker, markersize=3, linewidth=1.6, **style)
+            if band.low is not None and band.high is not None:
+                axis.fill_between(steps, band.low, band.high, color=style["color"], alpha=0.18, linewidth=0, zorder=2)
         for i, reference in enumerate(references):
             value = reference.mean_return if name == "return" else reference.success_rate
             label = "demonstrations" if len(references) == 1 else f"demonstrations\n{reference.name}"
@@ -95,13 +100,3 @@ def _draw_row(
     x = 1.01 if len(plots) == len(axes) else 0.0
     handles, labels = axes[0].get_legend_handles_labels()
     axes[-1].legend(handles, labels, loc="upper left", bbox_to_anchor=(x, 1.02), frameon=False, fontsize="small")
-
-
-def _draw_curve(axis: Axes, curve: Curve, name: str, style: Mapping[str, Any]) -> None:
-    band = curve.returns if name == "return" else curve.successes
-    assert band is not None
-    label = f"{curve.label} ({len(curve.runs)} seed{'' if len(curve.runs) == 1 else 's'})"
-    marker = "o" if len(curve.timesteps) <= _MAX_POINTS else ""
-    axis.plot(curve.timesteps, band.values, label=label, marker=marker, markersize=3, linewidth=1.6, **style)
-    if band.low is not None and band.high is not None:
-        axis.fill_between(curve.timesteps, band.low, band.high, color=style["color"], alpha=0.18, linewidth=0, zorder=2)

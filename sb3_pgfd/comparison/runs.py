@@ -13,7 +13,6 @@ import numpy as np
 _EVALUATIONS = "evaluations.npz"
 _LAYOUT = f"<log root>/<algorithm>/<environment>_<number>/{_EVALUATIONS}"
 _WRITER = "as SB3's EvalCallback writes them"
-_ORDERED_DICT = "tag:yaml.org,2002:python/object/apply:collections.OrderedDict"
 # What NumPy raises for a damaged or foreign file
 _UNREADABLE = (EOFError, LookupError, OSError, SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
 
@@ -127,8 +126,7 @@ def _label(runs: Sequence[Run]) -> list[Run]:
 
 def read_evaluations(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """
-    :param path: Path of ``evaluations.npz``
-    :return: ``timesteps``, ``returns`` and ``successes`` of a :class:`Run`
+    :return: ``timesteps``, ``returns`` and ``successes`` of a :class:`Run` from its ``evaluations.npz``
     :raises ComparisonError: If the file is damaged or holds something else
     """
     try:
@@ -174,7 +172,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     def ordered_dict(loader: Any, node: Any) -> dict[Any, Any]:
         return dict(*loader.construct_sequence(node, deep=True))
 
-    PlainLoader.add_constructor(_ORDERED_DICT, ordered_dict)
+    ordered = "tag:yaml.org,2002:python/object/apply:collections.OrderedDict"
+    PlainLoader.add_constructor(ordered, ordered_dict)
     PlainLoader.add_constructor(None, lambda loader, node: None)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=PlainLoader)

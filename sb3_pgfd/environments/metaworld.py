@@ -7,11 +7,8 @@ import numpy as np
 from gymnasium import spaces
 
 INSTALL_BENCHMARK = 'pip install "sb3-pgfd[benchmark]"'
-"""Installs Meta-World and its version of mujoco"""
-
+# Ids that register() registers, with Meta-World's names of the tasks
 TASKS = {"SparsePegInsertSide-v3": "peg-insert-side-v3", "SparseAssembly-v3": "assembly-v3"}
-"""Ids that :func:`register` registers, with Meta-World's names of the tasks"""
-
 MAX_EPISODE_STEPS = 200
 
 

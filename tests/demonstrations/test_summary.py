@@ -1,6 +1,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_the_success_rate_is_that_of_the_episodes_or_what_the_metadata_say(info:
 def test_json_holds_a_summary(demonstrations: Demonstrations):
     unbounded = spaces.Box(-np.inf, np.inf, (1,))
     summary = summarize(demonstrations, unbounded)
-    record = json.loads(json.dumps(summary.to_json(), allow_nan=False))
+    record = json.loads(json.dumps(asdict(summary), allow_nan=False))
     assert record["lengths"]["max"] == 3.0
     assert record["episodes"][1] == {"length": 3, "episode_return": 12.0, "success": None, "end": "truncated"}
     assert len(record["observations"]) == len(summary.observations)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -68,9 +68,7 @@ def plot_demonstrations(
     :param action_space: Action space whose bounds are marked; by default that of the recorded environment, if it is known
     :param overwrite: Whether an existing file may be replaced
     :return: Path of the picture
-    :raises FileExistsError: If there is a file already
-    :raises DemonstrationsError: If matplotlib cannot write files with this ending
-    :raises ImportError: If matplotlib is not installed
+    :raises FileExistsError, DemonstrationsError, ImportError: See :func:`check_picture_path`
     """
     path = check_picture_path(output, overwrite)
     space = action_space if action_space is not None else recorded_action_space(demonstrations)
@@ -79,12 +77,12 @@ def plot_demonstrations(
     figure = new_figure((9.0, 4.4 + 1.9 * n_rows))
     halves: Any = figure.subfigures(2, 1, height_ratios=(4.4, 1.9 * n_rows))
     left, right = halves[0].subfigures(1, 2)
-    draw: Callable[..., None] = _draw_rewards if demonstrations.n_episodes == 1 else _draw_episodes
-    draw(*left.subplots(2, 1, sharex=True), demonstrations)
+    draw = _draw_rewards if demonstrations.n_episodes == 1 else _draw_episodes
+    upper, lower = left.subplots(2, 1, sharex=True)
+    draw(upper, lower, demonstrations)
     _draw_states(right.subplots(), state_coverage(demonstrations), demonstrations.n_episodes)
     _draw_actions(halves[1], demonstrations.actions, components, space)
-    name = demonstrations.metadata.get("env_id") or demonstrations.source or "demonstrations"
-    n = demonstrations.n_episodes
+    name, n = demonstrations.metadata.get("env_id") or demonstrations.source or "demonstrations", demonstrations.n_episodes
     figure.suptitle(f"{name}: {n} episode{'s' if n > 1 else ''}, {len(demonstrations):,} transitions")
     with write_whole(path, overwrite) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=96)
@@ -169,30 +167,20 @@ def _use_integer_ticks(axis: Any) -> None:
 
 
 class Coverage(NamedTuple):
-    """
-    States in their first two principal components, or fewer if fewer numbers change.
+    """States in their first two principal components, or fewer if fewer numbers change."""
 
-    :param points: Shape ``(n_states, n_components)``
-    :param steps: Step of each state in its episode, shape ``(n_states,)``
-    :param starts: First states of the episodes, shape ``(n_episodes, n_components)``
-    :param variance: Share of the variance along each component, shape ``(n_components,)``
-    :param left_out: Observations that are too large, with their shapes
-    """
-
-    points: np.ndarray
-    steps: np.ndarray
-    starts: np.ndarray
-    variance: np.ndarray
-    left_out: list[str]
+    points: np.ndarray  # Shape (n_states, n_components)
+    steps: np.ndarray  # Step of each state in its episode, shape (n_states,)
+    starts: np.ndarray  # First states of the episodes, shape (n_episodes, n_components)
+    variance: np.ndarray  # Share of the variance along each component, shape (n_components,)
+    left_out: list[str]  # Observations that are too large, with their shapes
 
 
-def state_coverage(demonstrations: Demonstrations, seed: int = 0) -> Coverage:
+def state_coverage(demonstrations: Demonstrations) -> Coverage:
     """
     Principal components of the observations, with each number standardised. The arrays of Dict observations are joined;
-    images of more than ``MAX_IMAGE`` numbers and numbers that never change are left out.
-
-    :param demonstrations: A random choice of ``MAX_STATES`` transitions is used if there are more
-    :param seed: Seed of that choice
+    images of more than ``MAX_IMAGE`` numbers and numbers that never change are left out. If there are more than
+    ``MAX_STATES`` transitions, a random choice of them is used.
     """
     observations = demonstrations.observations
     arrays = observations if isinstance(observations, Mapping) else {"images": observations}
@@ -200,7 +188,7 @@ def state_coverage(demonstrations: Demonstrations, seed: int = 0) -> Coverage:
     chosen = [array.reshape(len(array), -1) for name, array in arrays.items() if name not in large]
     starts, n_rows = demonstrations.episode_starts, len(demonstrations)
     n_wanted = min(n_rows, MAX_STATES, max(100, _MAX_NUMBERS // max(sum(array.shape[1] for array in chosen), 1)))
-    rows = np.sort(np.random.default_rng(seed).permutation(n_rows)[:n_wanted])
+    rows = np.sort(np.random.default_rng(0).permutation(n_rows)[:n_wanted])
     states, first = _join(chosen, rows), _join(chosen, starts)
     # Not by the standard deviation: that of equal numbers may be a rounding error
     low, high = states.min(axis=0), states.max(axis=0)

@@ -12,20 +12,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from sb3_pgfd.demonstrations.arrays import map_observations
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.environment import ENVIRONMENT_ERRORS
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.validation import Locator, Observations, as_dict, check_actions, check_observations
+from sb3_pgfd.demonstrations.validation import Locator, as_dict, check_actions, check_observations
 from sb3_pgfd.utils.files import write_whole
 
 # Largest distance that counts as the recorded start, and default for no drift, in standard deviations
 START_TOLERANCE = 1e-3
 DRIFT_THRESHOLD = 0.1
-# Rounding error of an observation, relative to its value
-_ROUNDING = 1e-5
-# Rows that are converted to double precision at a time
-_CHUNK = 4096
+# Rounding error of an observation, relative to its value; rows that are converted to double precision at a time
+_ROUNDING, _CHUNK = 1e-5, 4096
 
 
 @dataclass
@@ -98,50 +95,42 @@ def replay(
     return [player.play(int(number)) for number in (range(demonstrations.n_episodes) if episodes is None else episodes)]
 
 
-class _Distances:
-    """Distances between observations in standard deviations of the whole dataset."""
-
-    def __init__(self, observations: Observations):
-        self.keys = list(observations) if isinstance(observations, Mapping) else None
-        self._shapes = {name: array.shape[1:] for name, array in as_dict(observations).items()}
-        self.scale = np.concatenate([_standard_deviations(array).ravel() for array in as_dict(observations).values()])
-
-    def vector(self, observation: Any) -> np.ndarray:
-        parts = [observation] if self.keys is None else [observation[key] for key in self.keys]
-        return np.concatenate([np.asarray(part, dtype=np.float64).ravel() for part in parts])
-
-    def between(self, found: Any, recorded: np.ndarray) -> np.ndarray:
-        """:return: Distance of each component, infinity for NaN"""
-        difference = np.abs(self.vector(found) - recorded)
-        return np.where(np.isnan(difference), np.inf, difference) / self.scale
-
-    def name(self, component: int) -> str:
-        """:return: The component's place in the observation, e.g. ``observations[3]``"""
-        for name, shape in self._shapes.items():
-            if component < math.prod(shape):
-                return f"{name}[{', '.join(str(int(i)) for i in np.unravel_index(component, shape))}]" if shape else name
-            component -= math.prod(shape)
-        raise IndexError(component)
-
-
 class _Player:
+    """Replays episodes and measures distances in standard deviations of the whole dataset."""
+
     def __init__(
         self, demonstrations: Demonstrations, env: gym.Env, on_frame: Callable[[np.ndarray], object] | None, threshold: float
     ):
         self.demonstrations, self.env, self.on_frame, self.threshold = demonstrations, env, on_frame, threshold
-        self.distances = _Distances(demonstrations.observations)
+        self.arrays, self.next_arrays = as_dict(demonstrations.observations), as_dict(demonstrations.next_observations)
+        self.scale = np.concatenate([_standard_deviations(array).ravel() for array in self.arrays.values()])
+
+    def _distances(self, found: Any, recorded: np.ndarray) -> np.ndarray:
+        """:return: Distance of each component, infinity for NaN"""
+        keys = self.demonstrations.observations
+        difference = np.abs(_vector([found[key] for key in keys] if isinstance(keys, Mapping) else [found]) - recorded)
+        return np.where(np.isnan(difference), np.inf, difference) / self.scale
+
+    def _name(self, component: int) -> str:
+        """:return: The component's place in the observation, e.g. ``observations[3]``"""
+        names = [
+            f"{name}[{', '.join(map(str, index))}]" if index else name
+            for name, array in self.arrays.items()
+            for index in np.ndindex(array.shape[1:])
+        ]
+        return names[component]
 
     def play(self, number: int) -> ReplayedEpisode:
         data, seed = self.demonstrations, recorded_seed(self.demonstrations, number)
         first = int(data.episode_starts[number])
         rows = range(first, first + int(data.episode_lengths[number]))
-        recorded = self._recorded(data.observations, first)
+        recorded = _vector([array[first] for array in self.arrays.values()])
         # Without a known seed try that of the attempt: the start is compared, and a start without randomness needs no seed
         base = data.metadata.get("seed")
         guess = number + (base if isinstance(base, int) and base >= 0 else 0)
         observation, _ = self._call(number, self.env.reset, seed=guess if seed is None else seed)
-        distances = self.distances.between(observation, recorded)
-        tolerance = START_TOLERANCE + _ROUNDING * np.abs(recorded) / self.distances.scale
+        distances = self._distances(observation, recorded)
+        tolerance = START_TOLERANCE + _ROUNDING * np.abs(recorded) / self.scale
         reached, end = bool((distances <= tolerance).all()), "terminated" if data.terminated[rows[-1]] else "truncated"
         start_distance, episode_return = float(distances.max(initial=0.0)), float(data.episode_returns[number])
         episode = ReplayedEpisode(number, seed, start_distance, reached, episode_return, end)
@@ -157,19 +146,16 @@ class _Player:
             # A copy, because an environment may scale its action in place
             observation, reward, terminated, truncated, _ = self._call(number, self.env.step, data.actions[row].copy())
             self._draw(number)
-            distances = self.distances.between(observation, self._recorded(data.next_observations, row))
+            distances = self._distances(observation, _vector([array[row] for array in self.next_arrays.values()]))
             distance = float(distances.max(initial=0.0))
             largest, total = max(largest, distance), total + float(reward)
             episode.n_steps, episode.final_distance = step + 1, distance
             episode.largest_distance, episode.replayed_return = largest, total
             if episode.drift_step is None and distance > self.threshold:
-                episode.drift_step, episode.drift_component = step, self.distances.name(int(distances.argmax()))
+                episode.drift_step, episode.drift_component = step, self._name(int(distances.argmax()))
             if terminated or truncated:
                 episode.replayed_end = "terminated" if terminated else "truncated"
                 break
-
-    def _recorded(self, observations: Observations, row: int) -> np.ndarray:
-        return self.distances.vector(map_observations(observations, lambda array: array[row]))
 
     def _draw(self, number: int) -> None:
         if self.on_frame is not None:
@@ -186,6 +172,10 @@ class _Player:
                 f"replay: episode {number}: found an environment that fails in {function.__name__}() "
                 f"({type(error).__name__}: {error}), expected the one that was recorded from: see --env and --env-kwargs"
             ) from error
+
+
+def _vector(parts: Sequence[Any]) -> np.ndarray:
+    return np.concatenate([np.asarray(part, dtype=np.float64).ravel() for part in parts])
 
 
 def _standard_deviations(array: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,10 @@ from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.environment import recorded_action_space
 from sb3_pgfd.demonstrations.inspection.warnings import find_warnings
 
-# Vectors with more components are summarised by one range
-MAX_COMPONENTS = 30
+# Vectors with more components are summarised by one range; discrete actions are counted up to this many different ones
+MAX_COMPONENTS, MAX_COUNTED = 30, 32
 # An action is saturated this near to a bound, relative to the range of its component
 SATURATION_MARGIN = 0.01
-# Discrete actions are counted if there are at most this many different ones
-MAX_COUNTED = 32
 
 Range = float | list[float]
 
@@ -31,7 +29,6 @@ class EpisodeSummary:
     length: int
     episode_return: float
     success: bool | None
-    """None: unknown"""
     end: str
     """``"terminated"`` or ``"truncated"``"""
 
@@ -55,7 +52,6 @@ class ActionSummary:
     """The actions, and where they lie in the action space."""
 
     shape: tuple[int, ...]
-    """Shape per step"""
     dtype: str
     low: Range
     """As for observations"""
@@ -94,10 +90,6 @@ class Summary:
     actions: ActionSummary
     warnings: list[str]
     """Each says what was found and what to do about it"""
-
-    def to_json(self) -> dict[str, Any]:
-        """:return: Plain values by field name"""
-        return asdict(self)
 
 
 def summarize(demonstrations: Demonstrations, action_space: spaces.Space | None = None) -> Summary:

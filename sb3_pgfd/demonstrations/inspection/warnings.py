@@ -26,7 +26,6 @@ def find_warnings(demonstrations: Demonstrations, space: spaces.Space | None, su
     :param demonstrations: Demonstrations to check
     :param space: Action space of the environment, None if unknown
     :param success_rate: Share of successful episodes, None if unknown
-    :return: One or two sentences for each finding
     """
     return [
         *_too_little(demonstrations, success_rate),
@@ -99,13 +98,12 @@ def _terminated(demonstrations: Demonstrations) -> np.ndarray:
     return demonstrations.terminated[demonstrations.episode_starts + demonstrations.episode_lengths - 1]
 
 
-def _time_limit(demonstrations: Demonstrations) -> int | None:
+def _time_limit(demonstrations: Demonstrations) -> object:
     """Time limit of the environment in the metadata, if it is registered; nothing is imported to find it."""
     env_id, kwargs = demonstrations.metadata.get("env_id"), demonstrations.metadata.get("env_kwargs")
     spec = gym.registry.get(env_id) if isinstance(env_id, str) else None
     limit = kwargs.get("max_episode_steps") if isinstance(kwargs, Mapping) else None
-    limit = spec.max_episode_steps if spec and limit is None else limit
-    return limit if isinstance(limit, int) else None
+    return spec.max_episode_steps if spec and limit is None else limit
 
 
 def _terminated_at_a_limit(demonstrations: Demonstrations) -> list[str]:
@@ -180,8 +178,8 @@ def _constant_components(name: str, array: np.ndarray) -> list[str]:
 
 
 def _listed(names: list[str]) -> str:
-    more = len(names) - _MAX_NAMED
-    return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more
 
 
 def _duplicates(demonstrations: Demonstrations) -> list[str]:

@@ -15,16 +15,10 @@ from sb3_pgfd.utils.checks import is_number
 
 KeyPairs = Sequence[Sequence[str]]
 
-NEGATIVE_KEYS = ("left", "down", "a", "s", "j", "k", "f", "g")
-POSITIVE_KEYS = ("right", "up", "d", "w", "l", "i", "h", "t")
-DEFAULT_KEYS = tuple(zip(NEGATIVE_KEYS, POSITIVE_KEYS, strict=True))
-"""Negative and positive key of each action dimension"""
-
-FINE = 0.3
-"""Share of the deflection while shift is held"""
-
-DEAD_ZONE = 0.1
-"""Largest value of a stick at rest"""
+# Negative and positive key of each action dimension
+DEFAULT_KEYS = (("left", "right"), ("down", "up"), ("a", "d"), ("s", "w"), ("j", "l"), ("k", "i"), ("f", "h"), ("g", "t"))
+# Share of the deflection while shift is held, and largest value of a stick at rest
+FINE, DEAD_ZONE = 0.3, 0.1
 
 
 class Command(Enum):
@@ -157,13 +151,9 @@ def to_action(deflections: np.ndarray, space: spaces.Box, scale: float = 1.0) ->
 
 class Controls:
     """
-    Turns pygame's events into actions and commands.
+    Turns pygame's events into actions and commands; see :func:`key_codes`, :func:`stick_axes` and :func:`to_action`.
 
-    :param space: Bounded action space
-    :param keys: See :func:`key_codes`, None: :data:`DEFAULT_KEYS`
-    :param axes: See :func:`stick_axes`
-    :param scale: See :func:`to_action`
-    :raises DemonstrationsError: If one of them is invalid
+    :raises DemonstrationsError: If an argument is invalid
     """
 
     def __init__(

@@ -55,8 +55,7 @@ def record_person(
     :param env: An environment with bounded Box actions, made with ``render_mode="rgb_array"``, or its id. Attempt k is
         reset with ``seed + k``
     :param n_episodes: Finish when this many episodes are kept; None: when the person finishes
-    :param path: Write the demonstrations there; the ending ``.npz`` is added if it is missing. Until the person has
-        finished, the folder ``<path>.recording`` holds each finished episode, and ``Demonstrations.load`` reads it
+    :param path: Write the demonstrations there, see :func:`~sb3_pgfd.demonstrations.record`
     :param seed: Seed of the first attempt
     :param fps: Largest number of steps per second, None: the ``render_fps`` of the environment. Less is slow motion
     :param scale: How far a full deflection goes towards its bound, in (0, 1]

@@ -29,8 +29,12 @@ class Policy(Protocol):
     def predict(self, observation: Any, /, *, deterministic: bool) -> tuple[Any, Any]: ...
 
 
+# A model, or a function from an observation to an action
+AnyPolicy = Policy | Callable[[Any], Any]
+
+
 def record(
-    policy: Policy | Callable[[Any], Any],
+    policy: AnyPolicy,
     env: gym.Env | str,
     n_episodes: int,
     *,
@@ -97,13 +101,7 @@ def record(
 class _Actor:
     """A policy with its memory, its noise and its normalisation; see :func:`record` for the parameters."""
 
-    def __init__(
-        self,
-        policy: Policy | Callable[[Any], Any],
-        space: spaces.Space,
-        settings: dict[str, Any],
-        normalize: VecNormalize | None,
-    ):
+    def __init__(self, policy: AnyPolicy, space: spaces.Space, settings: dict[str, Any], normalize: VecNormalize | None):
         self.deterministic, self.action_noise = settings["deterministic"], settings["action_noise"]
         if self.action_noise and not isinstance(space, spaces.Box):
             raise DemonstrationsError(f"record: found action_noise={self.action_noise} with {space}, expected a Box space")
@@ -114,9 +112,7 @@ class _Actor:
         self._state: Any = None
 
     def run_episode(self, env: gym.Env, seed: int) -> Episode:
-        rollout = Rollout(env, seed)
-        self._state = None
-        reset = getattr(self.policy, "reset", None)
+        rollout, self._state, reset = Rollout(env, seed), None, getattr(self.policy, "reset", None)
         if callable(reset):
             reset()
         while not rollout.over:
@@ -150,7 +146,7 @@ def _keep_episodes(session: Session, actor: _Actor, env: gym.Env, n_episodes: in
             f"record: found {len(kept)} episodes in {session.folder}, expected at most {n_episodes}: ask for as many or more"
         )
     # The kept episodes of a resumed recording report their success
-    reported = bool(kept)
+    reported = bool(kept) or not successes_only
     while len(kept) < n_episodes and n_attempts < max_attempts:
         episode = actor.run_episode(env, session.settings["seed"] + n_attempts)
         n_attempts += 1
@@ -158,12 +154,12 @@ def _keep_episodes(session: Session, actor: _Actor, env: gym.Env, n_episodes: in
         if episode.success or not successes_only:
             session.add(episode, {"n_attempts": n_attempts, "noise": actor.rng.bit_generator.state})
             yield episode
-    if len(kept) < n_episodes and successes_only and not reported:
-        raise DemonstrationsError(
-            f"record: successes_only found neither 'is_success' nor 'success' in the last info of {n_attempts} attempts, "
-            "expected one of them"
-        )
     if len(kept) < n_episodes:
+        if not reported:
+            raise DemonstrationsError(
+                f"record: successes_only found neither 'is_success' nor 'success' in the last info of {n_attempts} attempts, "
+                "expected one of them"
+            )
         kind = "successes" if successes_only else "episodes"
         where = f". They are in {session.folder}: resume with more attempts" if kept and session.folder else ""
         raise DemonstrationsError(f"record: found {len(kept)} {kind} in {n_attempts} attempts, expected {n_episodes}{where}")

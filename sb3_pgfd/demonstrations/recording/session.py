@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -35,12 +35,7 @@ def success_of(info: Mapping[str, Any]) -> bool | None:
 
 
 class EpisodeBuilder:
-    """
-    Collects the steps of one episode. It copies everything, because an environment may write all observations to one array.
-
-    :param observation: First observation of the episode
-    :param seed: Seed of the reset, None if unknown
-    """
+    """Collects the steps of one episode. It copies everything: an environment may write all observations to one array."""
 
     def __init__(self, observation: Any, seed: int | None = None):
         self.seed = seed
@@ -63,10 +58,7 @@ class EpisodeBuilder:
         self.rewards.append(float(reward))
 
     def build(self, terminated: bool, success: bool | None = None) -> Episode:
-        """
-        :param terminated: Whether the last step reached a terminal state
-        :param success: Whether the task was solved, None if unknown
-        """
+        """:return: The episode; ``terminated``: whether the last step reached a terminal state, ``success`` None: unknown"""
         first, observations = self.observations[0], self.observations
         if isinstance(first, dict):
             stacked: Observations = {key: np.stack([observation[key] for observation in observations]) for key in first}
@@ -77,12 +69,7 @@ class EpisodeBuilder:
 
 
 class Rollout(EpisodeBuilder):
-    """
-    One episode in an environment, starting with its reset.
-
-    :param env: The environment; it is reset
-    :param seed: Seed of the reset, None: the environment continues its own random numbers
-    """
+    """One episode in an environment, which is reset; without a seed it continues its own random numbers."""
 
     def __init__(self, env: gym.Env, seed: int | None):
         self.env = env
@@ -121,10 +108,7 @@ def open_env(env: gym.Env | str, recorder: str, render_mode: str | None = None) 
 
 def describe_env(spec: EnvSpec | None, observation_space: spaces.Space, action_space: spaces.Space) -> dict[str, Any]:
     """
-    :param spec: Specification of the environment, None if it was not made by an id
-    :param observation_space: Space of the observations as they are recorded
-    :param action_space: Action space of the environment
-    :return: Id and arguments of the environment, if they are known, and its spaces, for the settings of a session
+    :return: Id and arguments of the environment, if there is a ``spec``, and its spaces, for the settings of a session
     :raises DemonstrationsError: If demonstrations cannot have such a space
     """
     described = {"observation_space": space_to_json(observation_space), "action_space": space_to_json(action_space)}
@@ -257,7 +241,9 @@ class Session:
         :raises DemonstrationsError: If there is no episode, or they do not fit together
         """
         episodes = recording_folder.settle_successes(self.episodes)
-        demonstrations = Demonstrations.from_episodes(episodes, {**self.settings, **_statistics(episodes), **metadata})
+        versions = {"gymnasium": gym.__version__, "numpy": np.__version__, "stable_baselines3": sb3.__version__}
+        demonstrations = Demonstrations.from_episodes(episodes, {**self.settings, "versions": versions, **metadata})
+        demonstrations = demonstrations.changed(metadata={**demonstrations.summary(), **demonstrations.metadata})
         if self.path is not None:
             write_npz(demonstrations, self.path, self._overwrite)
         if self.folder is not None and self.unfinished:
@@ -276,12 +262,3 @@ def session_folder(path: Path) -> Path:
 
 def _one_episode(episode: Episode, state: Mapping[str, Any]) -> Demonstrations:
     return Demonstrations.from_episodes([episode], {recording_folder.STATE: dict(state)})
-
-
-def _statistics(episodes: Sequence[Episode]) -> dict[str, Any]:
-    known = [episode.success for episode in episodes if episode.success is not None]
-    return {
-        "success_rate": float(np.mean(known)) if known else None,
-        "mean_return": float(np.mean([episode.rewards.sum() for episode in episodes])) if episodes else None,
-        "versions": {"gymnasium": gym.__version__, "numpy": np.__version__, "stable_baselines3": sb3.__version__},
-    }

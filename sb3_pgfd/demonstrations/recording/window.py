@@ -20,8 +20,7 @@ LARGEST_FRAME, SMALLEST_WIDTH = (960, 640), 640
 MARGIN, LINE, LETTERS, SMALL_LETTERS = 14, 26, 22, 18
 BAR_HEIGHT, BAR_LABEL, COLUMNS = 10, 60, 2
 
-BACKGROUND, TRACK, MIDDLE = (24, 26, 31), (56, 60, 70), (130, 136, 148)
-TEXT, FAINT = (236, 238, 241), (163, 169, 180)
+BACKGROUND, TRACK, MIDDLE, TEXT, FAINT = (24, 26, 31), (56, 60, 70), (130, 136, 148), (236, 238, 241), (163, 169, 180)
 RED, AMBER, BLUE = (239, 83, 80), (255, 193, 7), (79, 161, 255)
 
 Place = tuple[int, int]
@@ -29,17 +28,15 @@ Place = tuple[int, int]
 
 @dataclass
 class Status:
-    """What the panel shows."""
+    """What the panel shows; ``n_episodes`` is the number to keep, ``deflections`` are what is held, in [-1, 1]."""
 
     n_kept: int = 0
     n_episodes: int | None = None
-    """Number of episodes to keep, None: no limit"""
     n_steps: int = 0
     episode_return: float = 0.0
     paused: bool = True
     message: str = ""
     deflections: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    """What is held, in [-1, 1]"""
 
     def __str__(self) -> str:
         wanted = "" if self.n_episodes is None else f" of {self.n_episodes}"
@@ -57,7 +54,6 @@ class Window:
     A window, as a context manager. Leaving the block closes it and leaves pygame as it was found, because the environment
     may draw with pygame, too.
 
-    :param title: Title of the window
     :param key_names: Negative and positive key of each action dimension
     :raises ImportError: If pygame is not installed
     :raises DemonstrationsError: On entering, if there is no display
@@ -130,11 +126,7 @@ class Window:
         self._clock.tick(fps)
 
     def draw(self, frame: Any, status: Status) -> None:
-        """
-        :param frame: What ``env.render()`` returned
-        :param status: State of the recording, for the panel
-        :raises DemonstrationsError: If the frame is no RGB picture
-        """
+        """:raises DemonstrationsError: If the frame, which ``env.render()`` returned, is no RGB picture"""
         pygame, array = self._pygame, np.asarray(frame)
         if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or 0 in array.shape:
             raise DemonstrationsError(
