@@ -45,6 +45,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _run(args: argparse.Namespace) -> None:
+    if args.labels is not None and len(args.labels) != len(args.folders):
+        args.error(f"--labels: found {len(args.labels)}, expected {len(args.folders)}, one for each LOGDIR")
     picture, numbers = check_picture_path(args.output, args.force), args.output.with_suffix(".csv")
     refuse_existing(numbers, args.force)
     # Some libraries print a greeting on standard output, which is for the result
