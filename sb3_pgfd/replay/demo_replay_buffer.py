@@ -16,14 +16,7 @@ from sb3_pgfd.replay.hindsight import goal_rewards, relabel
 from sb3_pgfd.replay.n_step import Rows, Stores
 from sb3_pgfd.replay.options import OPTIONS, check_action_range, check_options
 from sb3_pgfd.replay.own_episodes import OwnEpisodes, executed_actions
-from sb3_pgfd.replay.priorities import (
-    RunningMean,
-    agent_mean,
-    check_errors,
-    importance_weights,
-    priorities,
-    sampling_weights,
-)
+from sb3_pgfd.replay.priorities import RunningMean, agent_mean, check_errors, importance_weights, priorities
 from sb3_pgfd.replay.samples import DemoBatch, Samples, draw_by_priority, draw_by_share, read_batch, read_drawn
 from sb3_pgfd.replay.storage import RUNNING, DemonstrationStore, Origin, Schema, TransitionStore
 from sb3_pgfd.utils.checks import SAVE_FORMAT, check_save_format
@@ -171,7 +164,7 @@ class DemoReplayBuffer(ReplayBuffer):
         """
         of_subclass = accepted_keywords(type(self)) - accepted_keywords(DemoReplayBuffer)
         check_keywords("DemoReplayBuffer.configure", options, OPTIONS.keys() | of_subclass)
-        check_options(options)
+        check_options({**vars(self), **options})
         alpha = options.get("priority_exponent", self.priority_exponent)
         if alpha != self.priority_exponent:
             raise ValueError(f"priority_exponent: found {self.priority_exponent} in the buffer, expected {alpha}")
@@ -330,8 +323,7 @@ class DemoReplayBuffer(ReplayBuffer):
         :param errors: e_i = delta_i^2 + lambda_3 |grad_a Q|^2, not negative, shape ``(B,)``
         :return: p_i, shape ``(B,)``
         :raises IndexError: If a row holds nothing
-        :raises ValueError: If an error is negative, infinite or not a number, or p^alpha rounds to 0 or infinity; nothing
-            changes then
+        :raises ValueError: If an error is negative, infinite or not a number, or p^alpha is infinite; nothing changes then
         """
         indices, errors = np.asarray(indices), np.asarray(errors, dtype=np.float64)
         is_demo = indices >= self.ring.n_rows
@@ -347,9 +339,15 @@ class DemoReplayBuffer(ReplayBuffer):
             leaves[leaves == 0.0] = 1.0
             errors = errors / self._mean_error.update(agent_mean(errors, importance_weights(leaves, 1.0), is_demo))
         values = priorities(errors, is_demo, self.priority_epsilon, self.demo_bonus)
-        weights = sampling_weights(values, self.priority_exponent)
-        self.max_priority = max(self.max_priority, float(values.max()))
-        self.ring.update_weights(own_rows, weights[~is_demo])
+        largest = values.max()
+        if np.isinf(largest**self.priority_exponent):
+            raise ValueError(
+                f"priorities: found {largest}, whose power alpha={self.priority_exponent} is infinite, expected a finite one: "
+                "lower priority_exponent or the reward scale"
+            )
+        self.max_priority = max(self.max_priority, float(largest))
+        weights = values**self.priority_exponent
+        self.ring.tree.update(own_rows, weights[~is_demo], check=False)
         self.demonstrations.update_weights(demo_rows, weights[is_demo])
         return values
 

@@ -39,10 +39,17 @@ OPTIONS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """:raises ValueError: If an option of the buffer is out of range; other names are not looked at"""
+    """
+    :param options: All options of the buffer by name; other names are not looked at
+    :raises ValueError: If one is out of range
+    """
     for name, (meaning, is_valid, expected) in OPTIONS.items():
-        if name in options and not is_valid(options[name]):
+        if not is_valid(options[name]):
             raise ValueError(f"{name}{meaning}: found {options[name]!r}, expected {expected}")
+    eps, alpha = options["priority_epsilon"], options["priority_exponent"]
+    # A transition of weight 0 would never be drawn
+    if eps**alpha == 0.0:
+        raise ValueError(f"priority_exponent (alpha): found {alpha}, expected a smaller one: {eps}^alpha rounds to 0")
 
 
 def check_action_range(action_space: spaces.Space) -> None:

@@ -70,25 +70,10 @@ class RunningMean:
 
 def check_errors(errors: np.ndarray) -> None:
     """:raises ValueError: If an error is negative, infinite or not a number"""
+    smallest, largest = errors.min(), errors.max()
     # One comparison catches negative numbers and NaN, the other infinity
-    if not (errors.min() >= 0.0 and errors.max() < np.inf):
+    if not (smallest >= 0.0 and largest < np.inf):
         raise ValueError(
-            f"priorities: found errors from {errors.min()} to {errors.max()}, expected finite numbers >= 0: the critic has "
-            "diverged, lower the learning rate or the reward scale"
+            f"priorities: found errors from {smallest} to {largest}, expected finite numbers >= 0: the critic has diverged, "
+            "lower the learning rate or the reward scale"
         )
-
-
-def sampling_weights(priorities: np.ndarray, alpha: float) -> np.ndarray:
-    """
-    :param priorities: p_i, positive
-    :param alpha: Exponent
-    :return: p_i^alpha
-    :raises ValueError: If one of them rounds to 0 or infinity
-    """
-    weights = priorities**alpha
-    if not (weights.min() > 0.0 and weights.max() < np.inf):
-        raise ValueError(
-            f"priorities: found p^alpha from {weights.min()} to {weights.max()} for alpha={alpha}, expected positive finite "
-            "numbers: lower priority_exponent or the reward scale"
-        )
-    return weights

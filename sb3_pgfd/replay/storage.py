@@ -135,14 +135,6 @@ class TransitionStore:
                 "hold no transition"
             )
 
-    def update_weights(self, rows: np.ndarray, weights: np.ndarray) -> None:
-        """
-        :param rows: Rows that have been written. A row that was dropped since it was drawn stays dropped
-        :param weights: p^alpha of each, positive
-        """
-        present = self.tree.weights.take(rows) > 0.0
-        self.tree.update(rows[present], weights[present], check=False)
-
     def is_interrupted(self, rows: slice, successors: slice) -> np.ndarray:
         """
         No flag tells when an environment was reset before its episode was over, as it happens when ``learn()`` is called
@@ -263,6 +255,16 @@ class DemonstrationStore(TransitionStore):
             self._free = joined([*self._free, oldest])
             self._live = None
             n_kept -= len(oldest)
+
+    def update_weights(self, rows: np.ndarray, weights: np.ndarray) -> None:
+        """
+        :param rows: Rows that have been written. Those of a success that was dropped since they were drawn stay dropped
+        :param weights: p^alpha of each, positive
+        """
+        if self._free:
+            present = self.tree.weights.take(rows) > 0.0
+            rows, weights = rows[present], weights[present]
+        self.tree.update(rows, weights, check=False)
 
     def _place(self, n_added: int) -> int:
         """:return: The first of ``n_added`` rows that are free, one behind the other"""

@@ -5,8 +5,8 @@ import numpy as np
 FAN_OUT = 16
 # A level this small is searched at once with a cumulative sum, which is cheaper than gathering down to a single root.
 MAX_TOP_SIZE = 4096
-# block @ _EXCLUSIVE_SUMS gives [0, w_0, w_0 + w_1, ..., sum of all]: several times faster than `cumsum` along short rows
-_EXCLUSIVE_SUMS = np.triu(np.ones((FAN_OUT, FAN_OUT + 1)), k=1)
+# _EXCLUSIVE_SUMS @ children gives [0, w_0, w_0 + w_1, ..., sum of all]: several times faster than `cumsum` of short rows
+_EXCLUSIVE_SUMS = np.tril(np.ones((FAN_OUT + 1, FAN_OUT)), k=-1)
 # A product may add up each column in another order, so sums of the same weights differ by up to 15 roundings
 _BELOW_ALL_ROUNDINGS = 1.0 - 2.0**-48
 
@@ -118,7 +118,7 @@ class SumTree:
         """
         indices = self._descend(prefix_sums)
         # The last bits of a sum can put a number beside an interval: then once more, with an eye on each weight
-        if not (self.levels[0].take(indices) > 0.0).all():
+        if np.count_nonzero(self.levels[0].take(indices)) < len(indices):
             indices = self._descend(prefix_sums, skip_zeros=True)
         return indices
 
@@ -130,14 +130,17 @@ class SumTree:
         indices = top[1:].searchsorted(rest, side="right")
         rest = rest - top.take(indices)
 
-        offsets = np.arange(len(rest)) * (FAN_OUT + 1)
+        columns = np.arange(len(rest))
         for level in self.levels[-2::-1]:
-            block = level.reshape(-1, FAN_OUT).take(indices, axis=0)  # (n, 16)
-            sums = block @ _EXCLUSIVE_SUMS  # (n, 17)
-            rest = np.minimum(rest, sums[:, -1] * _BELOW_ALL_ROUNDINGS)
-            above = sums[:, 1:] > rest[:, None]
-            child = (above & (block > 0.0) if skip_zeros else above).argmax(axis=1)
-            rest = rest - sums.ravel().take(offsets + child)
+            # One child a row, so that all n draws lie side by side in memory
+            children = level.reshape(-1, FAN_OUT).take(indices, axis=0).T  # (16, n)
+            sums = _EXCLUSIVE_SUMS @ children  # (17, n)
+            if skip_zeros:
+                rest = np.minimum(rest, sums[-1] * _BELOW_ALL_ROUNDINGS)
+                child = ((sums[1:] > rest) & (children > 0.0)).argmax(axis=0)
+            else:
+                child = np.add.reduce(sums[1:-1] <= rest, axis=0, dtype=np.intp)
+            rest = rest - sums[child, columns]
             indices = indices * FAN_OUT + child
         return indices
 

@@ -105,6 +105,7 @@ def test_a_row_takes_the_bytes_of_its_transition_and_of_one_priority():
         ({"her_ratio": "0.5"}, "her_ratio .*: found '0.5', expected 0 to 1"),
         ({"demo_fraction": -0.1}, "demo_fraction .*: found -0.1, expected 0 to 1, or None"),
         ({"priority_exponent": -0.1}, r"priority_exponent \(alpha\): found -0.1, expected a number >= 0"),
+        ({"priority_exponent": 60, "priority_epsilon": 1e-6}, "priority_exponent .*: found 60, .* 1e-06.alpha rounds to 0"),
         ({"priority_epsilon": 0.0}, r"priority_epsilon \(eps\): found 0.0, expected a number > 0"),
         ({"demo_bonus": True}, r"demo_bonus \(eps_D\): found True, expected a number >= 0"),
         ({"keep_successes": "no"}, "keep_successes: found 'no', expected True or False"),
