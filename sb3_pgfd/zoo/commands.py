@@ -28,9 +28,8 @@ _UNREADABLE = (AttributeError, NameError, SyntaxError, TypeError, ValueError)
 
 def main(name: str, command_line: Sequence[str] | None = None, prog: str | None = None) -> int:
     """
-    Run one of the commands.
+    Run one of ``COMMANDS``.
 
-    :param name: One of ``COMMANDS``
     :param command_line: Its arguments, by default those of this process
     :param prog: How it was called, by default as a module
     :return: 0, or 1 if it failed; then one line on standard error says what was found and what was expected
@@ -121,9 +120,7 @@ def _train(command_line: Sequence[str], prog: str) -> None:
 
 
 def zoo_modules() -> dict[str, str]:
-    """
-    :return: Full names of the RL Zoo's modules that can be run and have no command here, by their short name
-    """
+    """:return: Full names of the RL Zoo's modules that can be run and have no command here, by their short name"""
     import rl_zoo3.plots
 
     found = {}

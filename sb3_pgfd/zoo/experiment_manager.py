@@ -1,6 +1,5 @@
 """The RL Zoo's experiment manager with this package's hyperparameters, search, and files of a run."""
 
-import os
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -15,7 +14,7 @@ from gymnasium import spaces
 from optuna.trial import TrialState
 from rl_zoo3.callbacks import TrialEvalCallback
 from rl_zoo3.exp_manager import ExperimentManager
-from rl_zoo3.utils import get_class_by_name, get_saved_hyperparams
+from rl_zoo3.utils import get_class_by_name
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, CheckpointCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -34,7 +33,7 @@ from sb3_pgfd.plotting import plot_run
 from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.wrappers import monitor_successes
 from sb3_pgfd.zoo import ALGORITHMS
-from sb3_pgfd.zoo.agents import saved_with
+from sb3_pgfd.zoo.agents import read_run, saved_with
 from sb3_pgfd.zoo.errors import CommandError
 from sb3_pgfd.zoo.hyperparameters import (
     as_mapping,
@@ -72,10 +71,8 @@ class PgfdExperimentManager(ExperimentManager):
             kwargs["config"] = str(hyperparams_file(algo))
         super().__init__(args, algo, *positional, **kwargs)
         if self.trial_id is not None and not (self.storage and self.study_name):
-            raise CommandError(
-                f"--trial-id {self.trial_id}: found --storage {self.storage} and --study-name {self.study_name}, "
-                "expected both: name the study that the trial is in"
-            )
+            found = f"found --storage {self.storage} and --study-name {self.study_name}"
+            raise CommandError(f"--trial-id {self.trial_id}: {found}, expected both: name the study that the trial is in")
         # Read here and not by the Zoo, which takes trial 0 for none and replaces whole mappings
         self._trial_to_train, self.trial_id = self.trial_id, None
         self._given, self.custom_hyperparams = self.custom_hyperparams or {}, None
@@ -84,10 +81,7 @@ class PgfdExperimentManager(ExperimentManager):
         self._evaluation: EvalCallback | None = None
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """
-        :raises DemonstrationsError: If there are no such demonstrations
-        :raises CommandError: If there is no such trial, or a name is unknown
-        """
+        """:raises DemonstrationsError, CommandError: If there are no such demonstrations or trial, or a name is unknown"""
         self._entry = with_numbers(super().read_hyperparameters()[0])
         trial = {} if self._trial_to_train is None else self._load_trial(self._trial_to_train)
         for origin, changes in {f"trial {self._trial_to_train} of {self.study_name}": trial, "-params": self._given}.items():
@@ -112,7 +106,12 @@ class PgfdExperimentManager(ExperimentManager):
                 hyperparams = {name: hyperparams[name] for name in hyperparams.keys() - {"noise_type", "noise_std"}}
             hyperparams = merge(hyperparams, changes) if self.algo in ALGORITHMS else {**hyperparams, **changes}
         if self.continue_training and self.algo in ALGORITHMS and "demonstrations" not in hyperparams:
-            hyperparams.update(self._demonstrations_of_trained_agent())
+            folder = Path(self.trained_agent).parent
+            buffers = (saved_with(self.trained_agent, "replay_buffer"), folder / "replay_buffer.pkl")
+            recorded = read_run(folder / self.env_name)[0].get("demonstrations")
+            # A saved replay buffer holds them
+            if recorded is not None and not any(buffer.is_file() for buffer in buffers):
+                hyperparams["demonstrations"] = recorded
         hyperparams = self._resolve(hyperparams, self._given)
         if hyperparams.get("replay_buffer_kwargs"):
             buffer, given = (as_mapping(options.get("replay_buffer_kwargs")) for options in (hyperparams, self._given))
@@ -129,15 +128,6 @@ class PgfdExperimentManager(ExperimentManager):
             folders.insert(0, file.parent)
         origin = "-params" if "demonstrations" in given else self.config
         return {**options, "demonstrations": resolve_demonstrations(options["demonstrations"], folders, origin)}
-
-    def _demonstrations_of_trained_agent(self) -> dict[str, Any]:
-        """:return: Those that the continued run learned from, unless its replay buffer holds them"""
-        folder = os.path.dirname(self.trained_agent)
-        buffers = [saved_with(self.trained_agent, "replay_buffer"), Path(folder, "replay_buffer.pkl")]
-        hyperparams, _ = get_saved_hyperparams(os.path.join(folder, self.env_name))
-        if any(buffer.is_file() for buffer in buffers) or hyperparams.get("demonstrations") is None:
-            return {}
-        return {"demonstrations": hyperparams["demonstrations"]}
 
     _preprocess_schedules = staticmethod(with_schedules)
 
@@ -261,9 +251,8 @@ class PgfdExperimentManager(ExperimentManager):
                 raise
             errors = [trial.user_attrs["error"] for trial in self._study.trials if "error" in trial.user_attrs]
             reason = f"{len(errors)} stopped with an error, the last one: {errors[-1]}" if errors else "Try --pruner none"
-            raise CommandError(
-                f"-optimize: found {len(self._study.trials)} trials, all pruned or failed, expected one to finish. {reason}"
-            ) from error
+            found = f"found {len(self._study.trials)} trials, all pruned or failed, expected one to finish"
+            raise CommandError(f"-optimize: {found}. {reason}") from error
 
     def objective(self, trial: optuna.Trial) -> float:
         if self.algo not in ALGORITHMS:
