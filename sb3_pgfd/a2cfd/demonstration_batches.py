@@ -95,14 +95,7 @@ def join_observations(first: Any, second: Any) -> Any:
 
 
 def discounted_returns(rewards: np.ndarray, episode_lengths: np.ndarray, gamma: float) -> np.ndarray:
-    """
-    G_t = r_t + gamma G_{t + 1} within each episode.
-
-    :param rewards: Shape ``(N,)``
-    :param episode_lengths: Transitions per episode
-    :param gamma: Discount factor
-    :return: Shape ``(N,)``, float64
-    """
+    """:return: G_t = r_t + gamma G_{t + 1} within each episode, of rewards of shape ``(N,)``; shape ``(N,)``, float64"""
     returns = np.array(rewards, dtype=np.float64)
     ends = set((np.cumsum(episode_lengths) - 1).tolist())
     for row in reversed(range(len(rewards))):

@@ -90,24 +90,17 @@ class A2CfDPolicy(ActorCriticPolicy):
         features_extractor_class = features_extractor_class or self.default_extractor
         if net_arch is None:
             net_arch = [] if features_extractor_class is NatureCNN else [128]
+        # FlattenExtractor has no parameters: sharing it saves time and changes nothing
+        share_features_extractor = share_features_extractor or features_extractor_class is FlattenExtractor
+        # SB3 adds to this dict for images that are already normalised
+        features_extractor_kwargs = dict(features_extractor_kwargs or {})
         super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            net_arch=net_arch,
-            activation_fn=activation_fn,
-            ortho_init=ortho_init,
-            use_sde=use_sde,
-            log_std_init=log_std_init,
-            features_extractor_class=features_extractor_class,
-            # SB3 adds to this dict for images that are already normalised
-            features_extractor_kwargs=dict(features_extractor_kwargs or {}),
-            # FlattenExtractor has no parameters: sharing it saves time and changes nothing
-            share_features_extractor=share_features_extractor or features_extractor_class is FlattenExtractor,
-            optimizer_class=optimizer_class,
-            optimizer_kwargs=fused_if_adam(optimizer_class, optimizer_kwargs),
-            **kwargs,
-        )
+            observation_space, action_space, lr_schedule, net_arch=net_arch, activation_fn=activation_fn,
+            ortho_init=ortho_init, use_sde=use_sde, log_std_init=log_std_init,
+            features_extractor_class=features_extractor_class, features_extractor_kwargs=features_extractor_kwargs,
+            share_features_extractor=share_features_extractor,
+            optimizer_class=optimizer_class, optimizer_kwargs=fused_if_adam(optimizer_class, optimizer_kwargs), **kwargs,
+        )  # fmt: skip
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
@@ -176,18 +169,16 @@ def check_action_space(action_space: spaces.Space) -> None:
         raise ValueError(f"action_space: found {action_space}, expected choices from 0: shift the actions by a wrapper")
 
 
-class A2CfDCnnPolicy(A2CfDPolicy):
+class CnnPolicy(A2CfDPolicy):
     """Policy for images: see :class:`A2CfDPolicy`."""
 
     default_extractor = NatureCNN
 
 
-class A2CfDMultiInputPolicy(A2CfDPolicy):
+class MultiInputPolicy(A2CfDPolicy):
     """Policy for Dict observations: see :class:`A2CfDPolicy`."""
 
     default_extractor = CombinedExtractor
 
 
 MlpPolicy = A2CfDPolicy
-CnnPolicy = A2CfDCnnPolicy
-MultiInputPolicy = A2CfDMultiInputPolicy

@@ -14,8 +14,6 @@ import numpy as np
 import stable_baselines3 as sb3
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_pgfd.demonstrations import DemonstrationsError
@@ -24,7 +22,7 @@ from sb3_pgfd.demonstrations.environment import make_env
 from sb3_pgfd.demonstrations.recording.policy import AnyPolicy
 from sb3_pgfd.demonstrations.validation import check_observations
 from sb3_pgfd.zoo import ALGORITHMS, register
-from sb3_pgfd.zoo.agents import saved_with
+from sb3_pgfd.zoo.agents import load_without_buffer, read_run, saved_with
 
 # What SB3 raises for a file that another algorithm saved
 _LOAD_ERRORS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -79,9 +77,7 @@ def _find_in_zoo(args: argparse.Namespace) -> Path:
             env_name = EnvironmentName(args.env)
             return Path(get_model_path(args.exp_id or 0, str(args.zoo), args.algo, env_name, bool(args.load_best))[1])
     except (AssertionError, ValueError) as error:
-        raise DemonstrationsError(
-            f"--zoo: {error}: expected <log folder>/{args.algo}/<env id>_<number>/<env id>.zip"
-        ) from None
+        raise DemonstrationsError(f"--zoo: {error}: expected <log folder>/{args.algo}/<id>_<number>/<id>.zip") from None
 
 
 def _read_run(
@@ -89,11 +85,10 @@ def _read_run(
 ) -> tuple[dict[str, Any], Callable[[gym.Env], gym.Env] | None, str | None, Path | None]:
     """:return: Arguments of the environment, its wrapper, the wrapper's name, and the file with ``VecNormalize`` statistics"""
     try:
-        import yaml
-        from rl_zoo3.utils import get_saved_hyperparams, get_wrapper_class
+        from rl_zoo3.utils import get_wrapper_class
     except ImportError as error:
         raise ImportError(f"{folder}: found a run of the RL Zoo, which is needed ({error}): {_INSTALL}") from error
-    config = get_saved_hyperparams(str(folder))[0]
+    config, env_kwargs = read_run(folder)
     for key in ("frame_stack", "vec_env_wrapper"):
         if config.get(key):
             raise DemonstrationsError(
@@ -106,11 +101,8 @@ def _read_run(
         statistics = own if own.is_file() else folder / "vecnormalize.pkl"
         if not statistics.is_file():
             raise DemonstrationsError(f"{statistics}: found no such file, expected the statistics of the run")
-    # As in the Zoo's `enjoy`, arguments on the command line of the training come before those of the configuration
-    arguments = folder / "args.yml"
-    typed = yaml.unsafe_load(arguments.read_text()).get("env_kwargs") if arguments.is_file() else None
     wrapper = str(config["env_wrapper"]) if config.get("env_wrapper") else None
-    return typed or config.get("env_kwargs") or {}, get_wrapper_class(config), wrapper, statistics
+    return env_kwargs, get_wrapper_class(config), wrapper, statistics
 
 
 def _load_statistics(path: Path, env: gym.Env) -> VecNormalize:
@@ -132,15 +124,8 @@ def _load_model(path: Path, algo: str, env: gym.Env, seed: int) -> BaseAlgorithm
         known = ALGOS
     if algo not in known:
         raise DemonstrationsError(f"--algo: found {algo!r}, expected one of {', '.join(sorted(known))}")
-    # What is only needed to learn may be of another Python version, or as large as the memory
-    zero = FloatSchedule(0.0)
-    replaced: dict[str, Any] = {"learning_rate": 0.0, "lr_schedule": zero, "clip_range": zero}
-    options: dict[str, Any] = {"seed": seed}
-    if issubclass(known[algo], OffPolicyAlgorithm):
-        replaced |= {"replay_buffer_class": None, "replay_buffer_kwargs": {}, "optimize_memory_usage": False}
-        options["buffer_size"] = 1
     try:
-        model = known[algo].load(path, custom_objects=replaced, **options)
+        model = load_without_buffer(known[algo], path, seed=seed)
     except _LOAD_ERRORS as error:
         found = f"a file that {known[algo].__name__} cannot load ({type(error).__name__}: {error})"
         raise DemonstrationsError(f"{path}: found {found}, expected a model that it saved: is --algo {algo} right?") from error
@@ -149,7 +134,7 @@ def _load_model(path: Path, algo: str, env: gym.Env, seed: int) -> BaseAlgorithm
 
 
 def _check_spaces(path: Path, model: BaseAlgorithm, env: gym.Env) -> None:
-    """Only shapes are compared: bounds differ between versions of an environment."""
+    # Bounds differ between versions of an environment
     sample = map_observations(env.observation_space.sample(), lambda array: np.asarray(array)[None])
     try:
         check_observations(channels_first(sample, model.observation_space), model.observation_space, "observation")

@@ -102,9 +102,8 @@ def _run(args: argparse.Namespace) -> None:
     try:
         demonstrations = _record(args, path)
     except KeyboardInterrupt:
-        raise DemonstrationsError(
-            f"stopped. Finished episodes are in {session_folder(path)}: continue with --resume"
-        ) from None
+        found = f"stopped. Finished episodes are in {session_folder(path)}"
+        raise DemonstrationsError(f"{found}: continue with --resume") from None
     result = describe(demonstrations, with_ending(path))
     if is_minari:
         try:

@@ -34,9 +34,7 @@ def bootstrap_interval(
     Percentile bootstrap over the seeds. rliable's stratified bootstrap of a single task is the same.
 
     :param scores: Shape ``(n_seeds, k)``
-    :param statistic: Statistic over the seeds
-    :param reps: Number of resamples
-    :param confidence: Share of the resamples inside the interval, whose ends have shape ``(k,)``
+    :param confidence: Share of the ``reps`` resamples inside the interval, whose ends have shape ``(k,)``
     """
     rng, n = np.random.default_rng(0), len(scores)
     estimates = np.array([statistic(scores[rng.integers(n, size=n)]) for _ in range(reps)])
@@ -159,9 +157,6 @@ def write_csv(curves: Sequence[Curve], path: str | Path, overwrite: bool = False
     """
     Write one row for each step of each curve. Unknown values, such as the interval of a single seed, are empty.
 
-    :param curves: One curve or more
-    :param path: Path of the file
-    :param overwrite: Whether an existing file may be replaced
     :raises FileExistsError: If the file exists and ``overwrite`` is False
     """
     rows = [

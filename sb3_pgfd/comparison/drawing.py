@@ -37,7 +37,6 @@ def draw(
     :param curves: Curves of :func:`~sb3_pgfd.comparison.aggregate`
     :param references: Demonstrations
     :param output: Path of the picture, e.g. ending in ``.png`` or ``.pdf``
-    :param title: Title of the figure
     :param overwrite: Whether an existing file may be replaced
     :return: The path
     :raises FileExistsError, DemonstrationsError, ImportError: See :func:`check_picture_path`
@@ -69,7 +68,7 @@ def _draw_row(
     plots: Sequence[str],
     curves: Sequence[Curve],
     references: Sequence[Reference],
-    styles: Mapping[str, Mapping[str, Any]],
+    styles: Mapping[str, Any],
 ) -> None:
     for axis, name in zip(axes, plots, strict=False):
         for curve in curves:

@@ -86,8 +86,6 @@ def name_references(sources: Sequence[str], envs: Sequence[str]) -> list[Referen
 
 def reached_at(curve: Curve, references: Sequence[Reference]) -> float | None:
     """
-    :param curve: A curve
-    :param references: Demonstrations of any environments
     :return: The first step at which the curve is as high as the best demonstrations of its environment; None if there is no
         such step or there are no demonstrations
     """

@@ -1,8 +1,4 @@
-"""
-This package's algorithms in the RL Zoo.
-
-:func:`register` makes them known to rl-zoo3 in this process. The commands of ``sb3-pgfd`` are in ``commands.py``.
-"""
+"""This package's algorithms in the RL Zoo, and the commands that train and show them."""
 
 from sb3_pgfd.a2cfd import A2CfD
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
@@ -15,8 +11,8 @@ ALGORITHMS: dict[str, type[LearnsFromDemonstrations]] = {"ddpgfd": DDPGfD, "td3f
 
 def register() -> None:
     """
-    Add this package's algorithms to the RL Zoo's tables of algorithms, hyperparameter samplers and converters. The tables
-    are changed in place because other modules of the Zoo hold references to them. Calling it again is harmless.
+    Make this package's algorithms known to rl-zoo3 in this process. Its tables are changed in place because its modules hold
+    references to them. Calling it again is harmless.
 
     :raises ImportError: If rl-zoo3 is not installed
     """

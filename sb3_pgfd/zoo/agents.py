@@ -15,11 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch as th
-import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.utils import FloatSchedule, set_random_seed
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_pgfd.demonstrations.inspection.replay import check_video_path, write_video
@@ -27,8 +26,6 @@ from sb3_pgfd.utils.files import write_whole
 from sb3_pgfd.utils.screen import has_screen, progress
 from sb3_pgfd.zoo.errors import CommandError
 
-# Frames per second of environments that do not name theirs
-_FPS = 30
 _METRICS = "train_eval_metrics.zip"
 _CARD = """---
 {metadata}
@@ -36,8 +33,7 @@ _CARD = """---
 
 # **{algorithm}** Agent playing **{env}**
 
-This is a trained model of a **{algorithm}** agent playing **{env}**, made with
-[Stable-Baselines3](https://github.com/DLR-RM/stable-baselines3), the
+Made with [Stable-Baselines3](https://github.com/DLR-RM/stable-baselines3), the
 [RL Zoo](https://github.com/DLR-RM/rl-baselines3-zoo) and sb3-pgfd.
 
 ```bash
@@ -52,13 +48,9 @@ Train it again: `sb3-pgfd train --algo {algo} --env {env}`. Its hyperparameters 
 
 def saved_with(model_path: str | Path, what: Literal["vecnormalize", "replay_buffer"]) -> Path:
     """
-    Path of a model's own ``VecNormalize`` statistics or replay buffer, as opposed to those of the end of its run:
-    ``rl_model_vecnormalize_1000_steps.pkl`` of the checkpoint ``rl_model_1000_steps.zip`` (SB3's name), and
-    ``best_model_vecnormalize.pkl`` of ``best_model.zip``.
-
-    :param model_path: Of the model
-    :param what: Which of the two
-    :return: The path. There need not be a file
+    :return: Path of a model's own ``VecNormalize`` statistics or replay buffer, as opposed to those of the end of its run:
+        ``rl_model_vecnormalize_1000_steps.pkl`` of the checkpoint ``rl_model_1000_steps.zip`` (SB3's name), and
+        ``best_model_vecnormalize.pkl`` of ``best_model.zip``. There need not be a file
     """
     path = Path(model_path)
     checkpoint = re.fullmatch(r"(.+)_(\d+)_steps", path.stem)
@@ -69,21 +61,30 @@ def saved_with(model_path: str | Path, what: Literal["vecnormalize", "replay_buf
 def load_without_buffer(algorithm: type[BaseAlgorithm], path: str | Path, **options: Any) -> BaseAlgorithm:
     """
     Load a model that is to act and not to learn: without memory for a replay buffer and without schedules, which another
-    Python version may not be able to read.
-
-    :param algorithm: Class of the model
-    :param path: Where it was saved
-    :param options: Further arguments of ``load``
+    Python version may not be able to read. ``options`` are further arguments of ``load``.
     """
-    custom: dict[str, Any] = {"learning_rate": 0.0, "lr_schedule": _zero, "clip_range": _zero}
+    zero = FloatSchedule(0.0)
+    custom: dict[str, Any] = {"learning_rate": 0.0, "lr_schedule": zero, "clip_range": zero}
     if issubclass(algorithm, OffPolicyAlgorithm):
         custom |= {"replay_buffer_class": None, "replay_buffer_kwargs": {}, "optimize_memory_usage": False}
         options["buffer_size"] = 1
     return algorithm.load(path, custom_objects=custom, **options)
 
 
-def _zero(_: float) -> float:
-    return 0.0
+def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """
+    :param folder: With the settings of a run, ``<run>/<environment>``
+    :return: Its hyperparameters, and the arguments of its environment. ``args.yml`` has those of the command line, which
+        replaced those of the entry
+    """
+    # Not at the top: demonstrations need no YAML
+    import yaml
+    from rl_zoo3.utils import get_saved_hyperparams
+
+    hyperparams = {"normalize": False, **get_saved_hyperparams(str(folder), test_mode=True)[0]}
+    arguments = folder / "args.yml"
+    recorded = yaml.unsafe_load(arguments.read_text()).get("env_kwargs") if arguments.is_file() else None
+    return hyperparams, recorded or hyperparams.get("env_kwargs") or {}
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,6 @@ class Agent:
     model_path: Path
     env: VecEnv
     env_kwargs: dict[str, Any]
-    run: Path
-    """Folder of its run"""
     deterministic: bool
 
 
@@ -127,7 +126,7 @@ def load_agent(options: argparse.Namespace, reward_log: str | None = None) -> Ag
     :param reward_log: Folder for the returns of its episodes
     """
     from rl_zoo3.exp_manager import ExperimentManager
-    from rl_zoo3.utils import ALGOS, create_test_env, get_model_path, get_saved_hyperparams
+    from rl_zoo3.utils import ALGOS, create_test_env, get_model_path
 
     which = (options.load_best, options.load_checkpoint, options.load_last_checkpoint)
     _, model_path, run = get_model_path(options.exp_id, options.folder, options.algo, options.env, *which)
@@ -135,35 +134,29 @@ def load_agent(options: argparse.Namespace, reward_log: str | None = None) -> Ag
     set_random_seed(options.seed)
     if options.num_threads > 0:
         th.set_num_threads(options.num_threads)
-    settings = Path(run, options.env)
-    hyperparams, statistics = get_saved_hyperparams(str(settings), test_mode=True)
-    arguments = settings / "args.yml"
-    # The run's args.yml has the command line's, which replaced those of its entry
-    recorded = yaml.unsafe_load(arguments.read_text()).get("env_kwargs") if arguments.is_file() else None
-    env_kwargs = {**(recorded or hyperparams.get("env_kwargs") or {}), **(options.env_kwargs or {})}
+    hyperparams, run_kwargs = read_run(Path(run, options.env))
+    env_kwargs = {**run_kwargs, **(options.env_kwargs or {})}
     own = saved_with(model_path, "vecnormalize")
     with TemporaryDirectory() as folder:
-        if statistics is not None and own.is_file():
+        if own.is_file():
             print(f"VecNormalize statistics: {own}")
             # The Zoo looks for a file of this name
             shutil.copy(own, Path(folder, "vecnormalize.pkl"))
-            statistics = folder
         env = create_test_env(
-            options.env.gym_id, n_envs=options.n_envs, stats_path=statistics, seed=options.seed, log_dir=reward_log,
-            should_render=not options.no_render, hyperparams=hyperparams, env_kwargs=env_kwargs,
+            options.env.gym_id, n_envs=options.n_envs, seed=options.seed, log_dir=reward_log, env_kwargs=env_kwargs,
+            stats_path=folder if own.is_file() else str(Path(run, options.env)), hyperparams=hyperparams,
+            should_render=not options.no_render,
         )  # fmt: skip
     model = load_without_buffer(ALGOS[options.algo], model_path, seed=options.seed, device=options.device)
     is_visual = ExperimentManager.is_atari(options.env.gym_id) or ExperimentManager.is_minigrid(options.env.gym_id)
     deterministic = not options.stochastic and (options.deterministic or not is_visual)
-    return Agent(model, Path(model_path), env, env_kwargs, Path(run), deterministic)
+    return Agent(model, Path(model_path), env, env_kwargs, deterministic)
 
 
 def play(agent: Agent, n_timesteps: int, show: Callable[[], Any], show_progress: bool = False) -> list[dict[str, Any]]:
     """
-    :param agent: Who acts
     :param n_timesteps: Steps in each environment
     :param show: Called after the reset and after each step
-    :param show_progress: Whether to draw a progress bar
     :return: The infos of the last steps of all finished episodes, each with SB3's ``episode``
     """
     observations: Any = agent.env.reset()
@@ -181,17 +174,7 @@ def play(agent: Agent, n_timesteps: int, show: Callable[[], Any], show_progress:
 
 
 def film(agent: Agent, n_timesteps: int, path: Path, show_progress: bool = False) -> list[dict[str, Any]]:
-    """
-    Play and write a video. Several environments are shown beside each other.
-
-    :param agent: Who acts, in an environment with the ``render_mode`` ``rgb_array``
-    :param n_timesteps: Steps in each environment
-    :param path: Of the video, ending ``.mp4``. It is replaced
-    :param show_progress: Whether to draw a progress bar
-    :return: As by :func:`play`
-    :raises CommandError: If the environment draws no pictures
-    """
-    fps = agent.env.get_attr("metadata", 0)[0].get("render_fps") or _FPS
+    """Play and write a video (``.mp4``) of all environments beside each other. See :func:`play`."""
 
     def add_picture() -> None:
         picture = agent.env.render()
@@ -199,7 +182,7 @@ def film(agent: Agent, n_timesteps: int, path: Path, show_progress: bool = False
             raise CommandError("found an environment that draws no pictures, expected render_mode 'rgb_array'")
         add_frame(picture)
 
-    with write_video(path, fps, overwrite=True) as add_frame:
+    with write_video(path, agent.env.get_attr("metadata", 0)[0].get("render_fps") or 30, overwrite=True) as add_frame:
         finished = play(agent, n_timesteps, add_picture, show_progress)
     print(f"Video: {path}")
     return finished
@@ -228,11 +211,8 @@ def enjoy(options: argparse.Namespace) -> None:
         show = (lambda: None) if options.no_render else partial(agent.env.render, "human")
         finished = play(agent, options.n_timesteps, show, options.progress)
     agent.env.close()
-    if options.verbose > 0 and finished:
-        _print_episodes(finished)
-
-
-def _print_episodes(finished: list[dict[str, Any]]) -> None:
+    if options.verbose <= 0 or not finished:
+        return
     returns, lengths = ([float(info["episode"][key]) for info in finished] for key in ("r", "l"))
     for episode_return, length in zip(returns, lengths, strict=True):
         print(f"Episode Reward: {episode_return:.2f}\nEpisode Length {length:.0f}")
@@ -250,12 +230,14 @@ def push_to_hub(options: argparse.Namespace) -> None:
 
     :param options: As for :func:`load_agent`, and ``organization``, ``repo_name`` and ``commit_message``
     """
+    import yaml
     from huggingface_hub import EvalResult, HfApi, ModelCardData
     from huggingface_sb3 import ModelName
 
     if not options.no_render:
         options.env_kwargs = {**(options.env_kwargs or {}), "render_mode": "rgb_array"}
     agent, name, env_id = load_agent(options), ModelName(options.algo, options.env), options.env.gym_id
+    run = agent.model_path.parent
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         mean, std = evaluate_policy(agent.model, agent.env, n_eval_episodes=10, deterministic=agent.deterministic)
@@ -264,13 +246,19 @@ def push_to_hub(options: argparse.Namespace) -> None:
         if not options.no_render:
             film(agent, options.n_timesteps, folder / "replay.mp4")
         agent.env.close()
-        _copy_run(agent, folder, name.filename, options.env)
-        algorithm, reward = type(agent.model).__name__, f"{mean:.2f} +/- {std:.2f}"
-        result = EvalResult(
-            task_type="reinforcement-learning", task_name="reinforcement-learning", dataset_type=env_id, dataset_name=env_id,
-            metric_type="mean_reward", metric_name="mean_reward", metric_value=reward,
-        )  # fmt: skip
-        tags = [env_id, "deep-reinforcement-learning", "reinforcement-learning", "stable-baselines3"]
+        shutil.copy(agent.model_path, folder / name.filename)
+        for settings in ("args.yml", "config.yml"):
+            shutil.copy(run / options.env / settings, folder / settings)
+        kept = {key: value for key, value in agent.env_kwargs.items() if key != "render_mode"}
+        (folder / "env_kwargs.yml").write_text(yaml.dump(kept))
+        if (statistics := unwrap_vec_normalize(agent.env)) is not None:
+            statistics.save(str(folder / "vec_normalize.pkl"))
+        with zipfile.ZipFile(folder / _METRICS, "w") as archive:
+            for path in (*run.glob("evaluations.npz"), *run.glob("*.csv")):
+                archive.write(path, path.name)
+        algorithm, task = type(agent.model).__name__, "reinforcement-learning"
+        result = EvalResult(task, env_id, env_id, "mean_reward", f"{mean:.2f} +/- {std:.2f}", task, metric_name="mean_reward")
+        tags = [env_id, "deep-reinforcement-learning", task, "stable-baselines3"]
         metadata = ModelCardData(library_name="stable-baselines3", tags=tags, model_name=algorithm, eval_results=[result])
         words = {"algo": options.algo, "env": env_id, "organization": options.organization, "algorithm": algorithm}
         (folder / "README.md").write_text(_CARD.format(metadata=metadata.to_yaml(), **words), encoding="utf-8")
@@ -279,22 +267,6 @@ def push_to_hub(options: argparse.Namespace) -> None:
         url = HfApi().create_repo(repo_id=repository, exist_ok=True)
         HfApi().upload_folder(repo_id=repository, folder_path=folder, commit_message=options.commit_message)
     print(f"The agent is at {url}")
-
-
-def _copy_run(agent: Agent, folder: Path, model_name: str, env_name: str) -> None:
-    """:param folder: Gets what :func:`load_from_hub` and the Zoo expect in a repository"""
-    settings = agent.run / env_name
-    shutil.copy(agent.model_path, folder / model_name)
-    for name in ("args.yml", "config.yml"):
-        shutil.copy(settings / name, folder / name)
-    kept = {key: value for key, value in agent.env_kwargs.items() if key != "render_mode"}
-    (folder / "env_kwargs.yml").write_text(yaml.dump(kept))
-    statistics = unwrap_vec_normalize(agent.env)
-    if statistics is not None:
-        statistics.save(str(folder / "vec_normalize.pkl"))
-    with zipfile.ZipFile(folder / _METRICS, "w") as archive:
-        for path in (*agent.run.glob("evaluations.npz"), *agent.run.glob("*.csv")):
-            archive.write(path, path.name)
 
 
 def load_from_hub(options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ import pkgutil
 import runpy
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from sb3_pgfd.utils.screen import draw_without_screen
@@ -28,9 +28,8 @@ _UNREADABLE = (AttributeError, NameError, SyntaxError, TypeError, ValueError)
 
 def main(name: str, command_line: Sequence[str] | None = None, prog: str | None = None) -> int:
     """
-    Run one of the commands.
+    Run one of ``COMMANDS``.
 
-    :param name: One of ``COMMANDS``
     :param command_line: Its arguments, by default those of this process
     :param prog: How it was called, by default as a module
     :return: 0, or 1 if it failed; then one line on standard error says what was found and what was expected
@@ -43,7 +42,16 @@ def main(name: str, command_line: Sequence[str] | None = None, prog: str | None 
         register()
         register_environments()
         find_in_current_folder()
-        _RUN[name](command_line, prog or f"python -m sb3_pgfd.{name}")
+        prog = prog or f"python -m sb3_pgfd.{name}"
+        if name == "train":
+            _train(command_line, prog)
+        elif name == "zoo":
+            _zoo(command_line, prog)
+        else:
+            from sb3_pgfd.zoo import agents
+
+            functions = {"enjoy": agents.enjoy, "push-to-hub": agents.push_to_hub, "load-from-hub": agents.load_from_hub}
+            functions[name](_parse(name, prog, command_line))
         sys.stdout.flush()
     except BrokenPipeError:
         stop_writing()
@@ -55,97 +63,64 @@ def main(name: str, command_line: Sequence[str] | None = None, prog: str | None 
     return 0
 
 
-def _make_parser(name: str, prog: str, whole: bool = True) -> argparse.ArgumentParser:
-    """:return: A parser with the arguments of all commands. If not ``whole``, it is to skip what it does not know"""
+def _parse(name: str, prog: str, command_line: Sequence[str]) -> argparse.Namespace:
+    """:return: The arguments. Of ``train`` only those that it shares with the others: the Zoo's own parser reads all"""
     from huggingface_sb3 import EnvironmentName
     from rl_zoo3.utils import ALGOS, StoreDict
 
+    from sb3_pgfd.zoo.agents import add_agent_arguments
+    from sb3_pgfd.zoo.hyperparameters import default_algorithm
+
+    whole = name != "train"
     parser = argparse.ArgumentParser(prog=prog, description=COMMANDS[name], add_help=whole, allow_abbrev=whole)
     parser.add_argument("--env", type=EnvironmentName, default="CartPole-v1", required=name.endswith("hub"), help="its id")
     parser.add_argument("--algo", choices=list(ALGOS), help="default: ddpgfd if it is tuned for --env, otherwise td3fd")
     parser.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, which register environments")
     parser.add_argument("--env-kwargs", nargs="+", action=StoreDict, help="arguments of the environment, name:value")
-    return parser
-
-
-def _parse(parser: argparse.ArgumentParser, command_line: Sequence[str]) -> argparse.Namespace:
-    from sb3_pgfd.zoo.hyperparameters import default_algorithm
-
+    if name in ("enjoy", "push-to-hub"):
+        add_agent_arguments(parser)
+    if name.endswith("hub"):
+        parser.add_argument("-orga", "--organization", required=True, help="user or organization of the Hugging Face hub")
+        parser.add_argument("-name", "--repo-name", help="of the repository (default: <algo>-<env>)")
+    if name == "train":
+        for names in (("-params", "--hyperparams"), ("--eval-env-kwargs",)):
+            parser.add_argument(*names, nargs="+", action=StoreDict)
+    elif name == "enjoy":
+        parser.add_argument("--video", type=Path, metavar="FILE.mp4", help="film it instead of showing it; needs no screen")
+        parser.add_argument("--reward-log", default="", metavar="FOLDER", help="write the returns of the episodes there")
+        parser.add_argument("-P", "--progress", action="store_true", help="show a progress bar")
+    elif name == "push-to-hub":
+        parser.add_argument("-m", "--commit-message", default="Initial commit")
+    else:
+        parser.add_argument("-f", "--folder", default="logs", help="log folder")
+        parser.add_argument("--exp-id", type=int, default=0, help="number of the run (default: 0: next, -1: no run folder)")
+        parser.add_argument("--force", action="store_true", help="replace the run of this number")
     try:
-        options = parser.parse_args(command_line) if parser.add_help else parser.parse_known_args(command_line)[0]
+        options = parser.parse_args(command_line) if whole else parser.parse_known_args(command_line)[0]
     except _UNREADABLE as error:
         parser.error(
             f"found a value that Python cannot read ({error}), expected name:value; texts need quotes within quotes, "
             "as in demonstrations:'\"my_demos.npz\"'"
         )
     options.algo = options.algo or default_algorithm(options.env.gym_id)
+    if name != "load-from-hub" and (whole or not {"-h", "--help"} & set(command_line)):
+        require_registered(options.env.gym_id, options.gym_packages)
     return options
 
 
 def _train(command_line: Sequence[str], prog: str) -> None:
     import rl_zoo3.train
-    from rl_zoo3.utils import StoreDict
 
     from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
-    # The Zoo's parser reads the command line once more, and all of it
-    parser = _make_parser("train", prog, whole=False)
-    for names in (("-params", "--hyperparams"), ("--eval-env-kwargs",)):
-        parser.add_argument(*names, nargs="+", action=StoreDict)
-    options = _parse(parser, command_line)
-    if not {"-h", "--help"} & set(command_line):
-        require_registered(options.env.gym_id, options.gym_packages)
-    sys.argv = [prog, "--algo", options.algo, *command_line]
+    sys.argv = [prog, "--algo", _parse("train", prog, command_line).algo, *command_line]
     # The Zoo's function names the class of its manager and has no argument for it
     rl_zoo3.train.ExperimentManager = PgfdExperimentManager  # type: ignore[misc]
     rl_zoo3.train.train()
 
 
-def _enjoy(command_line: Sequence[str], prog: str) -> None:
-    from sb3_pgfd.zoo.agents import add_agent_arguments, enjoy
-
-    parser = _make_parser("enjoy", prog)
-    add_agent_arguments(parser)
-    parser.add_argument("--video", type=Path, metavar="FILE.mp4", help="film it instead of showing it; needs no screen")
-    parser.add_argument("--reward-log", default="", metavar="FOLDER", help="write the returns of the episodes there")
-    parser.add_argument("-P", "--progress", action="store_true", help="show a progress bar")
-    options = _parse(parser, command_line)
-    require_registered(options.env.gym_id, options.gym_packages)
-    enjoy(options)
-
-
-def _push_to_hub(command_line: Sequence[str], prog: str) -> None:
-    from sb3_pgfd.zoo.agents import add_agent_arguments, push_to_hub
-
-    parser = _make_parser("push-to-hub", prog)
-    add_agent_arguments(parser)
-    _add_hub_arguments(parser)
-    parser.add_argument("-m", "--commit-message", default="Initial commit")
-    options = _parse(parser, command_line)
-    require_registered(options.env.gym_id, options.gym_packages)
-    push_to_hub(options)
-
-
-def _load_from_hub(command_line: Sequence[str], prog: str) -> None:
-    from sb3_pgfd.zoo.agents import load_from_hub
-
-    parser = _make_parser("load-from-hub", prog)
-    _add_hub_arguments(parser)
-    parser.add_argument("-f", "--folder", default="logs", help="log folder")
-    parser.add_argument("--exp-id", type=int, default=0, help="number of the run (default: 0: the next, -1: no run folder)")
-    parser.add_argument("--force", action="store_true", help="replace the run of this number")
-    load_from_hub(_parse(parser, command_line))
-
-
-def _add_hub_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-orga", "--organization", required=True, help="user or organization of the Hugging Face hub")
-    parser.add_argument("-name", "--repo-name", help="of the repository (default: <algo>-<env>)")
-
-
 def zoo_modules() -> dict[str, str]:
-    """
-    :return: Full names of the RL Zoo's modules that can be run and have no command here, by their short name
-    """
+    """:return: Full names of the RL Zoo's modules that can be run and have no command here, by their short name"""
     import rl_zoo3.plots
 
     found = {}
@@ -172,12 +147,3 @@ def _zoo(command_line: Sequence[str], prog: str) -> None:
     # The packages import these modules, which runpy warns of
     warnings.filterwarnings("ignore", ".*found in sys.modules after import", RuntimeWarning)
     runpy.run_module(modules[name], run_name="__main__")
-
-
-_RUN: dict[str, Callable[[Sequence[str], str], None]] = {
-    "train": _train,
-    "enjoy": _enjoy,
-    "push-to-hub": _push_to_hub,
-    "load-from-hub": _load_from_hub,
-    "zoo": _zoo,
-}

@@ -21,10 +21,7 @@ _BROKEN = (ImportError, gym.error.Error)
 
 
 def register_environments() -> None:
-    """
-    Register the environments of gymnasium-robotics and our tasks of Meta-World, if they are installed. Calling it again is
-    harmless.
-    """
+    """Register the environments of gymnasium-robotics and our tasks of Meta-World, if installed. It may be called again."""
     # A broken installation matters to its own environments only
     with suppress(*_BROKEN):
         _import_robotics()
@@ -49,27 +46,21 @@ def require_installed(env_id: object) -> None:
     if not isinstance(env_id, str) or env_id in gym.registry:
         return
     if env_id in metaworld.TASKS:
-        raise ImportError(
-            f"{env_id}: found no such environment, it is a task of Meta-World, which is not installed: "
-            f"{metaworld.INSTALL_BENCHMARK}"
-        )
-    if not _ROBOTICS.match(env_id):
-        return
-    try:
-        _import_robotics()
-    except _BROKEN as error:
-        raise ImportError(
-            f"{env_id}: found no such environment, it looks like one of gymnasium-robotics, which cannot be imported "
-            f"({error}): {INSTALL_ROBOTICS}"
-        ) from error
+        library = f"a task of Meta-World, which is not installed: {metaworld.INSTALL_BENCHMARK}"
+        raise ImportError(f"{env_id}: found no such environment, it is {library}")
+    if _ROBOTICS.match(env_id):
+        try:
+            _import_robotics()
+        except _BROKEN as error:
+            library = f"one of gymnasium-robotics, which cannot be imported ({error}): {INSTALL_ROBOTICS}"
+            raise ImportError(f"{env_id}: found no such environment, it looks like {library}") from error
 
 
 def require_registered(env_id: str, packages: Sequence[str] = ()) -> None:
     """
     :param env_id: Of an environment that is to be used
     :param packages: Import them first: they may register it
-    :raises ImportError: If it is one of gymnasium-robotics or Meta-World, which is not installed
-    :raises CommandError: If there is no such environment
+    :raises ImportError, CommandError: If there is no such environment, see also :func:`require_installed`
     """
     for package in packages:
         importlib.import_module(package)

@@ -9,8 +9,8 @@ import gymnasium as gym
 
 from sb3_pgfd.demonstrations import DemonstrationsError
 
-TRACEBACK = "SB3_PGFD_TRACEBACK"
-"""Name of the environment variable that asks for the whole traceback"""
+# The environment variable that asks for the whole traceback
+_TRACEBACK = "SB3_PGFD_TRACEBACK"
 
 INSTALL_ROBOTICS = "pip install sb3-pgfd[robotics]"
 """Installs gymnasium-robotics and a mujoco that works with it"""
@@ -24,9 +24,7 @@ class CommandError(Exception):
 
 
 def expected_errors() -> tuple[type[BaseException], ...]:
-    """
-    :return: What a command may raise for a mistake of the user or a network that is down
-    """
+    """:return: What a command may raise for a mistake of the user or a network that is down"""
     return (*_MISTAKES, CommandError, *_network_errors())
 
 
@@ -45,43 +43,33 @@ def report(error: BaseException, command: str) -> bool:
     Print an error in one line on standard error. Errors from within the learning and errors without a message need their
     traceback instead, and ``SB3_PGFD_TRACEBACK`` asks for it.
 
-    :param error: What was raised
-    :param command: Name of the command
     :return: Whether it was printed. If not, raise it again
     """
     frames = traceback.extract_tb(error.__traceback__)
     text, explanation = " ".join(str(error).split()), explain(error)
-    if os.environ.get(TRACEBACK) or any(frame.name == "learn" for frame in frames) or not (text or explanation):
+    if os.environ.get(_TRACEBACK) or any(frame.name == "learn" for frame in frames) or not (text or explanation):
         return False
     if isinstance(error, _network_errors()):
         text = f"the Hugging Face hub cannot be reached, or does not have this: {text}"
     if not isinstance(error, (CommandError, DemonstrationsError)):
-        text += f" ({type(error).__name__} in {frames[-1].filename}:{frames[-1].lineno}; {TRACEBACK}=1 shows all of it)"
+        text += f" ({type(error).__name__} in {frames[-1].filename}:{frames[-1].lineno}; {_TRACEBACK}=1 shows all of it)"
     print(f"sb3-pgfd {command}: {explanation or text}", file=sys.stderr)
     return True
 
 
 def explain(error: BaseException) -> str | None:
-    """
-    :param error: What an environment raised, or an error that it caused
-    :return: The reason and the remedy, if they are known
-    """
+    """:return: The reason and the remedy of an error that an environment raised or caused, if they are known"""
     cause: BaseException | None = error
     while cause is not None:
         frames = traceback.extract_tb(cause.__traceback__)
         is_bare = isinstance(cause, AssertionError) and not str(cause)
-        if is_bare and frames and "gymnasium_robotics" in frames[-1].filename and _mujoco_is_too_new():
-            return (
-                f"found mujoco {version('mujoco')}, with which gymnasium-robotics {version('gymnasium-robotics')} cannot "
-                f"make this environment, expected mujoco < 3.12: {INSTALL_ROBOTICS}"
-            )
+        if is_bare and frames and "gymnasium_robotics" in frames[-1].filename:
+            mujoco, robotics = version("mujoco"), version("gymnasium-robotics")
+            if [int(part) for part in mujoco.split(".")[:2]] >= [3, 12]:
+                found = f"found mujoco {mujoco}, with which gymnasium-robotics {robotics} cannot make this environment"
+                return f"{found}, expected mujoco < 3.12: {INSTALL_ROBOTICS}"
         cause = cause.__cause__ or cause.__context__
     return None
-
-
-def _mujoco_is_too_new() -> bool:
-    major, minor = version("mujoco").split(".")[:2]
-    return (int(major), int(minor)) >= (3, 12)
 
 
 def stop_writing() -> None:

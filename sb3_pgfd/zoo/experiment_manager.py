@@ -1,8 +1,6 @@
 """The RL Zoo's experiment manager with this package's hyperparameters, search, and files of a run."""
 
-import os
 from argparse import Namespace
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from copy import copy, deepcopy
@@ -16,7 +14,7 @@ from gymnasium import spaces
 from optuna.trial import TrialState
 from rl_zoo3.callbacks import TrialEvalCallback
 from rl_zoo3.exp_manager import ExperimentManager
-from rl_zoo3.utils import get_class_by_name, get_saved_hyperparams
+from rl_zoo3.utils import get_class_by_name
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, CheckpointCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -35,7 +33,7 @@ from sb3_pgfd.plotting import plot_run
 from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.wrappers import monitor_successes
 from sb3_pgfd.zoo import ALGORITHMS
-from sb3_pgfd.zoo.agents import saved_with
+from sb3_pgfd.zoo.agents import read_run, saved_with
 from sb3_pgfd.zoo.errors import CommandError
 from sb3_pgfd.zoo.hyperparameters import (
     as_mapping,
@@ -56,19 +54,14 @@ _ENDS_A_TRIAL = (AssertionError, ValueError, ArithmeticError, RuntimeError, EOFE
 
 class PgfdExperimentManager(ExperimentManager):
     """
-    The Zoo's manager with these differences:
+    The Zoo's manager with these differences, see docs/zoo.md:
 
-    * Hyperparameters: those of our algorithms come from this package unless a file is named. ``1e-3`` is a number. Paths of
-      demonstrations are relative to the yaml that names them. ``replay_buffer_class`` and ``features_extractor_class`` may
-      be any class, by its dotted path. ``env_kwargs`` of the yaml hold for evaluation too. Dict observations get
-      ``MultiInputPolicy``. For our algorithms, ``-params`` and trials change single options of nested mappings.
-    * Search: a trial begins with the entry, and options of ``-params`` are not searched. ``--trial-id`` trains with what
-      the trial had, and may be 0.
-    * A run's folder has ``progress.csv`` with every logged metric, ``summary.json``, which compares the agent with its
-      demonstrations, and ``run.png``. ``monitor.csv`` has successes if the environment tells them.
-    * Evaluation begins before the first step, so that the pretrained policy is on the curve.
-    * The best model and each checkpoint have their own statistics of ``VecNormalize`` beside them, the newest checkpoint its
-      replay buffer too if buffers are saved. A run that continues from them uses these.
+    * Hyperparameters: paths of demonstrations are relative to the yaml that names them. Classes may be named by their dotted
+      path. ``-params`` and trials change single options of nested mappings. Unknown names are refused.
+    * Search: a trial begins with the entry, and options of ``-params`` are not searched.
+    * A run's folder has ``progress.csv``, ``summary.json`` and ``run.png``. Evaluation begins before the first step.
+    * The best model and each checkpoint have their own statistics of ``VecNormalize`` and, if buffers are saved, the newest
+      checkpoint its replay buffer. A run that continues from them uses these.
 
     :raises CommandError: If a trial is named without its study
     """
@@ -78,10 +71,8 @@ class PgfdExperimentManager(ExperimentManager):
             kwargs["config"] = str(hyperparams_file(algo))
         super().__init__(args, algo, *positional, **kwargs)
         if self.trial_id is not None and not (self.storage and self.study_name):
-            raise CommandError(
-                f"--trial-id {self.trial_id}: found --storage {self.storage} and --study-name {self.study_name}, "
-                "expected both: name the study that the trial is in"
-            )
+            found = f"found --storage {self.storage} and --study-name {self.study_name}"
+            raise CommandError(f"--trial-id {self.trial_id}: {found}, expected both: name the study that the trial is in")
         # Read here and not by the Zoo, which takes trial 0 for none and replaces whole mappings
         self._trial_to_train, self.trial_id = self.trial_id, None
         self._given, self.custom_hyperparams = self.custom_hyperparams or {}, None
@@ -90,10 +81,7 @@ class PgfdExperimentManager(ExperimentManager):
         self._evaluation: EvalCallback | None = None
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """
-        :raises DemonstrationsError: If there are no such demonstrations
-        :raises CommandError: If there is no such trial, or a name is unknown
-        """
+        """:raises DemonstrationsError, CommandError: If there are no such demonstrations or trial, or a name is unknown"""
         self._entry = with_numbers(super().read_hyperparameters()[0])
         trial = {} if self._trial_to_train is None else self._load_trial(self._trial_to_train)
         for origin, changes in {f"trial {self._trial_to_train} of {self.study_name}": trial, "-params": self._given}.items():
@@ -106,7 +94,8 @@ class PgfdExperimentManager(ExperimentManager):
             own |= {"replay_buffer_kwargs"} if hyperparams.get("replay_buffer_class") else set()
             for origin, named in ((self.config, self._entry), ("-params", self._given)):
                 check_names(ALGORITHMS[self.algo], named, own, origin)
-        return hyperparams, OrderedDict(sorted(hyperparams.items()))
+        # A plain mapping, which any reader of YAML takes
+        return hyperparams, dict(sorted(hyperparams.items()))
 
     def _with_trial(self, trial: Mapping[str, Any]) -> dict[str, Any]:
         """:return: The entry with what a trial has, and with ``-params``, which count most"""
@@ -117,37 +106,30 @@ class PgfdExperimentManager(ExperimentManager):
                 hyperparams = {name: hyperparams[name] for name in hyperparams.keys() - {"noise_type", "noise_std"}}
             hyperparams = merge(hyperparams, changes) if self.algo in ALGORITHMS else {**hyperparams, **changes}
         if self.continue_training and self.algo in ALGORITHMS and "demonstrations" not in hyperparams:
-            hyperparams.update(self._demonstrations_of_trained_agent())
-        if "demonstrations" in hyperparams:
-            hyperparams["demonstrations"] = self._resolve(hyperparams["demonstrations"], self._given)
-        buffer = hyperparams.get("replay_buffer_kwargs") or {}
-        if "demonstrations" in buffer:
-            given = as_mapping(self._given.get("replay_buffer_kwargs"))
-            buffer = as_mapping(buffer)
-            hyperparams["replay_buffer_kwargs"] = {**buffer, "demonstrations": self._resolve(buffer["demonstrations"], given)}
+            folder = Path(self.trained_agent).parent
+            buffers = (saved_with(self.trained_agent, "replay_buffer"), folder / "replay_buffer.pkl")
+            recorded = read_run(folder / self.env_name)[0].get("demonstrations")
+            # A saved replay buffer holds them
+            if recorded is not None and not any(buffer.is_file() for buffer in buffers):
+                hyperparams["demonstrations"] = recorded
+        hyperparams = self._resolve(hyperparams, self._given)
+        if hyperparams.get("replay_buffer_kwargs"):
+            buffer, given = (as_mapping(options.get("replay_buffer_kwargs")) for options in (hyperparams, self._given))
+            hyperparams["replay_buffer_kwargs"] = self._resolve(buffer, given)
         return hyperparams
 
-    def _resolve(self, named: Any, given: Mapping[str, Any]) -> Any:
-        """:return: The demonstrations of the yaml or of ``-params`` (``given``), named so that it holds in every folder"""
-        if "demonstrations" in given:
-            return resolve_demonstrations(named, [Path.cwd()], "-params")
-        # Unless it is a Python package
-        file = Path(self.config).resolve()
-        folders = [file.parent, Path.cwd()] if file.is_file() else [Path.cwd()]
-        return resolve_demonstrations(named, list(dict.fromkeys(folders)), self.config)
+    def _resolve(self, options: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """:return: Options with demonstrations named so that it holds in every folder. ``given`` are those of ``-params``"""
+        if "demonstrations" not in options:
+            return options
+        # The configuration may be a Python package, which has no folder
+        folders, file = [Path.cwd()], Path(self.config).resolve()
+        if "demonstrations" not in given and file.is_file() and file.parent != Path.cwd():
+            folders.insert(0, file.parent)
+        origin = "-params" if "demonstrations" in given else self.config
+        return {**options, "demonstrations": resolve_demonstrations(options["demonstrations"], folders, origin)}
 
-    def _demonstrations_of_trained_agent(self) -> dict[str, Any]:
-        """:return: Those that the continued run learned from, unless its replay buffer holds them"""
-        folder = os.path.dirname(self.trained_agent)
-        buffers = [saved_with(self.trained_agent, "replay_buffer"), Path(folder, "replay_buffer.pkl")]
-        hyperparams, _ = get_saved_hyperparams(os.path.join(folder, self.env_name))
-        if any(buffer.is_file() for buffer in buffers) or hyperparams.get("demonstrations") is None:
-            return {}
-        return {"demonstrations": hyperparams["demonstrations"]}
-
-    @staticmethod
-    def _preprocess_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
-        return with_schedules(hyperparams)
+    _preprocess_schedules = staticmethod(with_schedules)
 
     def _preprocess_hyperparams(
         self, hyperparams: dict[str, Any]
@@ -169,45 +151,40 @@ class PgfdExperimentManager(ExperimentManager):
         # The Zoo leaves evaluation without those of the yaml
         if not self._eval_env_kwargs_args:
             self.eval_env_kwargs = self.env_kwargs
+        # For args.yml: not all of the Zoo's commands look for the environment's arguments elsewhere
+        self.args = Namespace(**{**vars(self.args), "env_kwargs": self.env_kwargs or None})
         # A user who names columns for the monitor knows the environment
         if not self.monitor_kwargs:
             env_wrapper = partial(monitor_successes, then=env_wrapper)
         return processed, env_wrapper, callbacks, vec_env_wrapper
 
-    def _preprocess_action_noise(
-        self, hyperparams: dict[str, Any], saved_hyperparams: dict[str, Any], env: VecEnv
-    ) -> dict[str, Any]:
+    def _preprocess_action_noise(self, hyperparams: dict[str, Any], saved_hyperparams: dict[str, Any], env: VecEnv) -> Any:
         # The default entry is for any environment, and no MlpPolicy takes a Dict
         if hyperparams.get("policy") == "MlpPolicy" and isinstance(env.observation_space, spaces.Dict):
             print("Using MultiInputPolicy instead of MlpPolicy, as the observations are a Dict")
             hyperparams["policy"] = saved_hyperparams["policy"] = "MultiInputPolicy"
-        processed: dict[str, Any] = super()._preprocess_action_noise(hyperparams, saved_hyperparams, env)
-        return processed
+        return super()._preprocess_action_noise(hyperparams, saved_hyperparams, env)
 
     def create_callbacks(self) -> None:
         n_specified = len(self.callbacks)
         super().create_callbacks()
         if self.optimize_hyperparameters:
             return
-        self.callbacks[n_specified:] = [self._extend(callback) for callback in self.callbacks[n_specified:]]
+        for i, callback in enumerate(self.callbacks[n_specified:], n_specified):
+            if isinstance(callback, CheckpointCallback):
+                options = {"save_replay_buffer": self.save_replay_buffer, "save_vecnormalize": True, "verbose": 1}
+                self.callbacks[i] = Checkpoints(self.save_freq, self.save_path, **options)
+            elif isinstance(callback, EvalCallback):
+                self._evaluation = callback
+                of_best = SaveNormalization(saved_with(f"{self.save_path}/best_model.zip", "vecnormalize"))
+                # Besides the Zoo's, which keeps the newest statistics of all
+                newest = callback.callback_on_new_best
+                callback.callback_on_new_best = CallbackList([of_best] if newest is None else [newest, of_best])
         self.callbacks.append(ProgressLog(self.save_path))
         if self._evaluation is not None and not self.continue_training:
             self.callbacks.append(EvaluateFirst(self._evaluation))
         if self.tensorboard_log is not None:
             self.callbacks.append(RunFigure(self.save_path))
-
-    def _extend(self, callback: BaseCallback) -> BaseCallback:
-        """:return: One of the Zoo's own callbacks, with what we add to it"""
-        if isinstance(callback, CheckpointCallback):
-            buffers = self.save_replay_buffer
-            return Checkpoints(self.save_freq, self.save_path, save_replay_buffer=buffers, save_vecnormalize=True, verbose=1)
-        if isinstance(callback, EvalCallback):
-            self._evaluation = callback
-            of_best = SaveNormalization(saved_with(f"{self.save_path}/best_model.zip", "vecnormalize"))
-            # Besides the Zoo's, which keeps the newest statistics of all
-            newest = callback.callback_on_new_best
-            callback.callback_on_new_best = CallbackList([of_best] if newest is None else [newest, of_best])
-        return callback
 
     def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
         own = saved_with(self.trained_agent, "vecnormalize")
@@ -227,12 +204,6 @@ class PgfdExperimentManager(ExperimentManager):
             model.load_replay_buffer(own, truncate_last_traj=self.truncate_last_trajectory)
         return model
 
-    def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
-        # Not all of the Zoo's commands look for the environment's arguments elsewhere
-        self.args = Namespace(**{**vars(self.args), "env_kwargs": self.env_kwargs or None})
-        # A plain mapping, which any reader of YAML takes
-        super()._save_config(dict(saved_hyperparams))
-
     def save_trained_model(self, model: BaseAlgorithm) -> None:
         super().save_trained_model(model)
         # The model is safe by now, whatever happens to the rest
@@ -246,21 +217,18 @@ class PgfdExperimentManager(ExperimentManager):
 
     def _load_trial(self, trial_id: int) -> dict[str, Any]:
         """:return: What an entry of the yaml would hold"""
-        assert self.storage is not None
-        assert self.study_name is not None
+        storage, name = str(self.storage), str(self.study_name)
+        file = storage.removeprefix("sqlite:///")
         # Optuna would make an empty file
-        file = self.storage.removeprefix("sqlite:///")
-        if (file != self.storage or file.endswith(".log")) and not Path(file).is_file():
+        if (file != storage or file.endswith(".log")) and not Path(file).is_file():
             raise CommandError(f"--storage: found no file {file}, expected the one that the study was written to")
         try:
             if trial_id < 0:
                 raise IndexError(trial_id)
-            return self.load_trial(self.storage, self.study_name, trial_id)
+            return self.load_trial(storage, name, trial_id)
         except (IndexError, KeyError) as error:
-            raise CommandError(
-                f"--trial-id: found no trial {trial_id} of the study {self.study_name!r} in {self.storage}, expected one: "
-                "trials are numbered from 0, look them up in the report of the study"
-            ) from error
+            found = f"found no trial {trial_id} of the study {name!r} in {storage}"
+            raise CommandError(f"--trial-id: {found}, expected a number of its report, which begin with 0") from error
 
     def _create_sampler(self, sampler_method: str) -> optuna.samplers.BaseSampler:
         # Without a seed: workers that share a study, and a run that continues one, must not try the same again
@@ -283,9 +251,8 @@ class PgfdExperimentManager(ExperimentManager):
                 raise
             errors = [trial.user_attrs["error"] for trial in self._study.trials if "error" in trial.user_attrs]
             reason = f"{len(errors)} stopped with an error, the last one: {errors[-1]}" if errors else "Try --pruner none"
-            raise CommandError(
-                f"-optimize: found {len(self._study.trials)} trials, all pruned or failed, expected one to finish. {reason}"
-            ) from error
+            found = f"found {len(self._study.trials)} trials, all pruned or failed, expected one to finish"
+            raise CommandError(f"-optimize: {found}. {reason}") from error
 
     def objective(self, trial: optuna.Trial) -> float:
         if self.algo not in ALGORITHMS:
@@ -303,7 +270,16 @@ class PgfdExperimentManager(ExperimentManager):
         sampled = CONVERTERS[self.algo](trial.params)
         try:
             with closing(self.create_envs(self.n_eval_envs, eval_env=True)) as eval_env:
-                evaluation = self._make_evaluation(trial, eval_env)
+                folder = self.optimization_log_path and str(Path(self.optimization_log_path) / f"trial_{trial.number}")
+                evaluation = TrialEvalCallback(
+                    eval_env,
+                    trial,
+                    best_model_save_path=folder,
+                    log_path=folder,
+                    n_eval_episodes=self.n_eval_episodes,
+                    eval_freq=max(int(self.n_timesteps / self.n_evaluations) // self.n_envs, 1),
+                    deterministic=self.deterministic_eval,
+                )
                 # The Zoo writes the trial's gamma into this one
                 self.normalize_kwargs = {}
                 hyperparams, _, callbacks, _ = self._preprocess_hyperparams(self._with_trial(sampled))
@@ -313,6 +289,9 @@ class PgfdExperimentManager(ExperimentManager):
                         env=env, tensorboard_log=None, seed=None, verbose=self.verbose, device=self.device, **hyperparams
                     )
                     model.learn(self.n_timesteps, callback=[*callbacks, evaluation])
+            # An environment may clip actions that are NaN, and a return that is NaN would count as a failure
+            if not all(bool(parameter.isfinite().all()) for parameter in model.policy.parameters()):
+                raise ValueError("found parameters that are not finite: learning has diverged")
         except _ENDS_A_TRIAL as error:
             print(f"Trial {trial.number} stopped: {error}\nSampled hyperparams:")
             pprint(sampled)
@@ -321,29 +300,3 @@ class PgfdExperimentManager(ExperimentManager):
         if evaluation.is_pruned:
             raise optuna.TrialPruned
         return float(evaluation.last_mean_reward)
-
-    def _make_evaluation(self, trial: optuna.Trial, eval_env: VecEnv) -> "TrialEvaluation":
-        folder = self.optimization_log_path and str(Path(self.optimization_log_path) / f"trial_{trial.number}")
-        return TrialEvaluation(
-            eval_env,
-            trial,
-            best_model_save_path=folder,
-            log_path=folder,
-            n_eval_episodes=self.n_eval_episodes,
-            eval_freq=max(int(self.n_timesteps / self.n_evaluations) // self.n_envs, 1),
-            deterministic=self.deterministic_eval,
-        )
-
-
-class TrialEvaluation(TrialEvalCallback):
-    """
-    The Zoo's evaluation of a trial, which also stops a trial that has diverged. An environment may clip actions that are
-    NaN, and a return that is NaN would count as a failure, not as a bad trial.
-    """
-
-    def _on_step(self) -> bool:
-        if self.n_calls % self.eval_freq == 0 and not all(
-            bool(parameter.isfinite().all()) for parameter in self.model.policy.parameters()
-        ):
-            raise ValueError(f"found parameters that are not finite after {self.num_timesteps} steps: learning has diverged")
-        return super()._on_step()

@@ -8,7 +8,7 @@ from typing import Any
 
 import rl_zoo3.exp_manager
 import yaml
-from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.utils import SimpleLinearSchedule
 
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
@@ -17,8 +17,8 @@ from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
 from sb3_pgfd.zoo.errors import CommandError
 
-NESTED = ("policy_kwargs", "replay_buffer_kwargs")
-"""Hyperparameters that are mappings of options"""
+# Hyperparameters that are mappings of options
+_NESTED = ("policy_kwargs", "replay_buffer_kwargs")
 
 # YAML 1.1, which PyYAML reads, wants a dot and a sign in an exponent: it reads 1e-3 and 1.5e4 as text
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -32,19 +32,12 @@ _ZOO_OPTIONS |= {"monitor_kwargs", "callback", "noise_type", "noise_std"}
 
 
 def default_algorithm(env_id: str) -> str:
-    """
-    :param env_id: Of the environment
-    :return: The algorithm that commands use without ``--algo``: ``ddpgfd`` if it has an entry for the environment, otherwise
-        ``td3fd``
-    """
+    """:return: The algorithm of commands without ``--algo``: ``ddpgfd`` if it is tuned for the environment, or ``td3fd``"""
     return "ddpgfd" if env_id in yaml.safe_load(hyperparams_file("ddpgfd").read_text()) else "td3fd"
 
 
 def with_numbers(value: Any) -> Any:
-    """
-    :param value: Of a yaml
-    :return: The same, with texts like ``1e-3`` as numbers
-    """
+    """:return: The same value of a yaml, with texts like ``1e-3`` as numbers"""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return float(value)
     if isinstance(value, Mapping):
@@ -54,52 +47,37 @@ def with_numbers(value: Any) -> Any:
 
 def with_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
     """
-    Make schedules of values that are spelled ``lin_1e-3``.
+    Make schedules of values that are spelled ``lin_1e-3``, in place as the Zoo does it.
 
-    :param hyperparams: By name
-    :return: The same dict, changed in place as the Zoo does it
     :raises ValueError: If a text is no schedule
     """
     for name in (*_ZOO_SCHEDULES, *_OUR_SCHEDULES):
         value = hyperparams.get(name)
-        if isinstance(value, str) and not _SCHEDULE.fullmatch(value):
-            raise ValueError(f"{name}: found {value!r}, expected a number, or lin_<number>, which falls to 0 over the run")
-    hyperparams = ExperimentManager._preprocess_schedules(hyperparams)
-    for name in _OUR_SCHEDULES:
-        if isinstance(hyperparams.get(name), str):
-            as_rate = ExperimentManager._preprocess_schedules({"learning_rate": hyperparams[name]})
-            hyperparams[name] = as_rate["learning_rate"]
+        if isinstance(value, str):
+            if not _SCHEDULE.fullmatch(value):
+                raise ValueError(f"{name}: found {value!r}, expected a number, or lin_<number>, which falls to 0 over the run")
+            hyperparams[name] = SimpleLinearSchedule(float(value.split("_")[1]))
     return hyperparams
 
 
 def as_mapping(value: Any) -> dict[str, Any]:
-    """
-    :param value: A mapping, None, or the Zoo's text for one: ``"dict(net_arch=[64], activation_fn=nn.Tanh)"``
-    :return: The mapping, a copy
-    """
+    """:return: A copy of a mapping, None, or the Zoo's text for one: ``"dict(net_arch=[64], activation_fn=nn.Tanh)"``"""
     # In the names that the Zoo itself evaluates these texts with
     return dict(eval(value, vars(rl_zoo3.exp_manager)) if isinstance(value, str) else value or {})
 
 
 def merge(hyperparams: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    :param hyperparams: By name
-    :param changes: What is different. A nested mapping changes the options that it names and keeps the others
-    :return: Both, as a new dict
-    """
+    """:return: New hyperparameters with these changes. A nested mapping changes the options that it names"""
     both = {**hyperparams, **changes}
-    for name in NESTED:
+    for name in _NESTED:
         if name in hyperparams and name in changes:
             both[name] = {**as_mapping(hyperparams[name]), **as_mapping(changes[name])}
     return both
 
 
 def flatten(hyperparams: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    :param hyperparams: By name
-    :return: The same and the options of nested mappings, all by name
-    """
-    options = {key: value for name in NESTED for key, value in as_mapping(hyperparams.get(name)).items()}
+    """:return: The same and the options of nested mappings, all by name"""
+    options = {key: value for name in _NESTED for key, value in as_mapping(hyperparams.get(name)).items()}
     return {**hyperparams, **options}
 
 
@@ -109,7 +87,7 @@ def check_names(algorithm: type[LearnsFromDemonstrations], hyperparams: Mapping[
     :param hyperparams: By name
     :param own: Nested mappings of a class that is not the algorithm's usual one, which may have more options
     :param origin: Where they are from, for messages
-    :raises CommandError: If a name is unknown. The message says which one was meant
+    :raises CommandError: If a name is unknown
     """
     places = algorithm._keyword_places()
     try:
@@ -123,23 +101,17 @@ def check_names(algorithm: type[LearnsFromDemonstrations], hyperparams: Mapping[
 
 def resolve_demonstrations(named: Any, folders: Sequence[Path], origin: str) -> Any:
     """
-    Make a relative path of demonstrations absolute, so that it holds in every folder.
+    Make a relative path of demonstrations absolute, so that it holds in every folder. Names and ids stay as they are.
 
     :param named: A path, a name, an id, or a mapping with one of them as ``source`` and options of
         :meth:`Demonstrations.load`. None means no demonstrations
     :param folders: What a relative path may be relative to. The first one where it exists counts
     :param origin: Where it is named, for messages
-    :return: The same with an absolute path. Names and ids stay as they are
     :raises DemonstrationsError: If there are no such demonstrations
     """
     if named is None:
         return None
-    if isinstance(named, Mapping):
-        if "source" not in named:
-            raise DemonstrationsError(
-                f"{origin}: demonstrations: found a mapping with {sorted(map(str, named))}, expected a 'source' among them: "
-                "a path, a name or an id"
-            )
+    if isinstance(named, Mapping) and "source" in named:
         return {**named, "source": resolve_demonstrations(named["source"], folders, origin)}
     if not isinstance(named, (str, os.PathLike)):
         raise DemonstrationsError(
@@ -147,9 +119,9 @@ def resolve_demonstrations(named: Any, folders: Sequence[Path], origin: str) -> 
             "a Minari dataset, or a mapping with one of them as 'source' and options of Demonstrations.load"
         )
     path = Path(named).expanduser()
-    for candidate in [folder / path for folder in folders]:
-        if candidate.is_file() or candidate.is_dir():
-            return os.path.abspath(candidate)
+    for folder in folders:
+        if (folder / path).exists():
+            return os.path.abspath(folder / path)
     try:
         find(named)
     except DemonstrationsError as error:
@@ -160,10 +132,7 @@ def resolve_demonstrations(named: Any, folders: Sequence[Path], origin: str) -> 
 
 
 def load_demonstrations(resolved: Any) -> Demonstrations | None:
-    """
-    :param resolved: By :func:`resolve_demonstrations`
-    :raises DemonstrationsError: If they cannot be read, or an option is unknown
-    """
+    """:param resolved: By :func:`resolve_demonstrations`"""
     if resolved is None:
         return None
     return Demonstrations.load(**resolved) if isinstance(resolved, Mapping) else Demonstrations.load(resolved)

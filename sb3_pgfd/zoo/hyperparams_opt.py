@@ -1,113 +1,121 @@
 """
 What ``-optimize`` searches for this package's algorithms.
 
-A trial stores its parameters under the names below. The converters make of them what an entry of the yaml holds, so that
+A trial stores its parameters under the names below. The converter makes of them what an entry of the yaml holds, so that
 ``--trial-id`` trains with what the trial had. Our manager tells the samplers two things in ``additional_args``: ``given``, the
 options of ``-params``, which are not searched, and ``has_demonstrations``. The Zoo's own manager tells them nothing; then
 everything is searched, and no option fails without demonstrations.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import optuna
 
-Space = Mapping[str, Callable[[optuna.Trial, str], Any]]
-"""Functions that suggest a value, by the name of the parameter"""
+# Suggests a value for the parameter of this name
+_Suggest = Callable[[optuna.Trial, str], Any]
 
 
-def _uniform(low: float, high: float) -> Callable[[optuna.Trial, str], Any]:
-    return lambda trial, name: trial.suggest_float(name, low, high)
+def _number(low: float, high: float, log: bool = False) -> _Suggest:
+    return lambda trial, name: trial.suggest_float(name, low, high, log=log)
 
 
-def _log(low: float, high: float) -> Callable[[optuna.Trial, str], Any]:
-    return lambda trial, name: trial.suggest_float(name, low, high, log=True)
-
-
-def _whole(low: int, high: int) -> Callable[[optuna.Trial, str], Any]:
+def _whole(low: int, high: int) -> _Suggest:
     return lambda trial, name: trial.suggest_int(name, low, high)
 
 
-def _choice(choices: Sequence[Any]) -> Callable[[optuna.Trial, str], Any]:
+def _choice(*choices: Any) -> _Suggest:
     return lambda trial, name: trial.suggest_categorical(name, choices)
 
 
-_SWITCH = _choice([False, True])
-_WIDTHS = ["64-64", "128-128", "256-256", "400-300"]
+_log = partial(_number, log=True)
+_SWITCH = _choice(False, True)
+_WIDTHS = ("64-64", "128-128", "256-256", "400-300")
 
-OFF_POLICY: Space = {
+_OFF_POLICY: dict[str, _Suggest] = {
     "one_minus_gamma": _log(0.001, 0.05),
     "learning_rate": _log(1e-4, 3e-3),
     "actor_learning_rate": _log(3e-5, 3e-3),
     "batch_size_pow": _whole(6, 9),
     "tau": _log(0.002, 0.05),
-    "gradient_steps": _choice([1, 2, 4]),
+    "gradient_steps": _choice(1, 2, 4),
     "n_steps": _whole(1, 10),
+    "n_step_coef": _log(0.1, 2.0),
     "l2_coef": _log(1e-6, 1e-3),
-    "action_noise": _uniform(0.0, 0.5),
-    "net_arch": _choice(_WIDTHS),
+    "action_noise": _number(0.0, 0.5),
+    "net_arch": _choice(*_WIDTHS),
     "layer_norm": _SWITCH,
-    "average_actor": _choice([None, 0.01, 0.002]),
+    "average_actor": _choice(None, 0.01, 0.002),
     "keep_successes": _SWITCH,
 }
-N_STEP: Space = {"n_step_coef": _log(0.1, 2.0)}
-Q_FILTER: Space = {"q_filter": _SWITCH}
-SHARE: Space = {"demo_fraction": _uniform(0.1, 0.75)}
+# In this order: the conditions below look at the parameters before
+SPACES: dict[str, dict[str, _Suggest]] = {
+    "ddpgfd": {
+        **_OFF_POLICY,
+        "n_critics": _choice(1, 2),
+        "pretrain_steps": _choice(0, 500, 1000, 2000, 5000),
+        "bc_coef": _choice(0.0, 0.5, 1.0, 2.0, 5.0, 10.0),
+        "q_filter": _SWITCH,
+        # Each way of sampling has options of its own
+        "sampling": _choice("priorities", "share"),
+        "demo_fraction": _number(0.1, 0.75),
+        "priority_exponent": _number(0.0, 1.0),
+        "importance_exponent": _number(0.0, 1.0),
+        "action_gradient_coef": _log(0.01, 10.0),
+        "demo_bonus": _log(1e-3, 10.0),
+        "relative_priorities": _SWITCH,
+    },
+    "td3fd": {
+        **_OFF_POLICY,
+        "n_critics": _choice(2, 3, 5),
+        "policy_delay": _choice(1, 2),
+        "target_policy_noise": _number(0.0, 0.4),
+        "demo_fraction": _number(0.1, 0.75),
+        "pretrain_steps": _choice(1000, 2000, 5000, 10_000, 20_000),
+        "bc_coef": _choice(0.5, 1.0, 1.5, 2.0, 5.0, 10.0),
+        "q_filter": _SWITCH,
+        "normalize_actor_loss": _SWITCH,
+        "critic_warmup_steps": _choice(0, 1000, 2000, 5000),
+    },
+    "a2cfd": {
+        "one_minus_gamma": _log(0.001, 0.1),
+        "one_minus_gae_lambda": _log(0.001, 0.2),
+        "learning_rate": _log(1e-4, 5e-3),
+        "actor_learning_rate": _log(1e-5, 1e-3),
+        "n_steps_pow": _whole(2, 8),
+        "max_grad_norm": _log(0.3, 5.0),
+        "ent_coef": _log(1e-8, 0.1),
+        "normalize_advantage": _SWITCH,
+        "use_rms_prop": _SWITCH,
+        "net_arch": _choice("128", *_WIDTHS),
+        "log_std_min": _number(-4.0, -1.0),
+        "log_std_max": _number(-0.5, 1.0),
+        "pretrain_steps": _choice(0, 500, 1000, 2000, 5000),
+        "pretrain_learning_rate": _log(1e-4, 3e-3),
+        "bc_coef": _log(0.01, 2.0),
+        "bc_half_life": _log(100.0, 100_000.0),
+        "demo_batch_size": _choice(64, 128, 256),
+        "critic_warmup_steps": _choice(0, 1000, 2000, 5000, 10000),
+    },
+}
+"""By algorithm, functions that suggest a value by the name of the parameter"""
 
-DDPGFD: Space = {**OFF_POLICY, "n_critics": _choice([1, 2])}
-DDPGFD_DEMONSTRATIONS: Space = {
-    "pretrain_steps": _choice([0, 500, 1000, 2000, 5000]),
-    "bc_coef": _choice([0.0, 0.5, 1.0, 2.0, 5.0, 10.0]),
-    "sampling": _choice(["priorities", "share"]),
+_OF_DEMONSTRATIONS = {"pretrain_steps", "pretrain_learning_rate", "bc_coef", "bc_half_life", "demo_batch_size", "q_filter"}
+_OF_DEMONSTRATIONS |= {"normalize_actor_loss", "critic_warmup_steps", "sampling", "demo_fraction", "demo_bonus"}
+_OF_DEMONSTRATIONS |= {"relative_priorities"}
+_OF_PRIORITIES = ("priority_exponent", "importance_exponent", "action_gradient_coef", "demo_bonus", "relative_priorities")
+# When a parameter has an effect, by what is given and sampled so far
+_CONDITIONS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "n_step_coef": lambda known: (known.get("n_steps") or 1) > 1,
+    **dict.fromkeys(("q_filter", "normalize_actor_loss", "critic_warmup_steps"), lambda known: known.get("bc_coef")),
+    "pretrain_learning_rate": lambda known: known.get("pretrain_steps"),
+    "demo_fraction": lambda known: known.get("sampling") != "priorities",
+    **dict.fromkeys(_OF_PRIORITIES, lambda known: known.get("demo_fraction") is None and known.get("sampling") != "share"),
+    # Discrete actions have no `n_actions`
+    **dict.fromkeys(("log_std_min", "log_std_max"), lambda known: known["n_actions"]),
 }
-DDPGFD_PRIORITIES: Space = {
-    "priority_exponent": _uniform(0.0, 1.0),
-    "importance_exponent": _uniform(0.0, 1.0),
-    "action_gradient_coef": _log(0.01, 10.0),
-}
-DDPGFD_BONUS: Space = {"demo_bonus": _log(1e-3, 10.0), "relative_priorities": _SWITCH}
-
-TD3FD: Space = {
-    **OFF_POLICY,
-    "n_critics": _choice([2, 3, 5]),
-    "policy_delay": _choice([1, 2]),
-    "target_policy_noise": _uniform(0.0, 0.4),
-}
-TD3FD_DEMONSTRATIONS: Space = {
-    **SHARE,
-    "pretrain_steps": _choice([1000, 2000, 5000, 10_000, 20_000]),
-    "bc_coef": _choice([0.5, 1.0, 1.5, 2.0, 5.0, 10.0]),
-}
-TD3FD_CLONING: Space = {
-    **Q_FILTER,
-    "normalize_actor_loss": _SWITCH,
-    "critic_warmup_steps": _choice([0, 1000, 2000, 5000]),
-}
-
-A2CFD: Space = {
-    "one_minus_gamma": _log(0.001, 0.1),
-    "one_minus_gae_lambda": _log(0.001, 0.2),
-    "learning_rate": _log(1e-4, 5e-3),
-    "actor_learning_rate": _log(1e-5, 1e-3),
-    "n_steps_pow": _whole(2, 8),
-    "max_grad_norm": _log(0.3, 5.0),
-    "ent_coef": _log(1e-8, 0.1),
-    "normalize_advantage": _SWITCH,
-    "use_rms_prop": _SWITCH,
-    "net_arch": _choice(["128", *_WIDTHS]),
-}
-# For actions that are numbers
-A2CFD_GAUSSIAN: Space = {"log_std_min": _uniform(-4.0, -1.0), "log_std_max": _uniform(-0.5, 1.0)}
-A2CFD_DEMONSTRATIONS: Space = {
-    "pretrain_steps": _choice([0, 500, 1000, 2000, 5000]),
-    "critic_warmup_steps": _choice([0, 1000, 2000, 5000, 10000]),
-    "bc_coef": _log(0.01, 2.0),
-    "bc_half_life": _log(100.0, 100_000.0),
-    "demo_batch_size": _choice([64, 128, 256]),
-}
-A2CFD_PRETRAINING: Space = {"pretrain_learning_rate": _log(1e-4, 3e-3)}
-
-# The option that a parameter decides, where it has another name or value
+# The option that a parameter decides, where it has another name, and its value
 _CONVERSIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "one_minus_gamma": ("gamma", lambda value: 1.0 - value),
     "one_minus_gae_lambda": ("gae_lambda", lambda value: 1.0 - value),
@@ -132,84 +140,32 @@ def decided_option(name: str) -> str:
     return "demo_fraction" if name == "sampling" else _CONVERSIONS.get(name, (name,))[0]
 
 
-class _Suggestions:
-    """What a trial suggests for the options that are not given."""
-
-    def __init__(self, trial: optuna.Trial, additional_args: Mapping[str, Any]):
-        self.trial = trial
-        self.given: Mapping[str, Any] = additional_args.get("given") or {}
-        self.has_demonstrations = additional_args.get("has_demonstrations", True)
-        self.sampled: dict[str, Any] = {}
-
-    def add(self, space: Space) -> None:
-        """:param space: By name. Options that are given are left out"""
-        for name, suggest in space.items():
-            option = decided_option(name)
-            if option not in self.given:
-                self.sampled[name] = suggest(self.trial, name)
-                if name in _CONVERSIONS:
-                    # Where people look: the report and the dashboard
-                    self.trial.set_user_attr(option, _CONVERSIONS[name][1](self.sampled[name]))
-
-    def value(self, name: str) -> Any:
-        """:return: What was sampled or given, None if neither was"""
-        return self.sampled.get(name, self.given.get(name))
-
-
-def sample_ddpgfd_params(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+def sample_params(
+    algo: str, trial: optuna.Trial, n_actions: int | None, n_envs: int, additional_args: Mapping[str, Any]
+) -> dict[str, Any]:
     """
-    Sampler for DDPGfD hyperparameters.
+    Sampler for the hyperparameters of one of our algorithms, which :data:`SAMPLERS` holds by their names.
 
+    :param algo: Name of the algorithm
     :param trial: Optuna's trial
-    :param n_actions: Dimension of the actions
+    :param n_actions: Dimension of continuous actions
     :param n_envs: Number of parallel environments
     :param additional_args: See the module
     :return: Arguments of the constructor
     """
-    suggestions = _Suggestions(trial, additional_args)
-    suggestions.add(DDPGFD)
-    if (suggestions.value("n_steps") or 1) > 1:
-        suggestions.add(N_STEP)
-    if suggestions.has_demonstrations:
-        suggestions.add(DDPGFD_DEMONSTRATIONS)
-        if suggestions.value("bc_coef"):
-            suggestions.add(Q_FILTER)
-    # Each way of sampling has options of its own
-    if suggestions.value("demo_fraction") is not None or suggestions.value("sampling") == "share":
-        suggestions.add(SHARE)
-    else:
-        suggestions.add(DDPGFD_PRIORITIES)
-        if suggestions.has_demonstrations:
-            suggestions.add(DDPGFD_BONUS)
-    return convert_params(suggestions.sampled)
-
-
-def sample_td3fd_params(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
-    """Sampler for TD3fD hyperparameters, cf :func:`sample_ddpgfd_params`."""
-    suggestions = _Suggestions(trial, additional_args)
-    suggestions.add(TD3FD)
-    if (suggestions.value("n_steps") or 1) > 1:
-        suggestions.add(N_STEP)
-    if suggestions.has_demonstrations:
-        suggestions.add(TD3FD_DEMONSTRATIONS)
-        if suggestions.value("bc_coef"):
-            suggestions.add(TD3FD_CLONING)
-    return convert_params(suggestions.sampled)
-
-
-def sample_a2cfd_params(
-    trial: optuna.Trial, n_actions: int | None, n_envs: int, additional_args: dict[str, Any]
-) -> dict[str, Any]:
-    """Sampler for A2CfD hyperparameters, cf :func:`sample_ddpgfd_params`. Discrete actions have no ``n_actions``."""
-    suggestions = _Suggestions(trial, additional_args)
-    suggestions.add(A2CFD)
-    if n_actions:
-        suggestions.add(A2CFD_GAUSSIAN)
-    if suggestions.has_demonstrations:
-        suggestions.add(A2CFD_DEMONSTRATIONS)
-        if suggestions.value("pretrain_steps"):
-            suggestions.add(A2CFD_PRETRAINING)
-    return convert_params(suggestions.sampled)
+    given = additional_args.get("given") or {}
+    sampled: dict[str, Any] = {}
+    for name, suggest in SPACES[algo].items():
+        lacks_demonstrations = name in _OF_DEMONSTRATIONS and not additional_args.get("has_demonstrations", True)
+        matters = _CONDITIONS.get(name, lambda known: True)({**given, **sampled, "n_actions": n_actions})
+        if decided_option(name) in given or lacks_demonstrations or not matters:
+            continue
+        sampled[name] = suggest(trial, name)
+        if name in _CONVERSIONS:
+            # Where people look: the report and the dashboard
+            option, convert = _CONVERSIONS[name]
+            trial.set_user_attr(option, convert(sampled[name]))
+    return convert_params(sampled)
 
 
 def convert_params(sampled_params: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,19 +175,20 @@ def convert_params(sampled_params: Mapping[str, Any]) -> dict[str, Any]:
     """
     hyperparams: dict[str, Any] = {}
     for name, value in sampled_params.items():
-        option, convert = _CONVERSIONS.get(name, (name, None))
-        value = convert(value) if convert else value
+        if (name, value) == ("sampling", "share"):
+            continue
+        option = decided_option(name)
         if name == "net_arch":
             value = [int(width) for width in value.split("-")]
         elif name == "sampling":
-            if value == "share":
-                continue
             # The entry may have a share of its own
-            option, value = "demo_fraction", None
+            value = None
+        elif name in _CONVERSIONS:
+            value = _CONVERSIONS[name][1](value)
         place = hyperparams.setdefault(_PLACES[option], {}) if option in _PLACES else hyperparams
         place[option] = value
     return hyperparams
 
 
-SAMPLERS = {"ddpgfd": sample_ddpgfd_params, "td3fd": sample_td3fd_params, "a2cfd": sample_a2cfd_params}
-CONVERTERS = dict.fromkeys(SAMPLERS, convert_params)
+SAMPLERS = {algo: partial(sample_params, algo) for algo in SPACES}
+CONVERTERS = dict.fromkeys(SPACES, convert_params)

@@ -112,7 +112,7 @@ def test_a_mapping_has_options(
             "minari:nothing-v0",
             "my.yml: demonstrations: minari:nothing-v0: found no folder .* says where Minari's datasets are$",
         ),
-        ({"n_episodes": 2}, r"found a mapping with \['n_episodes'\], expected a 'source' among them"),
+        ({"n_episodes": 2}, r"found {'n_episodes': 2}, expected .* a mapping with one of them as 'source'"),
         ({"source": "Pendulum-v1", "n": 2}, "found option 'n', but sb3-pgfd .npz knows only"),
         (7, "my.yml: demonstrations: found 7, expected a path, the name of packaged demonstrations"),
         (["Pendulum-v1"], r"found \['Pendulum-v1'\], expected a path"),

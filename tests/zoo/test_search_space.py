@@ -8,7 +8,7 @@ import pytest
 
 from sb3_pgfd.zoo import ALGORITHMS
 from sb3_pgfd.zoo.hyperparameters import flatten
-from sb3_pgfd.zoo.hyperparams_opt import CONVERTERS, SAMPLERS, decided_option, sample_a2cfd_params
+from sb3_pgfd.zoo.hyperparams_opt import CONVERTERS, SAMPLERS, decided_option
 
 N_SAMPLES = 40
 # Smallest and largest value, or all values, of the options themselves
@@ -190,7 +190,7 @@ def test_given_options_decide_which_others_matter(
 def test_discrete_actions_have_no_standard_deviation() -> None:
     for n_actions in (0, None):
         trial = optuna.create_study().ask()
-        sampled = sample_a2cfd_params(trial, n_actions, 1, {})
+        sampled = SAMPLERS["a2cfd"](trial, n_actions, 1, {})
         assert set(sampled["policy_kwargs"]) == {"net_arch"}
 
 
