@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from gymnasium import spaces
 
 from sb3_pgfd.demonstrations import editing, formats
 from sb3_pgfd.demonstrations.arrays import channels_first, freeze
-from sb3_pgfd.demonstrations.episode import Episode, Transitions, from_rows, stack_episodes, take_episode
+from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import (
     Locator,
-    Observations,
     as_dict,
     check_actions,
     check_episode_ends,
@@ -103,85 +100,10 @@ class Demonstrations(Transitions):
             edited = editing.edit(demonstrations, **{key: options[key] for key in _EDITS if key in options})
         return edited.changed(source=name)
 
-    @classmethod
-    def from_episodes(cls, episodes: Sequence[Episode], metadata: Mapping[str, Any] | None = None) -> Demonstrations:
-        """
-        :param episodes: Episodes of the same environment; one that is not terminated counts as truncated
-        :param metadata: Provenance
-        :raises DemonstrationsError: If there is none, or they do not fit together
-        """
-        return cls(**vars(stack_episodes(episodes, metadata)))
-
-    @classmethod
-    def from_transitions(
-        cls,
-        observations: Observations,
-        actions: np.ndarray,
-        rewards: np.ndarray,
-        next_observations: Observations,
-        terminated: np.ndarray,
-        truncated: np.ndarray,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> Demonstrations:
-        """
-        Rows one after another; an episode ends where either flag is set, and with the last row, which counts as
-        truncated if it has neither. The fields of this class describe the parameters.
-
-        :raises DemonstrationsError: If they do not fit together, or there is none
-        """
-        rows = from_rows(observations, actions, rewards, next_observations, terminated, truncated, metadata)
-        return cls(**vars(rows))
-
-    @classmethod
-    def merge(cls, parts: Sequence[Demonstrations]) -> Demonstrations:
-        """
-        :param parts: Demonstrations of one environment
-        :return: Their episodes, one part after the other. Of the metadata it keeps what all parts agree on; of
-            ``episode_info`` what all parts have
-        :raises DemonstrationsError: If their observations or actions differ in keys or shapes
-        """
-        return editing.merge(parts)
-
-    def save(self, path: str | Path, overwrite: bool = False, format: Literal["npz", "minari"] | None = None) -> Path:
-        """
-        Write a compressed ``.npz``, or a Minari dataset, which ``minari.load_dataset`` loads.
-
-        :param path: Of the file, whose ending ``.npz`` is added if it is missing; or of the dataset's folder, whose name ends
-            in a version (``"peg-insert-v0"``); ``"minari:<id>"`` is a dataset where Minari keeps its own
-        :param overwrite: Whether what is there may be replaced
-        :param format: Which of the two; None: ``"minari"`` if the path is such an id, and otherwise ``"npz"``
-        :return: The path written
-        :raises FileExistsError: If there is something already
-        :raises DemonstrationsError: If the format cannot hold these demonstrations
-        """
-        return formats.write(self, path, overwrite, format)
-
-    def select(self, episodes: int | Sequence[int] | np.ndarray) -> Demonstrations:
-        """
-        :param episodes: The first so many, or the numbers of the ones to keep, in that order
-        :return: These episodes alone
-        :raises DemonstrationsError: If there are not as many
-        """
-        return editing.select(self, episodes)
-
-    def episode(self, number: int) -> Episode:
-        """
-        :param number: Which, from 0
-        :return: The episode as one sequence of T + 1 observations
-        :raises DemonstrationsError: If there is none, or a step's next observation is not what the next step begins with
-        """
-        return take_episode(self, number)
-
-    def rescale_actions(self, low: Any, high: Any) -> Demonstrations:
-        """
-        Map actions recorded in [-1, 1] to environment units.
-
-        :param low: Lower bound of the environment's actions, a number or shape ``(action_dim,)``
-        :param high: Upper bound
-        :raises DemonstrationsError: If an action lies outside [-1, 1]: it is in environment units already; or the bounds
-            do not fit the actions
-        """
-        return editing.rescale_actions(self, low, high)
+    save = formats.write
+    select = editing.select
+    rescale_actions = editing.rescale_actions
+    merge = staticmethod(editing.merge)
 
     def fit_to_spaces(self, observation_space: spaces.Space, action_space: spaces.Space) -> Demonstrations:
         """

@@ -4,7 +4,7 @@ Choosing, splitting and merging episodes; other actions, flags or observations.
 What is made of valid demonstrations is valid, so nothing here validates them again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -64,16 +64,22 @@ def edit(
     return pick(demonstrations, successful_only, min_return, n_episodes, seed)
 
 
-def source_keys(observation_keys: ObservationKeys | None) -> list[str] | None:
+def source_keys(observation_keys: ObservationKeys | None, known: Collection[str]) -> list[str]:
     """
     :param observation_keys: As in :func:`edit`
-    :return: What the chosen keys are called in the source, None: all of them
+    :param known: The keys of the source
+    :return: What the chosen keys are called in the source
+    :raises DemonstrationsError: If one is not known, or there is none
     """
-    if observation_keys is None:
-        return None
+    if isinstance(observation_keys, Mapping):
+        observation_keys = list(observation_keys.values())
     if isinstance(observation_keys, str):
-        return [observation_keys]
-    return list(observation_keys.values() if isinstance(observation_keys, Mapping) else observation_keys)
+        observation_keys = [observation_keys]
+    wanted = list(known if observation_keys is None else observation_keys)
+    missing = [key for key in wanted if key not in known]
+    if missing or not wanted:
+        raise DemonstrationsError(f"observation_keys: found {missing or 'none'}, expected some of {sorted(known)}")
+    return wanted
 
 
 def choose_observations(demonstrations: T, observation_keys: ObservationKeys | None = None, flatten: bool = False) -> T:
@@ -83,11 +89,7 @@ def choose_observations(demonstrations: T, observation_keys: ObservationKeys | N
         arrays = getattr(demonstrations, field)
         if not isinstance(arrays, Mapping):
             raise DemonstrationsError(f"{field}: found one array, expected a dict of arrays to choose keys from")
-        wanted = list(arrays) if observation_keys is None else source_keys(observation_keys)
-        assert wanted is not None
-        missing = [key for key in wanted if key not in arrays]
-        if missing or not wanted:
-            raise DemonstrationsError(f"observation_keys: found {missing or 'none'}, expected some of {sorted(arrays)}")
+        wanted = source_keys(observation_keys, arrays)
         if flatten or isinstance(observation_keys, str):
             rows = [arrays[key].reshape(len(demonstrations), -1) for key in wanted]
             chosen[field] = owned(np.concatenate(rows, axis=1)) if flatten else arrays[wanted[0]]
@@ -98,7 +100,14 @@ def choose_observations(demonstrations: T, observation_keys: ObservationKeys | N
 
 
 def rescale_actions(demonstrations: T, low: Any, high: Any) -> T:
-    """See :meth:`~sb3_pgfd.demonstrations.Demonstrations.rescale_actions`."""
+    """
+    Map actions recorded in [-1, 1] to environment units.
+
+    :param low: Lower bound of the environment's actions, a number or shape ``(action_dim,)``
+    :param high: Upper bound
+    :raises DemonstrationsError: If an action lies outside [-1, 1]: it is in environment units already; or the bounds do not
+        fit the actions
+    """
     actions = demonstrations.actions
     if actions.dtype.kind != "f":
         raise DemonstrationsError(f"rescale_actions: found actions of dtype {actions.dtype}, expected floats")
@@ -121,7 +130,11 @@ def rescale_actions(demonstrations: T, low: Any, high: Any) -> T:
 
 
 def select(demonstrations: T, episodes: int | Sequence[int] | np.ndarray) -> T:
-    """See :meth:`~sb3_pgfd.demonstrations.Demonstrations.select`."""
+    """
+    :param episodes: The first so many, or the numbers of the ones to keep, in that order
+    :return: These episodes alone
+    :raises DemonstrationsError: If there are not as many
+    """
     numbers = list(range(episodes)) if isinstance(episodes, (int, np.integer)) else [int(number) for number in episodes]
     if not numbers or min(numbers) < 0 or max(numbers) >= demonstrations.n_episodes:
         raise DemonstrationsError(f"episodes: asked for {episodes}, found {demonstrations.n_episodes} (numbered from 0)")
@@ -145,7 +158,12 @@ def pick(
     seed: int | None = None,
 ) -> T:
     """See :func:`edit`."""
-    _check_choice(min_return, n_episodes, seed)
+    # YAML reads 1e-3 as a text
+    if min_return is not None and not is_number(min_return):
+        raise DemonstrationsError(f"found min_return={min_return!r}, expected a number")
+    for name, value, low in (("n_episodes", n_episodes, 1), ("seed", seed, 0)):
+        if value is not None and not is_whole(value, low):
+            raise DemonstrationsError(f"found {name}={value!r}, expected a whole number of at least {low}")
     keep = np.ones(demonstrations.n_episodes, dtype=bool)
     if successful_only:
         if demonstrations.successes is None:
@@ -168,15 +186,6 @@ def pick(
     return select(demonstrations, numbers[:wanted])
 
 
-def _check_choice(min_return: float | None, n_episodes: int | None, seed: int | None) -> None:
-    """:raises DemonstrationsError: Unless each is a number where there is one: YAML reads ``1e-3`` as a text"""
-    if min_return is not None and not is_number(min_return):
-        raise DemonstrationsError(f"found min_return={min_return!r}, expected a number")
-    for name, value, low in (("n_episodes", n_episodes, 1), ("seed", seed, 0)):
-        if value is not None and not is_whole(value, low):
-            raise DemonstrationsError(f"found {name}={value!r}, expected a whole number of at least {low}")
-
-
 def split(demonstrations: T, n_first: int, seed: int | None = None) -> tuple[T, T]:
     """
     :param demonstrations: At least two episodes
@@ -193,7 +202,12 @@ def split(demonstrations: T, n_first: int, seed: int | None = None) -> tuple[T, 
 
 
 def merge(parts: Sequence[T]) -> T:
-    """See :meth:`~sb3_pgfd.demonstrations.Demonstrations.merge`."""
+    """
+    :param parts: Demonstrations of one environment
+    :return: Their episodes, one part after the other. Of the metadata it keeps what all parts agree on; of ``episode_info``
+        what all parts have
+    :raises DemonstrationsError: If their observations or actions differ in keys or shapes
+    """
     if not parts:
         raise DemonstrationsError("merge: found nothing, expected at least one part")
     if len(parts) == 1:
@@ -209,13 +223,10 @@ def merge(parts: Sequence[T]) -> T:
     known = set.intersection(*(set(part.episode_info) for part in parts))
     info = {name: np.concatenate([part.episode_info[name] for part in parts]) for name in known}
     named = set.intersection(*(set(part.metadata) for part in parts))
-    agreed = {key: value for key, value in parts[0].metadata.items() if all(_says(part, key, value) for part in parts)}
+    agreed = {name: parts[0].metadata[name] for name in parts[0].metadata if name in named}
+    agreed = {name: value for name, value in agreed.items() if all(part.metadata[name] == value for part in parts)}
     merged = parts[0].changed(**arrays, metadata=agreed, source=None, episode_info=info)
     return merged.changed(metadata={**agreed, **merged.summary(named)})
-
-
-def _says(part: Transitions, key: str, value: Any) -> bool:
-    return key in part.metadata and part.metadata[key] == value
 
 
 def _shapes(part: Transitions) -> dict[str, tuple[int, ...]]:

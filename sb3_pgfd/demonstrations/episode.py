@@ -43,8 +43,7 @@ class Transitions:
     Transitions of whole episodes, one episode after another; N is their number. Actions are in environment units,
     observations and rewards are not normalised.
 
-    Readers of files return this and writers take it. Nothing is checked here:
-    :class:`~sb3_pgfd.demonstrations.Demonstrations` checks when it is made of these arrays.
+    Readers of files return this and writers take it. :class:`~sb3_pgfd.demonstrations.Demonstrations` checks the arrays.
     """
 
     observations: Observations
@@ -68,6 +67,88 @@ class Transitions:
     episode_info: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Facts about whole episodes by name, each of shape ``(n_episodes,)``: ``success`` (bool, the task was solved) and
     ``seed`` (int64, what the environment was reset with), where they are known of every episode"""
+
+    @classmethod
+    def from_episodes(cls: type[T], episodes: Sequence[Episode], metadata: Mapping[str, Any] | None = None) -> T:
+        """
+        :param episodes: Episodes of the same environment; one that is not terminated counts as truncated
+        :param metadata: Provenance
+        :raises DemonstrationsError: If there is none, or they do not fit together
+        """
+        if not episodes:
+            raise DemonstrationsError("episodes: found none, expected at least one")
+        _check_episodes(episodes)
+        lengths = np.array([len(episode) for episode in episodes], dtype=np.int64)
+        last_rows = np.cumsum(lengths) - 1
+        terminated, truncated = np.zeros(lengths.sum(), dtype=bool), np.zeros(lengths.sum(), dtype=bool)
+        terminated[last_rows] = [episode.terminated for episode in episodes]
+        truncated[last_rows] = ~terminated[last_rows]
+        info = {name: [getattr(episode, name) for episode in episodes] for name in ("success", "seed")}
+        return cls(
+            observations=concatenate([episode.observations for episode in episodes], slice(None, -1)),
+            actions=owned(np.concatenate([np.asarray(episode.actions) for episode in episodes])),
+            rewards=owned(np.concatenate([np.asarray(episode.rewards, dtype=np.float32) for episode in episodes])),
+            next_observations=concatenate([episode.observations for episode in episodes], slice(1, None)),
+            terminated=owned(terminated),
+            truncated=owned(truncated),
+            episode_lengths=lengths,
+            metadata=metadata or {},
+            episode_info=known_of_all(info),
+        )
+
+    @classmethod
+    def from_transitions(
+        cls: type[T],
+        observations: Observations,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        next_observations: Observations,
+        terminated: np.ndarray,
+        truncated: np.ndarray,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> T:
+        """
+        Rows one after another; an episode ends where either flag is set, and with the last row, which counts as
+        truncated if it has neither. The fields of this class describe the parameters.
+
+        :raises DemonstrationsError: If they do not fit together, or there is none
+        """
+        terminated, truncated = np.array(terminated, dtype=bool), np.array(truncated, dtype=bool)
+        if terminated.ndim != 1 or terminated.shape != truncated.shape or len(terminated) == 0:
+            found = f"shapes {terminated.shape} and {truncated.shape}"
+            raise DemonstrationsError(f"terminated, truncated: found {found}, expected one flag for each of one or more rows")
+        truncated[-1] |= not terminated[-1]
+        lengths = np.diff(np.flatnonzero(terminated | truncated), prepend=-1)
+        flags = owned(terminated), owned(truncated)
+        return cls(observations, actions, rewards, next_observations, *flags, lengths, metadata or {})
+
+    def episode(self, number: int) -> Episode:
+        """
+        :param number: Which, from 0
+        :return: The episode as one sequence of T + 1 observations
+        :raises DemonstrationsError: If there is none, or a step's next observation is not what the next step begins with
+        """
+        if not 0 <= number < self.n_episodes:
+            raise DemonstrationsError(f"episodes: asked for {number}, found {self.n_episodes} (numbered from 0)")
+        start = int(self.episode_starts[number])
+        rows = slice(start, start + int(self.episode_lengths[number]))
+        before = map_observations(self.observations, lambda array: array[rows])
+        after = map_observations(self.next_observations, lambda array: array[rows])
+        moved = np.flatnonzero(interruptions(before, after))
+        if len(moved):
+            raise DemonstrationsError(
+                f"observations: episode {number}, step {moved[0] + 1}: found another observation than step {moved[0]} ended "
+                "with, expected one sequence of observations"
+            )
+        success, seed = (self.episode_info.get(name) for name in ("success", "seed"))
+        return Episode(
+            observations=concatenate([before, map_observations(after, lambda array: array[-1:])]),
+            actions=self.actions[rows],
+            rewards=self.rewards[rows],
+            terminated=bool(self.terminated[rows][-1]),
+            success=None if success is None else bool(success[number]),
+            seed=None if seed is None else int(seed[number]),
+        )
 
     def __len__(self) -> int:
         """:return: N, the number of transitions"""
@@ -116,73 +197,36 @@ class Transitions:
         return copy
 
 
-def from_rows(
-    observations: Observations,
-    actions: np.ndarray,
-    rewards: np.ndarray,
-    next_observations: Observations,
-    terminated: np.ndarray,
-    truncated: np.ndarray,
-    metadata: Mapping[str, Any] | None = None,
-) -> Transitions:
-    """
-    Rows one after another; an episode ends where either flag is set, and with the last row, which counts as truncated if
-    it has neither. :class:`Transitions` describes the parameters.
-
-    :raises DemonstrationsError: If the flags do not fit together, or there is none
-    """
-    terminated, truncated = np.array(terminated, dtype=bool), np.array(truncated, dtype=bool)
-    if terminated.ndim != 1 or terminated.shape != truncated.shape or len(terminated) == 0:
-        found = f"shapes {terminated.shape} and {truncated.shape}"
-        raise DemonstrationsError(f"terminated, truncated: found {found}, expected one flag for each of one or more rows")
-    truncated[-1] |= not terminated[-1]
-    ends = np.flatnonzero(terminated | truncated)
-    return Transitions(
-        observations=observations,
-        actions=actions,
-        rewards=rewards,
-        next_observations=next_observations,
-        terminated=owned(terminated),
-        truncated=owned(truncated),
-        episode_lengths=np.diff(ends, prepend=-1),
-        metadata=metadata or {},
-    )
+def known_of_all(facts: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
+    """:return: The facts about episodes that are known of each of them, which is none where one value is None"""
+    return {name: np.array(values) for name, values in facts.items() if None not in values}
 
 
-def stack_episodes(episodes: Sequence[Episode], metadata: Mapping[str, Any] | None = None) -> Transitions:
+def interruptions(before: Observations, after: Observations) -> np.ndarray:
     """
-    :param episodes: Episodes of the same environment; one that is not terminated counts as truncated
-    :param metadata: Provenance
-    :raises DemonstrationsError: If there is none, or they do not fit together
+    :param before: Observations of N rows
+    :param after: Their next observations
+    :return: Of each row but the last, whether the next row begins with another observation than it ended with, bit by bit
+        (-0.0 equals 0.0 and is another number), shape ``(N - 1,)``, bool
     """
-    if not episodes:
-        raise DemonstrationsError("episodes: found none, expected at least one")
-    lengths = np.array([len(episode) for episode in episodes], dtype=np.int64)
-    if lengths.min() < 1:
-        raise DemonstrationsError(f"episode {int(lengths.argmin())}: found no transition, expected at least one")
-    _check_episodes(episodes)
-    last_rows = np.cumsum(lengths) - 1
-    terminated, truncated = np.zeros(lengths.sum(), dtype=bool), np.zeros(lengths.sum(), dtype=bool)
-    terminated[last_rows] = [episode.terminated for episode in episodes]
-    truncated[last_rows] = ~terminated[last_rows]
-    info = {name: [getattr(episode, name) for episode in episodes] for name in ("success", "seed")}
-    return Transitions(
-        observations=concatenate([episode.observations for episode in episodes], slice(None, -1)),
-        actions=owned(np.concatenate([np.asarray(episode.actions) for episode in episodes])),
-        rewards=owned(np.concatenate([np.asarray(episode.rewards, dtype=np.float32) for episode in episodes])),
-        next_observations=concatenate([episode.observations for episode in episodes], slice(1, None)),
-        terminated=owned(terminated),
-        truncated=owned(truncated),
-        episode_lengths=lengths,
-        metadata=metadata or {},
-        episode_info={name: np.array(values) for name, values in info.items() if None not in values},
-    )
+    moved = np.zeros(len(next(iter(as_dict(before).values()))) - 1, dtype=bool)
+    for array, next_array in zip(as_dict(before).values(), as_dict(after).values(), strict=True):
+        if array.dtype != next_array.dtype:
+            return np.ones_like(moved)
+        n_bytes = array[:1].nbytes
+        if n_bytes:
+            # Each row as one value of raw bytes
+            raw = [np.ascontiguousarray(rows).reshape(-1).view(f"V{n_bytes}") for rows in (array, next_array)]
+            moved |= raw[0][1:] != raw[1][:-1]
+    return moved
 
 
 def _check_episodes(episodes: Sequence[Episode]) -> None:
     """:raises DemonstrationsError: Unless each has as many rows as it has rewards, shaped as those of the first"""
     shapes: dict[str, tuple[int, ...]] = {}
     for number, episode in enumerate(episodes):
+        if len(episode) < 1:
+            raise DemonstrationsError(f"episode {number}: found no transition, expected at least one")
         arrays = {**as_dict(episode.observations), "actions": episode.actions}
         for name, array in arrays.items():
             wanted = len(episode) + (name != "actions")
@@ -192,43 +236,3 @@ def _check_episodes(episodes: Sequence[Episode]) -> None:
         shapes = shapes or found
         if found != shapes:
             raise DemonstrationsError(f"episode {number}: found shapes {found} per step, expected {shapes} as in episode 0")
-
-
-def take_episode(transitions: Transitions, number: int) -> Episode:
-    """
-    :param transitions: Of one or more episodes
-    :param number: Of the episode, from 0
-    :return: The episode as one sequence of T + 1 observations
-    :raises DemonstrationsError: If there is none, or a step's next observation is not what the next step begins with
-    """
-    if not 0 <= number < transitions.n_episodes:
-        raise DemonstrationsError(f"episodes: asked for {number}, found {transitions.n_episodes} (numbered from 0)")
-    start = int(transitions.episode_starts[number])
-    rows = slice(start, start + int(transitions.episode_lengths[number]))
-    before = map_observations(transitions.observations, lambda array: array[rows])
-    after = map_observations(transitions.next_observations, lambda array: array[rows])
-    _check_sequence(before, after, number)
-    success, seed = (transitions.episode_info.get(name) for name in ("success", "seed"))
-    return Episode(
-        observations=concatenate([before, map_observations(after, lambda array: array[-1:])]),
-        actions=transitions.actions[rows],
-        rewards=transitions.rewards[rows],
-        terminated=bool(transitions.terminated[rows][-1]),
-        success=None if success is None else bool(success[number]),
-        seed=None if seed is None else int(seed[number]),
-    )
-
-
-def _check_sequence(before: Observations, after: Observations, number: int) -> None:
-    for (name, array), next_array in zip(as_dict(before).items(), as_dict(after).values(), strict=True):
-        if len(array) == 1:
-            continue
-        # Compared as bytes: -0.0 equals 0.0 and is another number
-        begins, reached = (np.ascontiguousarray(rows).view(np.uint8) for rows in (array[1:], next_array[:-1]))
-        moved = (begins != reached).reshape(len(begins), -1).any(axis=1)
-        if moved.any():
-            step = int(moved.argmax())
-            raise DemonstrationsError(
-                f"{name}: episode {number}, step {step + 1}: found another observation than step {step} ended with, "
-                "expected one sequence of observations"
-            )

@@ -116,10 +116,10 @@ def test_compressed_arrays_are_read(tmp_path: Path):
     [
         (
             {"terminals": None},
-            r"found an HDF5 file with \['actions', .*\], expected also \['terminals'\] of D4RL, or 'episode_0'",
+            r"HDF5 file: found \['actions', .*\], expected also \['terminals'\] of D4RL, or 'episode_0'",
         ),
         ({"actions": np.zeros((6, 1))}, "actions: found 6 rows, expected 7 as of rewards"),
-        ({"rewards": np.zeros((7, 2))}, r"rewards: found shape \(7, 2\), expected one number for each step"),
+        ({"rewards": np.zeros((7, 2))}, r"rewards: found shape \(2,\), expected one number for each step"),
         ({"observations": np.float32(1)}, "observations: found a single value, expected an array"),
         ({"observations": np.full((7, 1), np.nan)}, "observations: episode 0, step 0, component 0: found nan"),
         ({"observations": np.array(["a"] * 7, dtype="S")}, "observations: found values of type |S1, expected numbers"),

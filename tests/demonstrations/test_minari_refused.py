@@ -121,12 +121,12 @@ def test_text_is_refused(root: Path):
             {"episode_1__observations": np.zeros((4, 3))},
             r"found float64 of shape \(3,\) per step, expected float64 of shape \(2,\)",
         ),
-        ({"episode_1__rewards": None}, r"episode_1: found \['actions', .*\], expected also 'rewards'"),
+        ({"episode_1__rewards": None}, r"episode_1: found \['actions', .*\], expected also \['rewards'\]"),
         (
             {"episode_1__rewards": np.array([0, np.inf, 0])},
             "rewards: episode 1, step 1, component 0: found inf, expected a finite",
         ),
-        ({"episode_1__observations": None}, r"episode_1: found \['actions', .*\], expected also 'observations'"),
+        ({"episode_1__observations": None}, r"episode_1: found \['actions', .*\], expected also \['observations'\]"),
     ],
 )
 def test_what_contradicts_itself_is_refused(changes: dict[str, Any], message: str, tmp_path: Path):
@@ -144,7 +144,7 @@ def test_an_episode_without_a_step_is_refused(tmp_path: Path):
 def test_a_selection_of_no_episode_is_refused(storage: str, root: Path):
     dataset = create("test-v0", buffers(OBSERVATIONS), OBSERVATIONS, data_format=storage)
     dataset.episode_indices = np.array([], dtype=int)
-    with pytest.raises(DemonstrationsError, match="MinariDataset in memory: found no episode, expected at least one"):
+    with pytest.raises(DemonstrationsError, match="MinariDataset in memory: .*found no episode, expected at least one"):
         Demonstrations.load(dataset)
 
 
@@ -161,7 +161,7 @@ def test_no_environment_is_made(storage: str, root: Path):
     if storage == "hdf5":
         assert len(Demonstrations.load("minari:test-v0")) == 8
     else:
-        with pytest.raises(DemonstrationsError, match=r"metadata\.json: found no observation_space, expected one"):
+        with pytest.raises(DemonstrationsError, match=r"metadata\.json: found .*, expected also \['observation_space'\]"):
             Demonstrations.load("minari:test-v0")
     assert not (root.parent / "executed").exists()
 
@@ -169,13 +169,13 @@ def test_no_environment_is_made(storage: str, root: Path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "cannot be read to its end"),
-        ("[" * 100_000, "cannot be read to its end"),
-        ('["data_format"]', "metadata.json: found a list, expected a JSON object"),
+        ("{", "metadata.json: found no JSON record"),
+        ("[" * 100_000, "metadata.json: found no JSON record"),
+        ('["data_format"]', "metadata.json: found no JSON record but a list, expected one"),
         ('{"data_format": "csv"}', r"found data_format 'csv', expected one of \['hdf5', 'arrow', 'parquet'\]"),
         ('{"data_format": ["hdf5"]}', "expected one of"),
-        ('{"data_format": "hdf5", "observation_space": {}}', "observation_space: found a dict, expected a JSON text"),
-        ('{"data_format": "hdf5", "env_spec": "{"}', "cannot be read to its end"),
+        ('{"data_format": "hdf5", "observation_space": {}}', "observation_space: found no JSON record"),
+        ('{"data_format": "hdf5", "env_spec": "{"}', "env_spec: found no JSON record"),
         ('{"data_format": "arrow", "observation_space": "1", "action_space": "1"}', "found"),
         ('{"data_format": "arrow", "observation_space": "{}", "action_space": "{}"}', "found"),
     ],
@@ -191,7 +191,7 @@ def test_damaged_metadata_are_refused(content: str, message: str, root: Path):
 def test_odd_descriptions_of_spaces_are_refused(description: str, root: Path):
     create("test-v0", buffers(OBSERVATIONS), OBSERVATIONS)
     change_metadata(root / "test-v0", observation_space=description)
-    with pytest.raises(DemonstrationsError, match="expected a whole"):
+    with pytest.raises(DemonstrationsError, match="expected (a whole|one)"):
         Demonstrations.load("minari:test-v0")
 
 

@@ -189,7 +189,7 @@ def test_files_of_a_simulator_alone_are_refused_with_the_remedy(tmp_path: Path):
             {"data__demo_10__actions": np.zeros((3, 3))},
             r"found float64 of shape \(3,\) per step, expected float64 of shape \(2,\)",
         ),
-        ({"data__demo_10__next_obs__joints": None}, r"data/demo_10/next_obs: found \['camera'\], expected also 'joints'"),
+        ({"data__demo_10__next_obs__joints": None}, r"data/demo_10/next_obs: found \['camera'\], expected also \['joints'\]"),
     ],
 )
 def test_what_contradicts_itself_is_refused(changes: dict[str, Any], message: str, tmp_path: Path):

@@ -6,29 +6,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sb3_pgfd import DemonstrationsError
-from sb3_pgfd.demonstrations.formats.successors import shift
+from sb3_pgfd.demonstrations.episode import Transitions
+from sb3_pgfd.demonstrations.formats.successors import from_steps
 
 
 def flags(*rows: int, n: int = 7) -> np.ndarray:
     return np.isin(np.arange(n), rows)
 
 
+def shift(observations: Any, terminated: np.ndarray, ended: np.ndarray) -> Transitions:
+    """The actions are the numbers of the rows, and the facts about episodes the numbers of the episodes."""
+    rows = np.arange(len(ended))
+    return from_steps(observations, rows, np.zeros(len(rows)), terminated, ended, success=rows.copy())
+
+
 def test_the_following_row_is_the_next_observation():
     # Episodes of rows 0 to 2, which is terminal, 3 to 4, and 5 to 6, which the file breaks off
     shifted = shift(np.arange(7) * 10, terminated=flags(2), ended=flags(2, 4))
-    assert shifted.rows.tolist() == [True, True, True, True, False, True, False]
+    assert shifted.actions.tolist() == [0, 1, 2, 3, 5]
     assert np.asarray(shifted.observations).tolist() == [0, 10, 20, 30, 50]
     assert np.asarray(shifted.next_observations).tolist() == [10, 20, 20, 40, 60]
     assert shifted.terminated.tolist() == [False, False, True, False, False]
     assert shifted.truncated.tolist() == [False, False, False, True, True]
-    assert shifted.episodes.tolist() == [0, 1, 2]
+    assert shifted.episode_info["success"].tolist() == [0, 1, 2]
     assert shifted.episode_lengths.tolist() == [3, 1, 1]
 
 
 def test_an_episode_of_one_step_that_is_not_terminal_vanishes():
     shifted = shift(np.arange(4), terminated=flags(0, n=4), ended=flags(0, 1, n=4))
     assert np.asarray(shifted.observations).tolist() == [0, 2]
-    assert shifted.episodes.tolist() == [0, 2]
+    assert shifted.episode_info["success"].tolist() == [0, 2]
     assert shifted.episode_lengths.tolist() == [1, 1]
 
 
@@ -71,6 +78,6 @@ def test_it_is_what_going_through_the_episodes_gives(steps: list[tuple[bool, boo
     shifted = shift(np.arange(len(ended)), np.array(terminated), np.array(ended))
     columns = (shifted.observations, shifted.next_observations, shifted.terminated, shifted.truncated)
     assert [tuple(row) for row in zip(*(np.asarray(column).tolist() for column in columns), strict=True)] == rows
-    assert np.flatnonzero(shifted.rows).tolist() == [row for row, *_ in rows]
-    assert shifted.episodes.tolist() == [k for k, episode in enumerate(expected) if episode]
+    assert shifted.actions.tolist() == [row for row, *_ in rows]
+    assert shifted.episode_info["success"].tolist() == [k for k, episode in enumerate(expected) if episode]
     assert shifted.episode_lengths.tolist() == [len(episode) for episode in expected if episode]

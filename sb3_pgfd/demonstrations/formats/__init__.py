@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
@@ -84,18 +84,24 @@ def read(target: Any, options: Mapping[str, Any], common: Collection[str]) -> Tr
     return format_.read(target, **{key: value for key, value in options.items() if key in own})
 
 
-def write(transitions: Transitions, path: str | Path, overwrite: bool = False, name: str | None = None) -> Path:
+def write(
+    transitions: Transitions, path: str | Path, overwrite: bool = False, format: Literal["npz", "minari"] | None = None
+) -> Path:
     """
-    See :meth:`~sb3_pgfd.demonstrations.Demonstrations.save`.
+    Write a compressed ``.npz``, or a Minari dataset, which ``minari.load_dataset`` loads.
 
-    :raises DemonstrationsError: If there is no such format, or it cannot hold these demonstrations
+    :param path: Of the file, whose ending ``.npz`` is added if it is missing; or of the dataset's folder, whose name ends
+        in a version (``"peg-insert-v0"``); ``"minari:<id>"`` is a dataset where Minari keeps its own
+    :param overwrite: Whether what is there may be replaced
+    :param format: Which of the two; None: ``"minari"`` if the path is such an id, and otherwise ``"npz"``
+    :return: The path written
+    :raises FileExistsError: If there is something already
+    :raises DemonstrationsError: If the format cannot hold these demonstrations
     """
-    name = name or ("minari" if str(path).startswith(minari.PREFIX) else "npz")
-    if name == "minari":
-        return minari_writer.write_minari(transitions, path, overwrite)
-    if name == "npz":
-        return npz.write_npz(transitions, Path(path), overwrite)
-    raise DemonstrationsError(f"save: found format={name!r}, expected 'npz' or 'minari'")
+    format = format or ("minari" if str(path).startswith(minari.PREFIX) else "npz")
+    if format not in ("npz", "minari"):
+        raise DemonstrationsError(f"save: found format={format!r}, expected 'npz' or 'minari'")
+    return (npz.write_npz if format == "npz" else minari_writer.write_minari)(transitions, path, overwrite)
 
 
 def check_options(options: Mapping[str, Any], known: Collection[str], what: str) -> None:

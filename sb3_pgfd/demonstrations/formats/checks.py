@@ -6,13 +6,14 @@ themselves: :func:`open_hdf5` refuses such a file. It does not check how the HDF
 length: a file that is forged there can make the library hang or reserve memory, and that is for the library to mend.
 """
 
+import json
 import lzma
 import os
 import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -23,7 +24,7 @@ import numpy as np
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 
 # What the libraries underneath raise for damaged files
-UNREADABLE = (
+UNREADABLE: tuple[type[Exception], ...] = (
     ArithmeticError,
     AttributeError,
     EOFError,
@@ -47,20 +48,60 @@ MAX_RATIO = 1100
 
 
 @contextmanager
-def errors_naming(source: str) -> Iterator[None]:
+def errors_naming(source: str, *others: type[Exception]) -> Iterator[None]:
     """
     :param source: Put in front of the messages of errors in the ``with`` block
+    :param others: What a library raises for damaged files beside ``UNREADABLE``
     :raises DemonstrationsError: In place of any error that a damaged file can cause
     """
     try:
         yield
     except DemonstrationsError as error:
         raise DemonstrationsError(f"{source}: {error}") from error.__cause__
-    except UNREADABLE as error:
+    except UNREADABLE + others as error:
         raise DemonstrationsError(
-            f"{source}: found a file that cannot be read to its end ({type(error).__name__}: {error}), expected a whole file "
-            "of plain arrays. Copy or record it again"
+            f"{source}: found a file that cannot be read to its end ({type(error).__name__}: {error!s:.300}), "
+            "expected a whole file of plain arrays. Copy or record it again"
         ) from error
+
+
+def check_present(found: Iterable[str], wanted: Iterable[str], where: str = "", advice: str = "") -> None:
+    """
+    :param found: Names that are there
+    :param wanted: Names that must be
+    :param where: Beginning of the message
+    :param advice: End of the message
+    :raises DemonstrationsError: If one is missing
+    """
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise DemonstrationsError(f"{where}found {sorted(found)[:20]}, expected also {missing}{advice}")
+
+
+def one_number(name: str, array: Any) -> np.ndarray:
+    """
+    :param name: Of the array, for messages
+    :param array: One number, or an array of one, for each step; an ``h5py.Dataset`` is read
+    :return: The numbers, shape ``(n,)``
+    """
+    if prod(array.shape[1:]) != 1:
+        raise DemonstrationsError(f"{name}: found shape {array.shape[1:]}, expected one number for each step")
+    return array[()].reshape(len(array))
+
+
+def json_object(text: Any, name: str) -> dict[str, Any]:
+    """
+    :param text: What should be a JSON object
+    :param name: Where it was found, for messages
+    :raises DemonstrationsError: If it is none
+    """
+    try:
+        record = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DemonstrationsError(f"{name}: found no JSON record ({error!r:.80}), expected one") from error
+    if not isinstance(record, dict):
+        raise DemonstrationsError(f"{name}: found no JSON record but a {type(record).__name__}, expected one")
+    return record
 
 
 def starts_with(path: Path, *beginnings: bytes) -> bool:
@@ -120,7 +161,6 @@ def physical_memory() -> int:
 
 
 def is_hdf5(path: Path) -> bool:
-    """:param path: Whether this is an HDF5 file"""
     return starts_with(path, b"\x89HDF\r\n\x1a\n")
 
 
@@ -197,9 +237,7 @@ def numeric_array(group: Any, path: str) -> Any:
     full = f"{group.name}/{path}".lstrip("/")
     outer, _, name = path.rpartition("/")
     parent = group.get(outer) if outer else group
-    if not isinstance(parent, h5py.Group) or name not in parent:
-        found = sorted(parent)[:20] if isinstance(parent, h5py.Group) else parent
-        raise DemonstrationsError(f"{full.rpartition('/')[0] or 'file'}: found {found}, expected also {name!r}")
+    check_present(parent if isinstance(parent, h5py.Group) else (), [name], f"{full.rpartition('/')[0] or 'file'}: ")
     array = parent[name]
     if not isinstance(array, h5py.Dataset):
         raise DemonstrationsError(f"{full}: found a group, expected an array")
@@ -211,28 +249,9 @@ def numeric_array(group: Any, path: str) -> Any:
 
 
 def column(group: Any, path: str) -> np.ndarray:
-    """
-    :param group: An ``h5py.Group`` of a checked file
-    :param path: Of an array with one number for each step
-    :return: Its values, shape ``(n,)``
-    :raises DemonstrationsError: If there is none, or it has another shape
-    """
+    """:return: An array with one number for each step, shape ``(n,)``; otherwise as :func:`numeric_array`"""
     array = numeric_array(group, path)
-    if array.shape not in ((len(array),), (len(array), 1)):
-        raise DemonstrationsError(f"{array.name[1:]}: found shape {array.shape}, expected one number for each step")
-    return array[()].reshape(len(array))
-
-
-def leaves(group: Any) -> list[str]:
-    """
-    :param group: An ``h5py.Group`` of a checked file
-    :return: Paths of all arrays in it and in its groups
-    """
-    import h5py
-
-    found: list[str] = []
-    group.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
-    return sorted(found)
+    return one_number(array.name[1:], array)
 
 
 class EpisodeRows:

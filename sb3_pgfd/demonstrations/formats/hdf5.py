@@ -8,7 +8,6 @@ D4RL: flat arrays with one row for each step, ``observations``, ``actions``, ``r
 ``timeouts``, ``next_observations`` and ``infos/success``.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,17 +21,20 @@ from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats.checks import (
     EpisodeRows,
+    check_present,
     check_size,
     column,
     is_hdf5,
-    leaves,
+    json_object,
     numeric_array,
     open_hdf5,
 )
-from sb3_pgfd.demonstrations.formats.successors import shift
+from sb3_pgfd.demonstrations.formats.successors import from_steps
 from sb3_pgfd.utils.checks import is_whole
 
 _DEMO = re.compile(r"demo_(\d+)")
+# What the metadata call what ``env_args`` hold
+_ENV_ARGS = {"env_id": "env_name", "env_kwargs": "env_kwargs", "env_type": "type"}
 _D4RL = ("observations", "actions", "rewards", "terminals")
 
 
@@ -72,8 +74,8 @@ def read_robomimic(
     with open_hdf5(path) as file:
         groups = [file["data"][name] for name in _demo_names(file, mask)]
         steps = [_rewards_and_dones(group, cut_at_done) for group in groups]
-        arrays = _robomimic_arrays(groups, [len(rewards) for rewards, _ in steps], source_keys(observation_keys))
-        metadata = _env_args(file["data"].attrs.get("env_args", "{}"))
+        arrays = _robomimic_arrays(groups, [len(rewards) for rewards, _ in steps], observation_keys)
+        arguments = json_object(file["data"].attrs.get("env_args", "{}"), "env_args")
     rewards, dones = (np.concatenate(parts) for parts in zip(*steps, strict=True))
     lengths = np.array([len(part) for part, _ in steps])
     ended = np.zeros(len(rewards), dtype=bool)
@@ -81,8 +83,17 @@ def read_robomimic(
     terminated = ended & dones & (done_means != "truncated")
     solved = np.maximum.reduceat(rewards, np.cumsum(lengths) - lengths) == 1
     success = solved if np.isin(rewards, (0, 1)).all() else None
-    observations, actions, after = arrays["obs"], arrays["actions"], arrays.get("next_obs")
-    return _transitions(observations, actions, rewards, after, terminated, ended, success, metadata)
+    metadata = {ours: arguments[theirs] for ours, theirs in _ENV_ARGS.items() if theirs in arguments}
+    return from_steps(
+        arrays["obs"],
+        arrays["actions"],
+        rewards,
+        terminated,
+        ended,
+        after=arrays.get("next_obs"),
+        success=success,
+        metadata={"producer": "imported from robomimic", **metadata},
+    )
 
 
 def _demo_names(file: Any, mask: str | None) -> list[str]:
@@ -104,12 +115,8 @@ def _demo_names(file: Any, mask: str | None) -> list[str]:
 
 
 def _rewards_and_dones(group: Any, cut_at_done: bool) -> tuple[np.ndarray, np.ndarray]:
-    missing = [name for name in ("actions", "rewards", "dones", "obs") if name not in group]
-    if missing:
-        raise DemonstrationsError(
-            f"{group.name[1:]}: found {sorted(group)}, expected also {missing}: robomimic's dataset_states_to_obs.py makes "
-            "such a file from one that a simulator recorded"
-        )
+    advice = ": robomimic's dataset_states_to_obs.py makes such a file from one that a simulator recorded"
+    check_present(group, ("actions", "rewards", "dones", "obs"), f"{group.name[1:]}: ", advice)
     rewards, dones = column(group, "rewards"), column(group, "dones").astype(bool)
     for name, found in (("dones", len(dones)), ("num_samples", int(group.attrs.get("num_samples", len(rewards))))):
         if found != len(rewards):
@@ -120,13 +127,11 @@ def _rewards_and_dones(group: Any, cut_at_done: bool) -> tuple[np.ndarray, np.nd
     return rewards[:end], dones[:end]
 
 
-def _robomimic_arrays(groups: Sequence[Any], lengths: Sequence[int], keys: list[str] | None) -> dict[str, Any]:
+def _robomimic_arrays(groups: Sequence[Any], lengths: Sequence[int], keys: ObservationKeys | None) -> dict[str, Any]:
     """:return: ``actions``, ``obs`` and perhaps ``next_obs``"""
-    known = leaves(groups[0]["obs"])
-    wanted = known if keys is None else keys
-    missing = [key for key in wanted if key not in known]
-    if missing or not wanted:
-        raise DemonstrationsError(f"observation_keys: found {missing or 'none'}, expected some of {known}")
+    known: list[str] = []
+    groups[0]["obs"].visititems(lambda name, item: known.append(name) if hasattr(item, "shape") else None)
+    wanted = source_keys(keys, sorted(known))
     folders = ("obs", "next_obs") if "next_obs" in groups[0] else ("obs",)
     rows, start = EpisodeRows(sum(lengths)), 0
     for group, length in zip(groups, lengths, strict=True):
@@ -138,42 +143,6 @@ def _robomimic_arrays(groups: Sequence[Any], lengths: Sequence[int], keys: list[
         start += length
     by_key = {folder: {key: owned(rows.arrays[f"{folder}/{key}"]) for key in wanted} for folder in folders}
     return {"actions": rows.arrays["actions"], **by_key}
-
-
-def _env_args(text: Any) -> dict[str, Any]:
-    arguments = json.loads(text)
-    if not isinstance(arguments, dict):
-        raise DemonstrationsError(f"env_args: found a JSON {type(arguments).__name__}, expected an object")
-    names = {"env_id": "env_name", "env_kwargs": "env_kwargs", "env_type": "type"}
-    known = {ours: arguments[theirs] for ours, theirs in names.items() if theirs in arguments}
-    return {"producer": "imported from robomimic", **known}
-
-
-def _transitions(
-    observations: Any,
-    actions: np.ndarray,
-    rewards: np.ndarray,
-    after: Any,
-    terminated: np.ndarray,
-    ended: np.ndarray,
-    success: np.ndarray | None,
-    metadata: dict[str, Any],
-) -> Transitions:
-    """
-    :param after: Next observations, None: the file has none
-    :param ended: Whether a step is the last of its episode
-    :param success: Whether each episode solved the task, None: unknown
-    """
-    fields: dict[str, Any] = {"actions": owned(actions), "rewards": owned(rewards.astype(np.float32))}
-    if after is None:
-        shifted = shift(observations, terminated, ended)
-        fields = {name: owned(array[shifted.rows]) for name, array in fields.items()} | shifted.fields()
-        success = None if success is None else success[shifted.episodes]
-    else:
-        flags = {"terminated": owned(terminated), "truncated": owned(ended & ~terminated)}
-        lengths = np.diff(np.flatnonzero(ended), prepend=-1)
-        fields |= {"observations": observations, "next_observations": after, **flags, "episode_lengths": lengths}
-    return Transitions(**fields, metadata=metadata, episode_info={} if success is None else {"success": success})
 
 
 def read_d4rl(path: Path, episode_length: int | None = None, done_means: DoneMeans | None = None) -> Transitions:
@@ -189,12 +158,8 @@ def read_d4rl(path: Path, episode_length: int | None = None, done_means: DoneMea
     :raises ImportError: If h5py is not installed
     """
     with open_hdf5(path) as file:
-        missing = [name for name in _D4RL if name not in file]
-        if missing:
-            raise DemonstrationsError(
-                f"found an HDF5 file with {sorted(file)[:20]}, expected also {missing} of D4RL, or 'episode_0' of Minari, or "
-                "'data/demo_0' of robomimic"
-            )
+        others = " of D4RL, or 'episode_0' of Minari, or 'data/demo_0' of robomimic"
+        check_present(file, _D4RL, "HDF5 file: ", others)
         optional = [name for name in ("timeouts", "next_observations", "infos/success") if name in file]
         opened = {name: numeric_array(file, name) for name in (*_D4RL, *optional)}
         n_steps = len(opened["rewards"])
@@ -210,15 +175,15 @@ def read_d4rl(path: Path, episode_length: int | None = None, done_means: DoneMea
     ended = _ends(terminated, arrays.get("timeouts"), episode_length)
     starts = np.flatnonzero(np.append(True, ended[:-1]))
     solved = np.logical_or.reduceat(arrays["infos/success"], starts) if "infos/success" in arrays else None
-    return _transitions(
+    return from_steps(
         arrays["observations"],
         arrays["actions"],
         arrays["rewards"],
-        arrays.get("next_observations"),
         terminated & (done_means != "truncated"),
         ended,
-        solved,
-        {"producer": "imported from D4RL"},
+        after=arrays.get("next_observations"),
+        success=solved,
+        metadata={"producer": "imported from D4RL"},
     )
 
 

@@ -19,10 +19,10 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_pgfd.demonstrations.arrays import owned, unscaled
-from sb3_pgfd.demonstrations.episode import Episode, Transitions, from_rows, stack_episodes
+from sb3_pgfd.demonstrations.episode import Episode, Transitions, interruptions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats.successors import check_final_reward, rewards_at_ends
-from sb3_pgfd.demonstrations.validation import ACTION_TOLERANCE, Observations, as_dict
+from sb3_pgfd.demonstrations.validation import ACTION_TOLERANCE, Observations
 
 _TRAJECTORY = ("obs", "acts", "infos", "terminal")
 
@@ -53,7 +53,9 @@ def read_buffer(buffer: Any, scaled_actions: bool | None = None) -> Transitions:
         )
     if buffer.size() == 0:
         raise DemonstrationsError("found an empty replay buffer, expected at least one transition")
-    steps, environments = _rows(buffer)
+    # Both indices of every transition: one environment after the other, each in the order of time
+    order = ((buffer.pos if buffer.full else 0) + np.arange(buffer.size())) % buffer.buffer_size
+    steps, environments = np.tile(order, buffer.n_envs), np.repeat(np.arange(buffer.n_envs), len(order))
     observations, next_observations = (
         _observations(stored, buffer.observation_space, steps, environments)
         for stored in (buffer.observations, buffer.next_observations)
@@ -61,8 +63,9 @@ def read_buffer(buffer: Any, scaled_actions: bool | None = None) -> Transitions:
     done, timeout = (array[steps, environments] > 0 for array in (buffer.dones, buffer.timeouts))
     terminated = done & ~timeout
     # No flag tells that an environment was reset before its episode was over, as when learn() is called again
-    truncated = ~terminated & (done | _interrupted(observations, next_observations) | (steps == steps[-1]))
-    return from_rows(
+    interrupted = np.append(interruptions(observations, next_observations), False)
+    truncated = ~terminated & (done | interrupted | (steps == steps[-1]))
+    return Transitions.from_transitions(
         observations=observations,
         actions=_actions(buffer.actions[steps, environments], buffer.action_space, scaled_actions is not False),
         rewards=buffer.rewards[steps, environments],
@@ -77,13 +80,6 @@ def _converts_itself(source: Any) -> bool:
     return callable(getattr(source, "to_demonstrations", None))
 
 
-def _rows(buffer: ReplayBuffer) -> tuple[np.ndarray, np.ndarray]:
-    """:return: Both indices of every transition: one environment after the other, each in the order of time"""
-    oldest = buffer.pos if buffer.full else 0
-    steps = (oldest + np.arange(buffer.size())) % buffer.buffer_size
-    return np.tile(steps, buffer.n_envs), np.repeat(np.arange(buffer.n_envs), len(steps))
-
-
 def _observations(stored: Any, space: spaces.Space, steps: np.ndarray, environments: np.ndarray) -> Observations:
     if isinstance(space, spaces.Dict):
         return {key: _shaped(stored[key][steps, environments], subspace) for key, subspace in space.spaces.items()}
@@ -94,15 +90,6 @@ def _shaped(rows: np.ndarray, space: spaces.Space) -> np.ndarray:
     """Actions are stored flat, and Discrete observations and actions with an axis that they do not have."""
     assert space.shape is not None
     return owned(rows if rows.shape[1:] == space.shape else rows.reshape(len(rows), *space.shape))
-
-
-def _interrupted(observations: Observations, next_observations: Observations) -> np.ndarray:
-    """:return: Of every row, whether the following one does not begin where it ended; the last row has none"""
-    result = np.zeros(len(next(iter(as_dict(observations).values()))), dtype=bool)
-    for array, reached in zip(as_dict(observations).values(), as_dict(next_observations).values(), strict=True):
-        moved = reached[:-1] != array[1:]
-        result[:-1] |= moved.any(axis=tuple(range(1, moved.ndim)))
-    return result
 
 
 def _actions(stored: np.ndarray, space: spaces.Space, scaled: bool) -> np.ndarray:
@@ -139,7 +126,7 @@ def read_trajectories(trajectories: Sequence[Any], final_reward: float | None = 
             episodes.append(_episode(trajectory, final_reward))
         except DemonstrationsError as error:
             raise DemonstrationsError(f"trajectory {number}: {error}") from error.__cause__
-    return stack_episodes(episodes, {"producer": "imported from trajectories of imitation"})
+    return Transitions.from_episodes(episodes, {"producer": "imported from trajectories of imitation"})
 
 
 def _episode(trajectory: Any, final_reward: float | None) -> Episode:

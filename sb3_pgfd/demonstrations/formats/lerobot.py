@@ -8,7 +8,6 @@ the rows before, neither is looked at. A table holds no observation after the la
 :mod:`~sb3_pgfd.demonstrations.formats.successors` says what becomes of that step.
 """
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,9 +18,16 @@ import numpy as np
 from sb3_pgfd.demonstrations.editing import DoneMeans, ObservationKeys, source_keys
 from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.formats.checks import check_size, inside, starts_with
-from sb3_pgfd.demonstrations.formats.successors import Shifted, check_final_reward, rewards_at_ends, shift
-from sb3_pgfd.demonstrations.validation import Observations
+from sb3_pgfd.demonstrations.formats.checks import (
+    check_present,
+    check_size,
+    errors_naming,
+    inside,
+    json_object,
+    one_number,
+    starts_with,
+)
+from sb3_pgfd.demonstrations.formats.successors import check_final_reward, from_steps
 
 _MAGIC = b"PAR1"
 _INDEX = ("episode_index", "frame_index")
@@ -62,54 +68,55 @@ def read_lerobot(
     if not tables:
         raise DemonstrationsError(f"found no data/**/*.parquet in {path.name}, expected the tables of a LeRobot dataset")
     types = _column_types(tables[0])
-    keys = _observation_columns(types, info, source_keys(observation_keys))
+    keys = _observation_columns(types, info, observation_keys)
     optional = [name for name in (_REWARD, _DONE, _SUCCESS) if name in types]
     check_final_reward(final_reward, _REWARD in types)
     columns = _in_order(_read_columns(tables, list(dict.fromkeys([*_INDEX, _ACTION, *optional, *keys]))))
+    flags = {name: one_number(name, columns[name]).astype(bool) for name in (_DONE, _SUCCESS) if name in columns}
     ended = np.append(np.diff(columns[_INDEX[0]]) != 0, True)
-    observations = _observations(columns, keys, as_dict=observation_keys is not None)
-    steps = shift(observations, _terminal(columns, done_means, final_reward), ended)
-    success = _flags(columns, _SUCCESS)
-    successes = None if success is None else success[ended][steps.episodes]
-    return Transitions(
-        **steps.fields(),
-        actions=_per_step(columns[_ACTION], scalar=columns[_ACTION].dtype.kind in "iu")[steps.rows],
-        rewards=_rewards(columns, steps, final_reward, successes),
+    observations = {key: _per_step(columns[key]) for key in keys}
+    actions = columns[_ACTION]
+    rewards = final_reward if final_reward is not None else one_number(_REWARD, columns[_REWARD])
+    transitions = from_steps(
+        observations if observation_keys is not None or len(keys) > 1 else observations[keys[0]],
+        actions if actions.dtype.kind in "iu" else _per_step(actions),
+        rewards,
+        _terminal(flags, len(ended), done_means, final_reward),
+        ended,
+        success=flags[_SUCCESS][ended] if _SUCCESS in flags else None,
         metadata={"producer": "imported from a LeRobot dataset", **{key: info[key] for key in _PROVENANCE if key in info}},
-        episode_info={} if successes is None else {"success": successes},
     )
+    if np.any(rewards) and final_reward is None and not transitions.rewards.any():
+        warnings.warn(
+            "The only rewards that are not 0 belong to last steps of episodes. These steps were dropped, as they are not "
+            "terminal and what was observed after them is not in the file. If they reached the goal, pass "
+            "done_means='terminated'",
+            stacklevel=2,
+        )
+    return transitions
 
 
 def _info(folder: Path) -> Mapping[str, Any]:
     path = folder / _INFO
-    if not path.is_file():
-        return {}
-    try:
-        record = json.loads(inside(folder, path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DemonstrationsError(f"{_INFO}: found no JSON record ({error!r:.80}), expected one") from error
-    if not isinstance(record, dict):
-        raise DemonstrationsError(f"{_INFO}: found {type(record).__name__}, expected a JSON record")
-    return record
+    return json_object(inside(folder, path).read_text(encoding="utf-8"), str(_INFO)) if path.is_file() else {}
 
 
 def _tables(folder: Path) -> list[Path]:
     return [inside(folder, path) for path in sorted(folder.glob("data/**/*.parquet")) if path.is_file()]
 
 
-def _observation_columns(types: Mapping[str, Any], info: Mapping[str, Any], wanted: Sequence[str] | None) -> list[str]:
+def _observation_columns(types: Mapping[str, Any], info: Mapping[str, Any], keys: ObservationKeys | None) -> list[str]:
     numeric = [name for name, column_type in types.items() if _width(column_type) is not None]
-    if wanted is None:
+    if keys is None:
         wanted = [name for name in numeric if name == "observation" or name.startswith("observation.")]
         if not wanted:
             raise DemonstrationsError(f"found columns {sorted(types)}, expected at least one 'observation.*' of numbers")
-    for name in wanted:
-        if name in numeric:
-            continue
-        if name in types or name in info.get("features", {}):
-            raise DemonstrationsError(f"observation_keys: {name} holds images or text, expected numbers: some of {numeric}")
-        raise DemonstrationsError(f"observation_keys: found no column {name!r}, expected some of {numeric}")
-    return list(wanted)
+        return wanted
+    wanted = source_keys(keys, {*types, *info.get("features", {})})
+    others = [name for name in wanted if name not in numeric]
+    if others:
+        raise DemonstrationsError(f"observation_keys: {others[0]} holds images or text, expected numbers: some of {numeric}")
+    return wanted
 
 
 def _in_order(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -118,8 +125,6 @@ def _in_order(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name in _INDEX:
         if columns[name].dtype.kind not in "iu" or columns[name].ndim != 1:
             raise DemonstrationsError(f"{name}: found {columns[name].dtype}, expected one whole number for each step")
-    if len(frame) == 0:
-        raise DemonstrationsError("found tables without rows, expected at least one step")
     order = np.lexsort((frame, episode))
     episode, frame = episode[order], frame[order]
     starts = np.flatnonzero(np.diff(episode, prepend=episode[0] - 1) != 0)
@@ -136,74 +141,36 @@ def _in_order(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: column[order] for name, column in columns.items()}
 
 
-def _observations(columns: Mapping[str, np.ndarray], keys: Sequence[str], as_dict: bool) -> Observations:
-    arrays = {key: _per_step(columns[key]) for key in keys}
-    return arrays if as_dict or len(arrays) > 1 else next(iter(arrays.values()))
-
-
-def _per_step(column: np.ndarray, scalar: bool = False) -> np.ndarray:
+def _per_step(column: np.ndarray) -> np.ndarray:
     """LeRobot writes features of shape (1,) as plain numbers."""
-    return column.reshape(len(column), 1) if column.ndim == 1 and not scalar else column
+    return column.reshape(len(column), 1) if column.ndim == 1 else column
 
 
-def _flags(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
-    return _one_number(columns, name).astype(bool) if name in columns else None
-
-
-def _one_number(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    column = columns[name]
-    if column[0].size != 1:
-        raise DemonstrationsError(f"{name}: found shape {column.shape[1:]}, expected one number for each step")
-    return column.reshape(len(column))
-
-
-def _terminal(columns: Mapping[str, np.ndarray], done_means: DoneMeans | None, final_reward: float | None) -> np.ndarray:
+def _terminal(
+    flags: Mapping[str, np.ndarray], n_steps: int, done_means: DoneMeans | None, final_reward: float | None
+) -> np.ndarray:
     """:return: Whether each step would reach a terminal state, if it is the last of its episode"""
-    n_steps = len(columns[_INDEX[0]])
     if done_means == "truncated":
         return np.zeros(n_steps, dtype=bool)
-    done, success = _flags(columns, _DONE), _flags(columns, _SUCCESS)
-    if done is None:
-        done = np.full(n_steps, done_means == "terminated" or (final_reward is not None and final_reward > 0))
-    return done if success is None or done_means == "terminated" else done & success
-
-
-def _rewards(
-    columns: Mapping[str, np.ndarray], steps: Shifted, final_reward: float | None, successes: np.ndarray | None
-) -> np.ndarray:
-    if final_reward is not None:
-        return rewards_at_ends(steps.episode_lengths, final_reward, successes)
-    rewards = _one_number(columns, _REWARD)
-    if rewards.any() and not rewards[steps.rows].any():
-        warnings.warn(
-            "The only rewards that are not 0 belong to last steps of episodes. These steps were dropped, as they are not "
-            "terminal and what was observed after them is not in the file. If they reached the goal, pass "
-            "done_means='terminated'",
-            stacklevel=2,
-        )
-    return rewards[steps.rows]
+    default = np.full(n_steps, done_means == "terminated" or (final_reward is not None and final_reward > 0))
+    done = flags.get(_DONE, default)
+    return done & flags[_SUCCESS] if _SUCCESS in flags and done_means != "terminated" else done
 
 
 def _column_types(path: Path) -> dict[str, Any]:
     """
-    :param path: A parquet file
-    :return: The Arrow type of each column
-    :raises DemonstrationsError: If it is none
+    :return: The Arrow type of each column of a parquet file
     :raises ImportError: If pyarrow is not installed
     """
-    pa, pq = _libraries()
-    try:
-        with pq.ParquetFile(path) as file:
-            return {field.name: field.type for field in file.schema_arrow}
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from error
+    _, pq = _libraries()
+    with errors_naming(path.name), pq.ParquetFile(path) as file:
+        return {field.name: field.type for field in file.schema_arrow}
 
 
 def _width(column_type: Any) -> int | None:
     """
-    :param column_type: An Arrow type
-    :return: Bytes that a number or list of numbers of this type takes in memory; a list of no fixed length counts as one of
-        its elements. None: it holds something else, such as images
+    :return: Bytes that a number or list of numbers of this Arrow type takes in memory; a list of no fixed length counts as
+        one of its elements. None: it holds something else, such as images
     """
     pa, _ = _libraries()
     types = pa.types
@@ -221,27 +188,22 @@ def _width(column_type: Any) -> int | None:
 
 
 def _read_columns(paths: Sequence[Path], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """
-    :param paths: Parquet files with the same columns
-    :param names: Columns of numbers, or of lists of numbers of one length
-    :return: Each of shape ``(N, *shape)``, the files one after the other
-    :raises DemonstrationsError: If a file cannot be read, lacks a column or declares more than it can hold
-    """
+    """:return: Columns of numbers, each of shape ``(N, *shape)``, the files one after the other"""
     pa, pq = _libraries()
-    sizes = [_declared_bytes(path, names) for path in paths]
-    check_size("tables", sum(sizes), sum(path.stat().st_size for path in paths))
+    check_size("tables", sum(_declared_bytes(path, names) for path in paths), sum(path.stat().st_size for path in paths))
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for path in paths:
-        try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                table = file.read(columns=list(names), use_threads=False)
+        with errors_naming(path.name, pa.ArrowException), pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read(columns=list(names), use_threads=False)
             for name in names:
                 column = table.column(name)
                 column.validate(full=True)
                 parts[name].extend(_to_numpy(name, chunk) for chunk in column.chunks if len(chunk))
-        except (pa.ArrowException, OSError) as error:
-            raise _unreadable(path, error) from error
-    return {name: _concatenate(name, arrays) for name, arrays in parts.items()}
+    for name, arrays in parts.items():
+        shapes = sorted({array.shape[1:] for array in arrays})
+        if len(shapes) != 1:
+            raise DemonstrationsError(f"{name}: found shapes {shapes} per step, expected one shape and at least one step")
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
 def _libraries() -> tuple[Any, Any]:
@@ -253,28 +215,18 @@ def _libraries() -> tuple[Any, Any]:
     return pyarrow, parquet
 
 
-def _unreadable(path: Path, error: Exception) -> DemonstrationsError:
-    words = " ".join(str(error).split())
-    return DemonstrationsError(
-        f"{path.name}: found a parquet file that cannot be read to its end ({words:.200}), expected a whole one. Copy it again"
-    )
-
-
 def _declared_bytes(path: Path, names: Sequence[str]) -> int:
     """:return: What these columns say they take in memory, at least"""
     types = _column_types(path)
-    missing = [name for name in names if name not in types]
-    if missing:
-        raise DemonstrationsError(f"{path.name}: found columns {sorted(types)}, expected also {missing}")
+    check_present(types, names, f"{path.name}: columns: ")
     row = 0
     for name in names:
         bytes_per_row = _width(types[name])
         if bytes_per_row is None:
             raise DemonstrationsError(f"{path.name}: {name}: found {types[name]}, expected numbers")
         row += bytes_per_row
-    _, pq = _libraries()
     # Not the metadata of row groups and columns: of a damaged file pyarrow may not survive to read them
-    with pq.ParquetFile(path) as file:
+    with _libraries()[1].ParquetFile(path) as file:
         return row * file.metadata.num_rows
 
 
@@ -291,10 +243,3 @@ def _to_numpy(name: str, array: Any) -> np.ndarray:
         raise DemonstrationsError(f"{name}: found lists of {lengths[0]} and of {lengths[1]} values, expected one length")
     values = _to_numpy(name, array.flatten())
     return values.reshape(len(array), int(lengths.sum()), *values.shape[1:])
-
-
-def _concatenate(name: str, arrays: Sequence[np.ndarray]) -> np.ndarray:
-    shapes = sorted({array.shape[1:] for array in arrays})
-    if len(shapes) > 1:
-        raise DemonstrationsError(f"{name}: found shapes {shapes} per step, expected one shape")
-    return np.concatenate(arrays) if arrays else np.empty(0)

@@ -8,7 +8,6 @@ observations), ``actions``, ``rewards``, ``terminations``, ``truncations`` (T ro
 ``infos/is_success`` and the attribute ``seed``. No environment that a dataset names is made or imported.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,9 +19,19 @@ import numpy as np
 
 from sb3_pgfd.demonstrations.arrays import owned
 from sb3_pgfd.demonstrations.editing import ObservationKeys, source_keys
-from sb3_pgfd.demonstrations.episode import Transitions
+from sb3_pgfd.demonstrations.episode import Transitions, known_of_all
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.formats.checks import EpisodeRows, column, inside, is_hdf5, numeric_array, open_hdf5
+from sb3_pgfd.demonstrations.formats.checks import (
+    EpisodeRows,
+    check_present,
+    column,
+    errors_naming,
+    inside,
+    is_hdf5,
+    json_object,
+    numeric_array,
+    open_hdf5,
+)
 from sb3_pgfd.demonstrations.validation import Observations
 
 PREFIX = "minari:"
@@ -125,7 +134,7 @@ def read_minari(path: Path, observation_keys: ObservationKeys | None = None) -> 
     :raises DemonstrationsError: If it is damaged, leads out of its folder, or holds what demonstrations cannot
     :raises ImportError: If h5py is not installed, or minari for other storages and encoded images
     """
-    return _read(path, source_keys(observation_keys))
+    return _read(path, observation_keys)
 
 
 def read_dataset(dataset: Any, observation_keys: ObservationKeys | None = None) -> Transitions:
@@ -135,12 +144,12 @@ def read_dataset(dataset: Any, observation_keys: ObservationKeys | None = None) 
     :raises DemonstrationsError: See :func:`read_minari`
     """
     chosen = [int(number) for number in dataset.episode_indices]
-    transitions = _read(Path(dataset.storage.data_path), source_keys(observation_keys), chosen)
+    transitions = _read(Path(dataset.storage.data_path), observation_keys, chosen)
     metadata = transitions.metadata
     return transitions.changed(metadata={**metadata, **transitions.summary(metadata)})
 
 
-def _read(path: Path, keys: list[str] | None, chosen: list[int] | None = None) -> Transitions:
+def _read(path: Path, keys: ObservationKeys | None, chosen: list[int] | None = None) -> Transitions:
     is_file = path.is_file()
     folder = path.resolve().parent if is_file else data_folder(path)
     if folder is None:
@@ -149,8 +158,10 @@ def _read(path: Path, keys: list[str] | None, chosen: list[int] | None = None) -
     is_alone = is_file and path.name != MAIN_FILE
     for file in () if is_alone else folder.rglob("*"):
         inside(folder if is_file else path, file)
-    record = {} if is_alone else _read_record(folder / METADATA_FILE)
-    described = {name: _read_json(record[name], name) for name in _SPACES if name in record}
+    about = folder / METADATA_FILE
+    has_record = about.is_file() and not is_alone
+    record = json_object(about.read_text(encoding="utf-8"), METADATA_FILE) if has_record else {}
+    described = {name: json_object(record[name], f"{METADATA_FILE}: {name}") for name in _SPACES if name in record}
     data_format = record.get("data_format", "hdf5")
     if data_format not in ("hdf5", "arrow", "parquet"):
         raise DemonstrationsError(f"found data_format {data_format!r}, expected one of ['hdf5', 'arrow', 'parquet']")
@@ -165,26 +176,13 @@ def _read(path: Path, keys: list[str] | None, chosen: list[int] | None = None) -
     return Transitions(**fields, metadata=_metadata(record, described))
 
 
-def _read_record(path: Path) -> dict[str, Any]:
-    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if not isinstance(record, dict):
-        raise DemonstrationsError(f"{METADATA_FILE}: found a {type(record).__name__}, expected a JSON object")
-    return record
-
-
-def _read_json(text: Any, name: str) -> Any:
-    if not isinstance(text, str):
-        raise DemonstrationsError(f"{METADATA_FILE}: {name}: found a {type(text).__name__}, expected a JSON text")
-    return json.loads(text)
-
-
 def _metadata(record: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:
     ours = record.get(OUR_RECORD)
     if isinstance(ours, dict) and isinstance(ours.get("metadata"), dict):
         return ours["metadata"]
     metadata = {"producer": "imported from Minari", **{name: record[name] for name in _PROVENANCE if name in record}}
-    specification = _read_json(record["env_spec"], "env_spec") if record.get("env_spec") is not None else {}
-    if isinstance(specification, dict) and "id" in specification:
+    specification = json_object(record["env_spec"], "env_spec") if record.get("env_spec") is not None else {}
+    if "id" in specification:
         metadata |= {"env_id": specification["id"], "env_kwargs": specification.get("kwargs") or {}}
     return {**metadata, **described}
 
@@ -243,41 +241,29 @@ def _nested(item: Any) -> Any:
 
 def _check_tables(folder: Path, data_format: str, described: Mapping[str, Any]) -> None:
     """The library does not ask pyarrow whether a table is sound, and one that is not can crash it."""
-    missing = [name for name in _SPACES if name not in described]
-    if missing:
-        raise DemonstrationsError(f"metadata.json: found no {missing[0]}, expected one: make the dataset again with it")
+    check_present(described, _SPACES, f"{METADATA_FILE}: ", ": make the dataset again with these")
     if storage_class() is None or find_spec("pyarrow") is None:
         raise ImportError(f"reading Minari's {data_format} storage needs minari: pip install sb3-pgfd[minari]")
     from pyarrow import ArrowException
     from pyarrow import dataset as tables
 
-    try:
+    with errors_naming("tables", ArrowException):
         for episode in (item for item in folder.iterdir() if item.is_dir()):
             files = [str(file) for file in episode.iterdir() if not file.name.startswith(("_", ".", METADATA_FILE))]
             for batch in tables.dataset(files, format=data_format).to_batches():
                 batch.validate(full=True)
-    except ArrowException as error:
-        raise DemonstrationsError(f"found a table that pyarrow cannot read ({error!r:.200}), expected a whole one") from error
 
 
-def _read_library(folder: Path, keys: list[str] | None, chosen: list[int] | None) -> dict[str, Any]:
-    # Pillow refuses images of more than 179 million pixels
+def _read_library(folder: Path, keys: ObservationKeys | None, chosen: list[int] | None) -> dict[str, Any]:
+    # Pillow refuses images of more than 179 million pixels; the library checks with assertions
     from PIL.Image import DecompressionBombError
 
-    try:
+    with errors_naming("minari", AssertionError, DecompressionBombError):
         return _read_storage(storage_class().read(folder), keys, chosen)
-    # The library checks with assertions
-    except (AssertionError, DecompressionBombError) as error:
-        raise DemonstrationsError(f"found a dataset that minari cannot read ({error!r:.200}), expected a whole one") from error
 
 
-def _read_storage(storage: Any, keys: list[str] | None, chosen: list[int] | None) -> dict[str, Any]:
-    """
-    :param storage: A ``MinariStorage``
-    :param keys: Of Dict observations, None: all
-    :param chosen: Numbers of episodes, None: all
-    :return: The fields of transitions
-    """
+def _read_storage(storage: Any, keys: ObservationKeys | None, chosen: list[int] | None) -> dict[str, Any]:
+    """:return: The fields of transitions, but the metadata"""
     numbers = chosen
     if numbers is None:
         numbers = storage.episode_numbers() if isinstance(storage, _Hdf5Storage) else list(range(storage.total_episodes))
@@ -290,16 +276,16 @@ def _read_storage(storage: Any, keys: list[str] | None, chosen: list[int] | None
     for number, length, record in zip(numbers, lengths, storage.get_episodes(numbers), strict=True):
         if length < 1:
             raise DemonstrationsError(f"episode_{number}: found no transition, expected at least one")
-        missing = [name for name in ("observations", *_COLUMNS) if name not in record]
-        if missing:
-            raise DemonstrationsError(f"episode_{number}: found {sorted(record)}, expected also {missing[0]!r}")
+        check_present(record, ("observations", *_COLUMNS), f"episode_{number}: ")
         for name, dtype in _COLUMNS.items():
             array = _array(record[name], length, f"episode_{number}/{name}")
             array = array if dtype is None else array.reshape(length).astype(dtype)
             rows.put(f"episode_{number}", name, start, array)
-        for key, values in _chosen(_flatten(record["observations"]), keys).items():
+        found = _flatten(record["observations"])
+        # One array alone has no key to choose
+        for key in found if "" in found else source_keys(keys, found):
             name = f"observations/{key}".rstrip("/")
-            array = _array(values, length + 1, f"episode_{number}/{name}")
+            array = _array(found[key], length + 1, f"episode_{number}/{name}")
             rows.put(f"episode_{number}", name, start, array[:-1])
             rows.put(f"episode_{number}", f"next_{name}", start, array[1:])
         successes.append(_last_word(record.get("infos") or {}))
@@ -325,15 +311,6 @@ def _flatten(observations: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix[:-1]: observations}
     parts = [_flatten(value, f"{prefix}{key}/") for key, value in observations.items()]
     return {key: array for part in parts for key, array in part.items()}
-
-
-def _chosen(found: dict[str, Any], keys: list[str] | None) -> dict[str, Any]:
-    if keys is None or "" in found:
-        return found
-    missing = [key for key in keys if key not in found]
-    if missing or not keys:
-        raise DemonstrationsError(f"observation_keys: found {missing or 'none'}, expected some of {sorted(found)}")
-    return {key: found[key] for key in keys}
 
 
 def _last_word(infos: Mapping[str, Any]) -> bool | None:
@@ -362,6 +339,5 @@ def _fields(arrays: dict[str, np.ndarray], lengths: np.ndarray, facts: Mapping[s
         "terminated": owned(terminated),
         "truncated": owned(truncated),
         "episode_lengths": lengths,
-        # Known of every episode or of none
-        "episode_info": {name: np.array(values) for name, values in facts.items() if None not in values},
+        "episode_info": known_of_all(facts),
     }

@@ -1,5 +1,5 @@
 """
-Writing Minari datasets: through the ``minari`` library where it is installed, and otherwise with h5py.
+Writing Minari datasets with h5py; the ``minari`` library loads them.
 
 Images are not turned into JPEG, which would change them. ``metadata.json`` keeps the provenance whole under a key of our own,
 so that nothing is lost on the way there and back.
@@ -17,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from sb3_pgfd.demonstrations.episode import Episode, Transitions, take_episode
+from sb3_pgfd.demonstrations.episode import Episode, Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats import minari
 from sb3_pgfd.demonstrations.spaces import space_from_json, space_to_json
@@ -49,7 +49,7 @@ def write_minari(transitions: Transitions, target: str | Path, overwrite: bool =
     :raises ImportError: If h5py is not installed
     """
     try:
-        import h5py  # noqa: F401
+        import h5py
     except ImportError as error:
         raise ImportError("writing Minari datasets needs h5py: pip install sb3-pgfd[hdf5]") from error
     folder, dataset_id = _place(target)
@@ -58,17 +58,25 @@ def write_minari(transitions: Transitions, target: str | Path, overwrite: bool =
         raise FileExistsError(f"{folder}: found what is no Minari dataset, expected one to replace: remove it yourself")
     _check_keys(transitions.observations)
     # One that is no sequence is refused before anything is written
-    episodes = [take_episode(transitions, number) for number in range(transitions.n_episodes)]
-    observation_space, action_space = _observation_space(transitions), _action_space(transitions)
-    buffers = [
-        _buffer(episode, transitions.truncated[end])
-        for episode, end in zip(episodes, np.cumsum(transitions.episode_lengths) - 1, strict=True)
-    ]
+    episodes = [transitions.episode(number) for number in range(transitions.n_episodes)]
+    described = {"observation_space": _observation_space(transitions), "action_space": _action_space(transitions)}
     with write_whole(folder, overwrite, folder=True) as temporary:
-        write = _write_with_h5py if minari.storage_class() is None else _write_with_library
-        write(
-            temporary / minari.DATA_FOLDER, buffers, observation_space, action_space, _about(transitions.metadata, dataset_id)
-        )
+        data = temporary / minari.DATA_FOLDER
+        data.mkdir()
+        with h5py.File(data / minari.MAIN_FILE, "w", track_order=True) as file:
+            truncated = transitions.truncated[np.cumsum(transitions.episode_lengths) - 1]
+            for number, episode in enumerate(episodes):
+                _write_episode(file.create_group(f"episode_{number}"), number, episode, truncated[number])
+        record = {
+            "total_episodes": len(episodes),
+            "total_steps": len(transitions),
+            "data_format": "hdf5",
+            "jpeg_encoding": False,
+            **{name: json.dumps(space_to_json(space)) for name, space in described.items()},
+            "dataset_size": round((data / minari.MAIN_FILE).stat().st_size / 1e6, 1),
+            **_about(transitions.metadata, dataset_id),
+        }
+        (data / minari.METADATA_FILE).write_text(json.dumps(record), encoding="utf-8")
     # A folder of datasets is known as a namespace by a file in it
     for parent in folder.parents[: dataset_id.count("/")]:
         if not (parent / "namespace_metadata.json").exists():
@@ -122,7 +130,7 @@ def _about(metadata: Mapping[str, Any], dataset_id: str) -> dict[str, Any]:
     for name in _NAMES:
         names = [metadata.get(name)] if isinstance(metadata.get(name), str) else metadata.get(name)
         if isinstance(names, list) and all(isinstance(part, str) for part in names):
-            record[name] = set(names)
+            record[name] = sorted(set(names))
     specification = _env_spec(metadata)
     return record if specification is None else {**record, "env_spec": specification}
 
@@ -139,63 +147,20 @@ def _env_spec(metadata: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _buffer(episode: Episode, truncated: bool) -> dict[str, Any]:
-    """:return: The fields of a ``minari.data_collector.EpisodeBuffer``"""
+def _write_episode(group: Any, number: int, episode: Episode, truncated: bool) -> None:
     n_steps = len(episode)
-    flags = {"terminations": np.zeros(n_steps, dtype=bool), "truncations": np.zeros(n_steps, dtype=bool)}
-    flags["terminations"][-1], flags["truncations"][-1] = episode.terminated, truncated
-    infos = None
+    last = np.arange(n_steps) == n_steps - 1
+    seed = {} if episode.seed is None else {"seed": episode.seed}
+    group.attrs.update({"id": number, "total_steps": n_steps, **seed})
+    arrays = {"actions": episode.actions, "rewards": episode.rewards}
+    arrays |= {"terminations": last & episode.terminated, "truncations": last & truncated}
     if episode.success is not None:
         # As an environment reports it with each observation; in between it is not known here
-        infos = {"success": np.append(np.zeros(n_steps, dtype=bool), episode.success)}
-    arrays = {"observations": episode.observations, "actions": episode.actions, "rewards": episode.rewards}
-    return {**arrays, **flags, "infos": infos, "seed": episode.seed}
-
-
-def _write_with_library(
-    folder: Path,
-    buffers: list[dict[str, Any]],
-    observation_space: spaces.Space,
-    action_space: spaces.Space,
-    about: dict[str, Any],
-) -> None:
-    from minari.data_collector import EpisodeBuffer
-
-    storage = minari.storage_class().new(folder, observation_space, action_space, data_format="hdf5", jpeg_encoding=False)
-    storage.update_metadata(about)
-    storage.update_episodes(EpisodeBuffer(**buffer) for buffer in buffers)
-
-
-def _write_with_h5py(
-    folder: Path,
-    buffers: list[dict[str, Any]],
-    observation_space: spaces.Space,
-    action_space: spaces.Space,
-    about: dict[str, Any],
-) -> None:
-    import h5py
-
-    folder.mkdir()
-    with h5py.File(folder / minari.MAIN_FILE, "w", track_order=True) as file:
-        for number, buffer in enumerate(buffers):
-            group = file.create_group(f"episode_{number}")
-            seed = {} if buffer["seed"] is None else {"seed": buffer["seed"]}
-            group.attrs.update({"id": number, "total_steps": len(buffer["rewards"]), **seed})
-            for name, value in buffer.items():
-                parts = value if isinstance(value, Mapping) else {"": value}
-                for key, array in parts.items():
-                    if name != "seed" and array is not None:
-                        group.create_dataset(f"{name}/{key}".rstrip("/"), data=array)
-    record = {
-        "total_episodes": len(buffers),
-        "total_steps": sum(len(buffer["rewards"]) for buffer in buffers),
-        "data_format": "hdf5",
-        "jpeg_encoding": False,
-        "observation_space": json.dumps(space_to_json(observation_space)),
-        "action_space": json.dumps(space_to_json(action_space)),
-        "dataset_size": round((folder / minari.MAIN_FILE).stat().st_size / 1e6, 1),
-    }
-    (folder / minari.METADATA_FILE).write_text(json.dumps({**record, **about}, default=sorted), encoding="utf-8")
+        arrays["infos/success"] = np.append(np.zeros(n_steps, dtype=bool), episode.success)
+    observations = episode.observations if isinstance(episode.observations, Mapping) else {"": episode.observations}
+    arrays |= {f"observations/{key}".rstrip("/"): array for key, array in observations.items()}
+    for name, array in arrays.items():
+        group.create_dataset(name, data=array)
 
 
 def _observation_space(transitions: Transitions) -> spaces.Space:

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from sb3_pgfd.demonstrations.arrays import map_observations, owned
-from sb3_pgfd.demonstrations.episode import Transitions
+from sb3_pgfd.demonstrations.episode import Transitions, interruptions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.formats.checks import check_size, starts_with
+from sb3_pgfd.demonstrations.formats.checks import check_present, check_size, json_object, starts_with
 from sb3_pgfd.demonstrations.validation import Observations, as_dict, check_lengths
 from sb3_pgfd.utils.files import refuse_existing, write_whole
 
@@ -37,16 +37,16 @@ def recognizes(path: Path) -> bool:
     return starts_with(path, b"PK\x03\x04")
 
 
-def with_ending(path: Path) -> Path:
+def with_ending(path: str | Path) -> Path:
     """
     :param path: Of a file to write
     :return: The same with the ending ``.npz``, which is added if it is missing
     """
-    path = path.expanduser()
+    path = Path(path).expanduser()
     return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
 
 
-def write_npz(transitions: Transitions, path: Path, overwrite: bool = False) -> Path:
+def write_npz(transitions: Transitions, path: str | Path, overwrite: bool = False) -> Path:
     """
     Write to a temporary name beside ``path``, then rename: a crash leaves no half file.
 
@@ -80,10 +80,13 @@ def read_npz(path: Path) -> Transitions:
     :param path: A file written by :func:`write_npz`
     :raises DemonstrationsError: If it is truncated, has other members, or holds Python objects
     """
-    arrays = _read_arrays(path)
-    missing = [name for name in (*_FIELDS, "metadata") if name not in arrays]
-    if missing:
-        raise DemonstrationsError(f"found members {sorted(arrays)}, expected also {missing}")
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        check_size("arrays", sum(member.file_size for member in members), sum(member.compress_size for member in members))
+    with np.load(path, allow_pickle=False) as archive:
+        # A member that is no .npy file comes as bytes
+        arrays = {name: owned(array) if isinstance(array, np.ndarray) else array for name, array in archive.items()}
+    check_present(arrays, (*_FIELDS, "metadata"), "members: ")
     version, metadata = _read_metadata(arrays["metadata"])
     observations, after = _observations(arrays, "observations"), _observations(arrays, _AFTER[version])
     if version == 2:
@@ -93,27 +96,13 @@ def read_npz(path: Path) -> Transitions:
     return Transitions(observations=observations, next_observations=after, **fields, metadata=metadata, episode_info=info)
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    arrays: dict[str, np.ndarray] = {}
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        check_size("arrays", sum(member.file_size for member in members), sum(member.compress_size for member in members))
-    with np.load(path, allow_pickle=False) as archive:
-        for name in archive.files:
-            array = archive[name]
-            # A member that is no .npy file comes as bytes
-            arrays[name] = owned(array) if isinstance(array, np.ndarray) else array
-    return arrays
-
-
 def _read_metadata(text: np.ndarray) -> tuple[int, dict[str, Any]]:
     """:return: The version, and the provenance"""
     try:
-        record = json.loads(str(text[()]))
-        version = record.pop("version")
-        record.pop("format")
+        record = json_object(str(text[()]), "metadata")
+        version, _ = record.pop("version"), record.pop("format")
     # SystemError is what NumPy raises for a character that does not exist
-    except (ValueError, KeyError, AttributeError, TypeError, IndexError, RecursionError, SystemError) as error:
+    except (KeyError, TypeError, IndexError, SystemError) as error:
         raise DemonstrationsError(f"metadata: found no JSON record ({error!r:.80}), expected one") from error
     if version not in (1, 2):
         raise DemonstrationsError(f"found version {version} of the format, expected 1 or 2: update sb3-pgfd")
@@ -123,7 +112,7 @@ def _read_metadata(text: np.ndarray) -> tuple[int, dict[str, Any]]:
 def _observations(arrays: dict[str, np.ndarray], name: str) -> Observations:
     observations = arrays[name] if name in arrays else _by_key(arrays, name)
     if isinstance(observations, dict) and not observations:
-        raise DemonstrationsError(f"found members {sorted(arrays)}, expected also {name!r}")
+        check_present(arrays, [name], "members: ")
     return observations
 
 
@@ -137,15 +126,10 @@ def final_observations(transitions: Transitions) -> Observations | None:
     :return: The last observation of each episode, shape ``(n_episodes, *obs_shape)``, or a mapping of such arrays. None if
         a next observation differs from the one that the next step begins with, bit by bit: then all of them are needed
     """
-    before, after = as_dict(transitions.observations), as_dict(transitions.next_observations)
     ends = np.cumsum(transitions.episode_lengths)
-    for array, next_array in zip(before.values(), after.values(), strict=True):
-        if array.dtype != next_array.dtype:
-            return None
-        for start, end in zip(transitions.episode_starts, ends, strict=True):
-            if array[start + 1 : end].tobytes() != next_array[start : end - 1].tobytes():
-                return None
-    return map_observations(transitions.next_observations, lambda array: array[ends - 1])
+    moved = interruptions(transitions.observations, transitions.next_observations)
+    moved[ends[:-1] - 1] = False
+    return None if moved.any() else map_observations(transitions.next_observations, lambda array: array[ends - 1])
 
 
 def next_observations(observations: Observations, final: Observations, episode_lengths: np.ndarray) -> Observations:

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from sb3_pgfd.demonstrations.editing import DoneMeans
-from sb3_pgfd.demonstrations.episode import Transitions, from_rows
+from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats import in_memory
-from sb3_pgfd.demonstrations.formats.checks import starts_with
+from sb3_pgfd.demonstrations.formats.checks import one_number, starts_with
 
 # Packages whose objects are pickled as demonstrations
 _LIBRARIES = ("imitation", "sb3_contrib", "sb3_pgfd", "stable_baselines3")
@@ -68,12 +68,12 @@ def _from_tuples(transitions: Any, done_is_terminal: bool) -> Transitions:
             raise DemonstrationsError(f"transition {row}: found {_describe(transition)}, expected (s, a, r, s', done)")
     columns = dict(zip(("state", "action", "reward", "next_state", "done"), zip(*transitions, strict=True), strict=True))
     arrays = {name: _stack(name, values) for name, values in columns.items()}
-    done = _one_number("done", arrays["done"]).astype(bool)
+    done = one_number("done", arrays["done"]).astype(bool)
     actions = arrays["action"]
-    return from_rows(
+    return Transitions.from_transitions(
         observations=arrays["state"],
         actions=actions if actions.dtype.kind in "iu" else actions.reshape(len(actions), actions[0].size),
-        rewards=_one_number("reward", arrays["reward"]),
+        rewards=one_number("reward", arrays["reward"]),
         next_observations=arrays["next_state"],
         terminated=done & done_is_terminal,
         truncated=done & (not done_is_terminal),
@@ -85,13 +85,6 @@ def _describe(value: Any) -> str:
     """Without its contents: a hostile file may hold some that cannot be printed."""
     length = f" of {len(value)}" if hasattr(value, "__len__") else ""
     return f"{type(value).__name__.lstrip('_').lower()}{length}"
-
-
-def _one_number(name: str, array: np.ndarray) -> np.ndarray:
-    """Tutorials write rewards and ``done`` as numbers or as arrays of one."""
-    if array[0].size != 1:
-        raise DemonstrationsError(f"{name}: found shape {array.shape[1:]}, expected one number per transition")
-    return array.reshape(len(array))
 
 
 def _stack(name: str, values: tuple[Any, ...]) -> np.ndarray:

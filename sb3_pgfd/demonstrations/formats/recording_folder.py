@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sb3_pgfd.demonstrations.episode import Episode, Transitions, stack_episodes, take_episode
+from sb3_pgfd.demonstrations.episode import Episode, Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats import npz
-from sb3_pgfd.demonstrations.formats.checks import errors_naming, inside, starts_with
+from sb3_pgfd.demonstrations.formats.checks import errors_naming, inside, json_object, starts_with
 
 VERSION = 1
 RECORD = "recording.json"
@@ -40,7 +40,7 @@ def read_recording(path: Path) -> Transitions:
     settings, kept = read_settings(path), read_episodes(path)
     if not kept:
         raise DemonstrationsError("found no finished episode in this recording, expected at least one")
-    return stack_episodes(settle_successes([episode for episode, _ in kept]), settings)
+    return Transitions.from_episodes(settle_successes([episode for episode, _ in kept]), settings)
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
@@ -57,10 +57,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     :raises DemonstrationsError: If there is no such record, or it is of another version
     """
     path = inside(folder, folder / RECORD)
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DemonstrationsError(f"{RECORD}: found no JSON record ({error!r:.80}), expected one") from error
+    record = json_object(path.read_text(encoding="utf-8"), RECORD)
     if record.get("version") != VERSION:
         raise DemonstrationsError(
             f"{RECORD}: found version {record.get('version')} of the format, expected {VERSION}: update sb3-pgfd"
@@ -81,7 +78,7 @@ def read_episodes(folder: Path) -> list[tuple[Episode, State]]:
             found = npz.read_npz(path) if npz.recognizes(path) else None
             if found is None or found.n_episodes != 1 or STATE not in found.metadata:
                 raise DemonstrationsError("found no episode of a recording, expected one")
-            kept.append((take_episode(found, 0), found.metadata[STATE]))
+            kept.append((found.episode(0), found.metadata[STATE]))
     return kept
 
 

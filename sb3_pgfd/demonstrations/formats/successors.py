@@ -9,72 +9,70 @@ and the step before it, whose next observation is known, ends the episode as tru
 Rewards: the caller names one for the end of each episode, as demonstrations of a task are successes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from sb3_pgfd.demonstrations.arrays import map_observations, owned
+from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import Observations
 from sb3_pgfd.utils.checks import is_number
 
 
-@dataclass(frozen=True)
-class Shifted:
-    """What is left of N rows, M of them."""
-
-    rows: np.ndarray
-    """Which rows were kept, shape ``(N,)``, bool: for actions, rewards and the like"""
-    observations: Observations
-    """Of the kept rows, shape ``(M, *obs_shape)``, or a mapping of such arrays"""
-    next_observations: Observations
-    """As ``observations``"""
-    terminated: np.ndarray
-    """Shape ``(M,)``, bool"""
-    truncated: np.ndarray
-    """Shape ``(M,)``, bool: where an episode ends without being terminated"""
-    episodes: np.ndarray
-    """Numbers of the episodes that have a row left, ascending, int64: for facts about whole episodes"""
-    episode_lengths: np.ndarray
-    """Kept rows of each of these"""
-
-    def fields(self) -> dict[str, Any]:
-        """:return: The fields of a dataset that this knows"""
-        names = ("observations", "next_observations", "terminated", "truncated", "episode_lengths")
-        return {name: getattr(self, name) for name in names}
-
-
-def shift(observations: Observations, terminated: np.ndarray, ended: np.ndarray) -> Shifted:
+def from_steps(
+    observations: Observations,
+    actions: np.ndarray,
+    rewards: np.ndarray | float,
+    terminated: np.ndarray,
+    ended: np.ndarray,
+    after: Observations | None = None,
+    success: np.ndarray | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> Transitions:
     """
     :param observations: One for each of N steps, episode by episode; a mapping of arrays if there are keys
+    :param actions: Of each step
+    :param rewards: Of each step, or the number for the last step that is kept of each episode, see :func:`rewards_at_ends`
     :param terminated: Whether the step reached a terminal state, shape ``(N,)``, bool; read where an episode ends
     :param ended: Whether the step is the last of its episode, shape ``(N,)``, bool; the last row counts as such
+    :param after: Next observations, None: the source has none
+    :param success: Whether each episode solved the task, None: unknown
+    :param metadata: Provenance
     :raises DemonstrationsError: If no row is left
     """
     ended = np.array(ended, dtype=bool)
     ended[-1:] = True
-    rows = ~ended | terminated
+    terminated = ended & terminated
+    rows = ended == terminated if after is None else np.ones_like(ended)
     if not rows.any():
         raise DemonstrationsError(
             f"observations: found {len(ended)} steps without a known next observation, expected at least one with it: "
             "the last step of an episode that is not terminal is dropped"
         )
-    episode = np.cumsum(ended) - ended
-    episodes, lengths = np.unique(episode[rows], return_counts=True)
+
+    def kept(array: np.ndarray) -> np.ndarray:
+        return owned(array if rows.all() else array[rows])
+
+    if after is None:
+        following = np.flatnonzero(rows)
+        following[~terminated[rows]] += 1
+        after = map_observations(observations, lambda array: owned(array[following]))
+    episodes, lengths = np.unique((np.cumsum(ended) - ended)[rows], return_counts=True)
     last = np.zeros(int(lengths.sum()), dtype=bool)
     last[np.cumsum(lengths) - 1] = True
-    is_terminal = (ended & terminated)[rows]
-    following = np.flatnonzero(rows)
-    following[~is_terminal] += 1
-    return Shifted(
-        rows=rows,
-        observations=map_observations(observations, lambda array: array if rows.all() else owned(array[rows])),
-        next_observations=map_observations(observations, lambda array: owned(array[following])),
-        terminated=owned(is_terminal),
-        truncated=owned(last & ~is_terminal),
-        episodes=episodes,
+    success = None if success is None else success[episodes]
+    return Transitions(
+        observations=map_observations(observations, kept),
+        actions=kept(actions),
+        rewards=kept(rewards) if isinstance(rewards, np.ndarray) else rewards_at_ends(lengths, rewards, success),
+        next_observations=after,
+        terminated=kept(terminated),
+        truncated=owned(last & ~terminated[rows]),
         episode_lengths=lengths,
+        metadata=metadata or {},
+        episode_info={} if success is None else {"success": success},
     )
 
 
