@@ -144,7 +144,7 @@ def test_an_episode_without_a_step_is_refused(tmp_path: Path):
 def test_a_selection_of_no_episode_is_refused(storage: str, root: Path):
     dataset = create("test-v0", buffers(OBSERVATIONS), OBSERVATIONS, data_format=storage)
     dataset.episode_indices = np.array([], dtype=int)
-    with pytest.raises(DemonstrationsError, match="MinariDataset in memory: .*found no episode, expected at least one"):
+    with pytest.raises(DemonstrationsError, match=r"MinariDataset in memory: .*found no episode, expected at least one"):
         Demonstrations.load(dataset)
 
 
