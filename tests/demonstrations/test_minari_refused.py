@@ -191,7 +191,7 @@ def test_damaged_metadata_are_refused(content: str, message: str, root: Path):
 def test_odd_descriptions_of_spaces_are_refused(description: str, root: Path):
     create("test-v0", buffers(OBSERVATIONS), OBSERVATIONS)
     change_metadata(root / "test-v0", observation_space=description)
-    with pytest.raises(DemonstrationsError, match="expected (a whole|one)"):
+    with pytest.raises(DemonstrationsError, match=r"expected (a whole|one)"):
         Demonstrations.load("minari:test-v0")
 
 
