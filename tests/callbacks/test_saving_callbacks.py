@@ -93,8 +93,9 @@ def figures(tmp_path: Path, demonstrations: Demonstrations) -> Callable[..., lis
 
 
 def test_the_picture_is_drawn_in_between_and_at_the_end(figures: Callable[..., list[int]], tmp_path: Path) -> None:
+    before = pyplot.get_fignums()
     assert figures(RunFigure(tmp_path, draw_freq=45)) == [45, 60]
-    assert pyplot.get_fignums() == []
+    assert pyplot.get_fignums() == before
 
 
 def test_the_picture_is_drawn_after_evaluations(figures: Callable[..., list[int]], tmp_path: Path) -> None:
