@@ -144,7 +144,7 @@ def test_an_episode_without_a_step_is_refused(tmp_path: Path):
 def test_a_selection_of_no_episode_is_refused(storage: str, root: Path):
     dataset = create("test-v0", buffers(OBSERVATIONS), OBSERVATIONS, data_format=storage)
     dataset.episode_indices = np.array([], dtype=int)
-    with pytest.raises(DemonstrationsError, match="MinariDataset in memory: .*found no episode, expected at least one"):
+    with pytest.raises(DemonstrationsError, match=r"MinariDataset in memory: .*found no episode, expected at least one"):
         Demonstrations.load(dataset)
 
 
@@ -191,7 +191,7 @@ def test_damaged_metadata_are_refused(content: str, message: str, root: Path):
 def test_odd_descriptions_of_spaces_are_refused(description: str, root: Path):
     create("test-v0", buffers(OBSERVATIONS), OBSERVATIONS)
     change_metadata(root / "test-v0", observation_space=description)
-    with pytest.raises(DemonstrationsError, match="expected (a whole|one)"):
+    with pytest.raises(DemonstrationsError, match=r"expected (a whole|one)"):
         Demonstrations.load("minari:test-v0")
 
 
