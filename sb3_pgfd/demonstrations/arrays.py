@@ -23,12 +23,7 @@ _INFO_DTYPES = {"success": np.bool_, "seed": np.int64}
 
 
 def freeze(name: str, value: Any) -> Any:
-    """
-    :param name: Name of a field of a dataset
-    :param value: Its value
-    :return: The same, read-only, with the field's dtype
-    :raises DemonstrationsError: If the field cannot hold it
-    """
+    """:return: The value of a field of a dataset, read-only, with the field's dtype"""
     if name in _DTYPES:
         return frozen(value, _DTYPES[name], name)
     if name == "metadata":
@@ -42,11 +37,9 @@ def freeze(name: str, value: Any) -> Any:
 
 def frozen(array: Any, dtype: Any, name: str) -> np.ndarray:
     """
-    :param array: Numbers
-    :param dtype: Dtype to convert them to; None keeps theirs
-    :param name: Name of the field, for messages
+    :param dtype: Dtype to convert the numbers to; None keeps theirs
     :return: A read-only array. It is a copy unless nobody else can write to the given one, see :func:`owned`
-    :raises DemonstrationsError: If the array does not hold numbers
+    :raises DemonstrationsError: If the array does not hold numbers; the message has the name
     """
     try:
         array = np.asarray(array)
@@ -56,27 +49,20 @@ def frozen(array: Any, dtype: Any, name: str) -> np.ndarray:
         raise DemonstrationsError(f"{name}: found dtype {array.dtype}, expected {'bool' if dtype is np.bool_ else 'numbers'}")
     if dtype is np.int64 and array.dtype.kind not in "iu" and array.size:
         raise DemonstrationsError(f"{name}: found dtype {array.dtype}, expected whole numbers")
-    shared = array.flags.writeable or not _is_private(array.base)
+    base = array.base
+    private = base is None or (isinstance(base, np.ndarray) and base.base is None and not base.flags.writeable)
+    shared = array.flags.writeable or not private
     copy = np.array(array, dtype=dtype) if shared else array.astype(dtype or array.dtype, copy=False)
     copy.flags.writeable = False
     return copy
 
 
 def owned(array: np.ndarray) -> np.ndarray:
-    """
-    Mark an array that nobody else holds as read-only, so that :func:`frozen` does not copy it.
-
-    :param array: Made by the caller, who does not write to it again. A view of such an array works too
-    """
+    """Mark an array that nobody else holds, or a view of one, as read-only, so that :func:`frozen` does not copy it."""
     if isinstance(array.base, np.ndarray):
         array.base.flags.writeable = False
     array.flags.writeable = False
     return array
-
-
-def _is_private(base: Any) -> bool:
-    """:return: Whether the array behind a view is read-only itself, or there is none"""
-    return base is None or (isinstance(base, np.ndarray) and base.base is None and not base.flags.writeable)
 
 
 def _frozen_mapping(arrays: Mapping[str, Any], name: str, dtypes: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
@@ -95,20 +81,14 @@ def json_copy(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def map_observations(observations: Observations, function: Callable[[np.ndarray], np.ndarray]) -> Observations:
-    """
-    :param observations: One array, or one per key
-    :param function: Applied to each array
-    """
+    """:return: One array, or one per key, with the function applied to each"""
     if isinstance(observations, Mapping):
         return {key: function(array) for key, array in observations.items()}
     return function(observations)
 
 
 def concatenate(parts: Sequence[Observations], rows: slice = slice(None)) -> Observations:
-    """
-    :param parts: Observations with the same keys
-    :param rows: Which rows of each part
-    """
+    """:return: These rows of all parts, which have the same keys"""
     first = parts[0]
     if isinstance(first, Mapping):
         return {key: _join([np.asarray(part[key])[rows] for part in parts]) for key in first}
@@ -122,12 +102,7 @@ def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def unscaled(actions: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """
-    :param actions: In [-1, 1]
-    :param low: Lower bounds of the environment's actions
-    :param high: Upper bounds
-    :return: In environment units
-    """
+    """:return: Actions in [-1, 1] in environment units, whose bounds are ``low`` and ``high``"""
     return low + (actions + 1) / 2 * (high - low)
 
 

@@ -66,9 +66,7 @@ def edit(
 
 def source_keys(observation_keys: ObservationKeys | None, known: Collection[str]) -> list[str]:
     """
-    :param observation_keys: As in :func:`edit`
-    :param known: The keys of the source
-    :return: What the chosen keys are called in the source
+    :return: What the keys chosen for :func:`edit` are called in the source, whose keys are ``known``
     :raises DemonstrationsError: If one is not known, or there is none
     """
     if isinstance(observation_keys, Mapping):

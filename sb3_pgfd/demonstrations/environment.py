@@ -12,17 +12,8 @@ from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.spaces import space_from_json
 
 # What environments raise for arguments they do not know, missing libraries and states they cannot be in
-ENVIRONMENT_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    gym.error.Error,
-)
+_BUILT_IN = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+ENVIRONMENT_ERRORS = (*_BUILT_IN, gym.error.Error)
 
 
 def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None, render_mode: str | None = None) -> gym.Env:

@@ -46,13 +46,13 @@ def test_what_is_no_such_file_is_refused(content: bytes, message: str, tmp_path:
 def test_a_zip_of_other_things_is_refused(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("readme.txt", "hello")
-    with pytest.raises(DemonstrationsError, match=r"found members \['readme.txt'\], expected also \['actions'"):
+    with pytest.raises(DemonstrationsError, match=r"members: found \['readme.txt'\], expected also \['actions'"):
         Demonstrations.load(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize("name", [*FIELDS, "metadata"])
 def test_a_missing_member_is_named(name: str, tmp_path: Path):
-    with pytest.raises(DemonstrationsError, match=rf"found members .*, expected also .*'{name}'"):
+    with pytest.raises(DemonstrationsError, match=rf"members: found .*, expected also .*'{name}'"):
         Demonstrations.load(with_members(tmp_path / "a.npz", **{name: None}))
 
 

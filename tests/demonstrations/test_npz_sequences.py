@@ -99,7 +99,7 @@ def test_what_is_made_of_episodes_is_restored(lengths: list[int], shape: tuple[i
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"final_observations": None}, "found members .*, expected also 'final_observations'"),
+        ({"final_observations": None}, "members: found .*, expected also \\['final_observations'"),
         ({"final_observations": np.zeros((3, 1))}, r"final_observations: found shape \(3, 1\) .*, expected \(2, 1\)"),
         ({"final_observations": np.zeros((2, 2))}, r"final_observations: found shape \(2, 2\) .*, expected \(2, 1\)"),
         ({"final_observations": np.zeros((2, 1), np.float32)}, "found shape .* and dtype float32, expected .* float64"),

@@ -350,7 +350,7 @@ def test_one_value_that_does_not_fit_is_named(position: int, value: Any, message
 def test_rewards_and_done_are_one_number_each(position: int, name: str, value: list[float], tmp_path: Path):
     rows = [tuple(value if column == position else v for column, v in enumerate(row)) for row in ROWS]
     with pytest.raises(
-        DemonstrationsError, match=rf"{name}: found shape \({len(value)},\), expected one number per transition"
+        DemonstrationsError, match=rf"{name}: found shape \({len(value)},\), expected one number for each step"
     ):
         load(dump(tmp_path / "a.pkl", rows))
 

@@ -56,11 +56,7 @@ OBJECTS: tuple[Format, ...] = (
 
 
 def locate(source: Any) -> tuple[str, Any]:
-    """
-    :param source: See :meth:`~sb3_pgfd.demonstrations.Demonstrations.load`
-    :return: Its name for messages, and a path that exists or the object itself
-    :raises DemonstrationsError: If there is no such source
-    """
+    """:return: The name of a source for messages, and a path that exists or the object itself"""
     if isinstance(source, (str, os.PathLike)):
         return str(source), find(source)
     return f"{type(source).__name__} in memory", source

@@ -21,10 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from sb3_pgfd.demonstrations.arrays import owned
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
+from sb3_pgfd.demonstrations.validation import Observations
 
 # What the libraries underneath raise for damaged files
-UNREADABLE: tuple[type[Exception], ...] = (
+_BUILT_IN = (
     ArithmeticError,
     AttributeError,
     EOFError,
@@ -34,14 +36,9 @@ UNREADABLE: tuple[type[Exception], ...] = (
     RuntimeError,
     SyntaxError,
     SystemError,
-    TypeError,
-    ValueError,
-    lzma.LZMAError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
 )
+_OF_CODECS = (lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+UNREADABLE: tuple[type[Exception], ...] = (*_BUILT_IN, SystemError, TypeError, ValueError, *_OF_CODECS)
 
 # Deflate turns at most 1,032 bytes into one (RFC 1951: 258 bytes in 2 bits); other codecs in use stay below
 MAX_RATIO = 1100
@@ -66,35 +63,21 @@ def errors_naming(source: str, *others: type[Exception]) -> Iterator[None]:
 
 
 def check_present(found: Iterable[str], wanted: Iterable[str], where: str = "", advice: str = "") -> None:
-    """
-    :param found: Names that are there
-    :param wanted: Names that must be
-    :param where: Beginning of the message
-    :param advice: End of the message
-    :raises DemonstrationsError: If one is missing
-    """
+    """:raises DemonstrationsError: If one of the wanted names is missing, between ``where`` and ``advice``"""
     missing = [name for name in wanted if name not in found]
     if missing:
         raise DemonstrationsError(f"{where}found {sorted(found)[:20]}, expected also {missing}{advice}")
 
 
 def one_number(name: str, array: Any) -> np.ndarray:
-    """
-    :param name: Of the array, for messages
-    :param array: One number, or an array of one, for each step; an ``h5py.Dataset`` is read
-    :return: The numbers, shape ``(n,)``
-    """
+    """:return: One number, or an array of one, for each step, in shape ``(n,)``; an ``h5py.Dataset`` is read"""
     if prod(array.shape[1:]) != 1:
         raise DemonstrationsError(f"{name}: found shape {array.shape[1:]}, expected one number for each step")
     return array[()].reshape(len(array))
 
 
 def json_object(text: Any, name: str) -> dict[str, Any]:
-    """
-    :param text: What should be a JSON object
-    :param name: Where it was found, for messages
-    :raises DemonstrationsError: If it is none
-    """
+    """:raises DemonstrationsError: If a text is no JSON object; the message begins with the name"""
     try:
         record = json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
@@ -105,11 +88,7 @@ def json_object(text: Any, name: str) -> dict[str, Any]:
 
 
 def starts_with(path: Path, *beginnings: bytes) -> bool:
-    """
-    :param path: A file or folder that exists
-    :param beginnings: First bytes of files of one format
-    :return: Whether it is a file that starts with one of them
-    """
+    """:return: Whether a path is a file that starts with some of these bytes"""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -118,10 +97,8 @@ def starts_with(path: Path, *beginnings: bytes) -> bool:
 
 def inside(folder: Path, path: Path) -> Path:
     """
-    :param folder: The folder of a dataset
-    :param path: A file that its content names
-    :return: The file
-    :raises DemonstrationsError: If it lies elsewhere, by its name or by a link. A dataset may not read other files
+    :return: The path of a file that belongs to a dataset
+    :raises DemonstrationsError: If it lies outside the dataset's folder, by its name or by a link
     """
     if not path.resolve().is_relative_to(folder.resolve()):
         raise DemonstrationsError(f"found {path}, which leads out of {folder}, expected a file in that folder. Copy it there")
@@ -227,10 +204,8 @@ def _check_array(path: str, array: Any) -> int:
 
 def numeric_array(group: Any, path: str) -> Any:
     """
-    :param group: An ``h5py.Group`` of a checked file
-    :param path: Of an array of numbers in it
-    :return: The array, an ``h5py.Dataset``
-    :raises DemonstrationsError: If there is none, or it holds something else
+    :return: An ``h5py.Dataset`` of a group of a checked file
+    :raises DemonstrationsError: If there is none at the path, or it does not hold numbers
     """
     import h5py
 
@@ -267,12 +242,17 @@ class EpisodeRows:
         self.arrays: dict[str, np.ndarray] = {}
         self._size = 0
 
+    def observations(self, name: str) -> Observations:
+        """:return: The array of this name, or the arrays ``name/key`` by their keys"""
+        if name in self.arrays:
+            return owned(self.arrays[name])
+        found = {path[len(name) + 1 :]: array for path, array in self.arrays.items() if path.startswith(f"{name}/")}
+        return {key: owned(array) for key, array in found.items()}
+
     def put(self, episode: str, name: str, start: int, rows: Any) -> None:
         """
-        :param episode: Its name, for messages
-        :param name: Of the array
-        :param start: First row to fill
-        :param rows: To copy there
+        Copy rows of an episode into an array, from row ``start`` on.
+
         :raises DemonstrationsError: If they differ from the first episode's in shape or dtype, or do not fit into memory
         """
         if name not in self.arrays:

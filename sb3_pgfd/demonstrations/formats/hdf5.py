@@ -74,7 +74,7 @@ def read_robomimic(
     with open_hdf5(path) as file:
         groups = [file["data"][name] for name in _demo_names(file, mask)]
         steps = [_rewards_and_dones(group, cut_at_done) for group in groups]
-        arrays = _robomimic_arrays(groups, [len(rewards) for rewards, _ in steps], observation_keys)
+        rows = _robomimic_rows(groups, [len(rewards) for rewards, _ in steps], observation_keys)
         arguments = json_object(file["data"].attrs.get("env_args", "{}"), "env_args")
     rewards, dones = (np.concatenate(parts) for parts in zip(*steps, strict=True))
     lengths = np.array([len(part) for part, _ in steps])
@@ -85,12 +85,12 @@ def read_robomimic(
     success = solved if np.isin(rewards, (0, 1)).all() else None
     metadata = {ours: arguments[theirs] for ours, theirs in _ENV_ARGS.items() if theirs in arguments}
     return from_steps(
-        arrays["obs"],
-        arrays["actions"],
+        rows.observations("obs"),
+        rows.arrays["actions"],
         rewards,
         terminated,
         ended,
-        after=arrays.get("next_obs"),
+        after=rows.observations("next_obs") or None,
         success=success,
         metadata={"producer": "imported from robomimic", **metadata},
     )
@@ -127,7 +127,7 @@ def _rewards_and_dones(group: Any, cut_at_done: bool) -> tuple[np.ndarray, np.nd
     return rewards[:end], dones[:end]
 
 
-def _robomimic_arrays(groups: Sequence[Any], lengths: Sequence[int], keys: ObservationKeys | None) -> dict[str, Any]:
+def _robomimic_rows(groups: Sequence[Any], lengths: Sequence[int], keys: ObservationKeys | None) -> EpisodeRows:
     """:return: ``actions``, ``obs`` and perhaps ``next_obs``"""
     known: list[str] = []
     groups[0]["obs"].visititems(lambda name, item: known.append(name) if hasattr(item, "shape") else None)
@@ -141,8 +141,7 @@ def _robomimic_arrays(groups: Sequence[Any], lengths: Sequence[int], keys: Obser
                 raise DemonstrationsError(f"{array.name[1:]}: found {len(array)} rows, expected {n_rows}")
             rows.put(group.name[1:], path, start, array[:length])
         start += length
-    by_key = {folder: {key: owned(rows.arrays[f"{folder}/{key}"]) for key in wanted} for folder in folders}
-    return {"actions": rows.arrays["actions"], **by_key}
+    return rows
 
 
 def read_d4rl(path: Path, episode_length: int | None = None, done_means: DoneMeans | None = None) -> Transitions:

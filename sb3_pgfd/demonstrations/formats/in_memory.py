@@ -21,6 +21,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from sb3_pgfd.demonstrations.arrays import owned, unscaled
 from sb3_pgfd.demonstrations.episode import Episode, Transitions, interruptions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
+from sb3_pgfd.demonstrations.formats.checks import errors_naming
 from sb3_pgfd.demonstrations.formats.successors import check_final_reward, rewards_at_ends
 from sb3_pgfd.demonstrations.validation import ACTION_TOLERANCE, Observations
 
@@ -122,18 +123,17 @@ def read_trajectories(trajectories: Sequence[Any], final_reward: float | None = 
     """
     episodes = []
     for number, trajectory in enumerate(trajectories):
-        try:
+        with errors_naming(f"trajectory {number}"):
             episodes.append(_episode(trajectory, final_reward))
-        except DemonstrationsError as error:
-            raise DemonstrationsError(f"trajectory {number}: {error}") from error.__cause__
     return Transitions.from_episodes(episodes, {"producer": "imported from trajectories of imitation"})
 
 
 def _episode(trajectory: Any, final_reward: float | None) -> Episode:
-    missing = [name for name in _TRAJECTORY if not hasattr(trajectory, name)]
-    if missing:
-        raise DemonstrationsError(f"found an object of type {type(trajectory).__name__}, expected one with {missing}")
-    info = _last_info(trajectory)
+    if not all(hasattr(trajectory, name) for name in _TRAJECTORY):
+        raise DemonstrationsError(f"found an object of type {type(trajectory).__name__}, expected one with {_TRAJECTORY}")
+    info = {} if trajectory.infos is None or len(trajectory.infos) == 0 else trajectory.infos[-1]
+    if not isinstance(info, Mapping):
+        raise DemonstrationsError(f"infos: found {type(info).__name__} for the last step, expected a dict")
     success = info.get("is_success", info.get("success"))
     success = None if success is None else bool(success)
     return Episode(
@@ -143,15 +143,6 @@ def _episode(trajectory: Any, final_reward: float | None) -> Episode:
         terminated=bool(trajectory.terminal) and not info.get("TimeLimit.truncated", False),
         success=success,
     )
-
-
-def _last_info(trajectory: Any) -> Mapping[str, Any]:
-    if trajectory.infos is None or len(trajectory.infos) == 0:
-        return {}
-    info = trajectory.infos[-1]
-    if not isinstance(info, Mapping):
-        raise DemonstrationsError(f"infos: found {type(info).__name__} for the last step, expected a dict")
-    return info
 
 
 def _rewards(trajectory: Any, info: Mapping[str, Any], success: bool | None, final_reward: float | None) -> np.ndarray:

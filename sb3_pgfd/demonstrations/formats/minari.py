@@ -32,7 +32,6 @@ from sb3_pgfd.demonstrations.formats.checks import (
     numeric_array,
     open_hdf5,
 )
-from sb3_pgfd.demonstrations.validation import Observations
 
 PREFIX = "minari:"
 DATA_FOLDER = "data"
@@ -78,11 +77,7 @@ def dataset_folder(dataset_id: str) -> Path:
 
 
 def find_dataset(dataset_id: str) -> Path:
-    """
-    :param dataset_id: Of a dataset on this machine
-    :return: Its folder
-    :raises DemonstrationsError: If there is none
-    """
+    """:return: The folder of a dataset on this machine"""
     folder = dataset_folder(dataset_id)
     if not folder.is_dir():
         raise DemonstrationsError(
@@ -93,10 +88,7 @@ def find_dataset(dataset_id: str) -> Path:
 
 
 def data_folder(path: Path) -> Path | None:
-    """
-    :param path: A folder that exists
-    :return: The folder in it that holds a dataset's metadata and arrays, perhaps itself; None: this is no Minari dataset
-    """
+    """:return: The folder in a folder, perhaps itself, that holds metadata and arrays; None: this is no Minari dataset"""
     for folder in (path / DATA_FOLDER, path):
         if (folder / MAIN_FILE).is_file():
             return folder
@@ -197,11 +189,7 @@ def storage_class() -> Any:
 
 
 class _Hdf5Storage:
-    """
-    What is used here of ``MinariStorage``, for HDF5 files that the library cannot read.
-
-    :param file: A checked ``h5py.File``
-    """
+    """What is used here of ``MinariStorage``, for checked HDF5 files that the library cannot read."""
 
     def __init__(self, file: Any):
         self.file = file
@@ -290,7 +278,19 @@ def _read_storage(storage: Any, keys: ObservationKeys | None, chosen: list[int] 
             rows.put(f"episode_{number}", f"next_{name}", start, array[1:])
         successes.append(_last_word(record.get("infos") or {}))
         start += length
-    return _fields(rows.arrays, np.array(lengths), {"success": successes, "seed": [record.get("seed") for record in about]})
+    terminated, truncated = rows.arrays["terminations"], rows.arrays["truncations"]
+    last = np.cumsum(lengths) - 1
+    truncated[last] |= ~terminated[last]
+    return {
+        "observations": rows.observations("observations"),
+        "next_observations": rows.observations("next_observations"),
+        "actions": owned(rows.arrays["actions"]),
+        "rewards": owned(rows.arrays["rewards"]),
+        "terminated": owned(terminated),
+        "truncated": owned(truncated),
+        "episode_lengths": np.array(lengths),
+        "episode_info": known_of_all({"success": successes, "seed": [record.get("seed") for record in about]}),
+    }
 
 
 def _array(values: Any, length: int, name: str) -> np.ndarray:
@@ -319,25 +319,3 @@ def _last_word(infos: Mapping[str, Any]) -> bool | None:
         if len(infos.get(name, ())):
             return bool(infos[name][-1])
     return None
-
-
-def _fields(arrays: dict[str, np.ndarray], lengths: np.ndarray, facts: Mapping[str, list[Any]]) -> dict[str, Any]:
-    terminated, truncated = arrays["terminations"], arrays["truncations"]
-    last = np.cumsum(lengths) - 1
-    truncated[last] |= ~terminated[last]
-
-    def observations(name: str) -> Observations:
-        if name in arrays:
-            return owned(arrays[name])
-        return {path[len(name) + 1 :]: owned(array) for path, array in arrays.items() if path.startswith(f"{name}/")}
-
-    return {
-        "observations": observations("observations"),
-        "next_observations": observations("next_observations"),
-        "actions": owned(arrays["actions"]),
-        "rewards": owned(arrays["rewards"]),
-        "terminated": owned(terminated),
-        "truncated": owned(truncated),
-        "episode_lengths": lengths,
-        "episode_info": known_of_all(facts),
-    }

@@ -119,14 +119,10 @@ def _check_keys(observations: Any) -> None:
 
 def _about(metadata: Mapping[str, Any], dataset_id: str) -> dict[str, Any]:
     """:return: What ``metadata.json`` says about the dataset beside its sizes and spaces"""
-    record = {
-        "dataset_id": dataset_id,
-        "minari_version": _VERSION,
-        minari.OUR_RECORD: {"version": 1, "metadata": dict(metadata)},
-    }
-    if isinstance(metadata.get("producer"), str):
-        record["algorithm_name"] = metadata["producer"]
-    record |= {name: metadata[name] for name in _TEXTS if isinstance(metadata.get(name), str)}
+    ours = {"version": 1, "metadata": dict(metadata)}
+    record = {"dataset_id": dataset_id, "minari_version": _VERSION, minari.OUR_RECORD: ours}
+    texts = {"algorithm_name": metadata.get("producer"), **{name: metadata[name] for name in _TEXTS if name in metadata}}
+    record |= {name: text for name, text in texts.items() if isinstance(text, str)}
     for name in _NAMES:
         names = [metadata.get(name)] if isinstance(metadata.get(name), str) else metadata.get(name)
         if isinstance(names, list) and all(isinstance(part, str) for part in names):

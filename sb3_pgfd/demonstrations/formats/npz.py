@@ -38,10 +38,7 @@ def recognizes(path: Path) -> bool:
 
 
 def with_ending(path: str | Path) -> Path:
-    """
-    :param path: Of a file to write
-    :return: The same with the ending ``.npz``, which is added if it is missing
-    """
+    """:return: The path with the ending ``.npz``, which is added if it is missing"""
     path = Path(path).expanduser()
     return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from sb3_pgfd.demonstrations.arrays import frozen
 from sb3_pgfd.demonstrations.editing import DoneMeans
 from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
@@ -88,14 +89,7 @@ def _describe(value: Any) -> str:
 
 
 def _stack(name: str, values: tuple[Any, ...]) -> np.ndarray:
-    arrays = []
-    for row, value in enumerate(values):
-        try:
-            arrays.append(np.asarray(value))
-        except ValueError:
-            raise DemonstrationsError(f"{name}: transition {row}: found rows of different shapes, expected one") from None
-        if arrays[row].dtype.kind not in "biuf":
-            raise DemonstrationsError(f"{name}: transition {row}: found dtype {arrays[row].dtype}, expected numbers")
+    arrays = [frozen(value, None, f"{name}: transition {row}") for row, value in enumerate(values)]
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
         raise DemonstrationsError(f"{name}: found shapes {shapes}, expected one shape for all transitions")

@@ -44,18 +44,12 @@ def read_recording(path: Path) -> Transitions:
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """
-    :param settings: What the recorder was asked for
-    :return: The text of ``recording.json``
-    """
+    """:return: The text of ``recording.json`` for what the recorder was asked for"""
     return json.dumps({"format": "sb3-pgfd recording", "version": VERSION, **settings})
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """
-    :param folder: Of an unfinished recording
-    :raises DemonstrationsError: If there is no such record, or it is of another version
-    """
+    """:raises DemonstrationsError: If there is no such record, or it is of another version"""
     path = inside(folder, folder / RECORD)
     record = json_object(path.read_text(encoding="utf-8"), RECORD)
     if record.get("version") != VERSION:
@@ -66,11 +60,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def read_episodes(folder: Path) -> list[tuple[Episode, State]]:
-    """
-    :param folder: Of an unfinished recording
-    :return: The episodes in order, each with what the recorder needs to go on after it
-    :raises DemonstrationsError: If one is missing or cannot be read
-    """
+    """:return: The episodes in order, each with what the recorder needs to go on after it"""
     kept = []
     for number in range(count_episodes(folder)):
         path = inside(folder, episode_file(folder, number))
@@ -83,10 +73,7 @@ def read_episodes(folder: Path) -> list[tuple[Episode, State]]:
 
 
 def count_episodes(folder: Path) -> int:
-    """
-    :param folder: Of an unfinished recording; may be missing
-    :raises DemonstrationsError: If an episode is missing between two others
-    """
+    """:raises DemonstrationsError: If an episode is missing between two others; the folder itself may be"""
     # Hidden names are left by a recorder that was killed while it wrote
     names = {path.name for path in folder.glob("*") if re.fullmatch(r"episode_\d{5,}\.npz", path.name)}
     for number in range(len(names)):
@@ -97,19 +84,13 @@ def count_episodes(folder: Path) -> int:
 
 
 def episode_file(folder: Path, number: int) -> Path:
-    """
-    :param folder: Of an unfinished recording
-    :param number: Of the episode, from 0
-    """
+    """:return: The path of an episode of an unfinished recording; numbers begin with 0"""
     return folder / f"episode_{number:05d}.npz"
 
 
 def settle_successes(episodes: Sequence[Episode]) -> list[Episode]:
     """
     An environment may report successes alone: where one episode says whether it was a success, saying nothing is a failure.
-
-    :param episodes: As recorded
-    :return: The same; all of them say it, or none
     """
     if all(episode.success is None for episode in episodes):
         return list(episodes)
