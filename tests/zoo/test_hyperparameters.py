@@ -1,5 +1,6 @@
 """Names and nested mappings of a yaml entry and of ``-params``."""
 
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
