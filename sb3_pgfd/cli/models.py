@@ -77,7 +77,8 @@ def _find_in_zoo(args: argparse.Namespace) -> Path:
             env_name = EnvironmentName(args.env)
             return Path(get_model_path(args.exp_id or 0, str(args.zoo), args.algo, env_name, bool(args.load_best))[1])
     except (AssertionError, ValueError) as error:
-        raise DemonstrationsError(f"--zoo: {error}: expected <log folder>/{args.algo}/<id>_<number>/<id>.zip") from None
+        expected = f"<log folder>/{args.algo}/<env id>_<number>/<env id>.zip"
+        raise DemonstrationsError(f"--zoo: {error}: expected {expected}") from None
 
 
 def _read_run(

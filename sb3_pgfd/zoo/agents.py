@@ -72,16 +72,13 @@ def load_without_buffer(algorithm: type[BaseAlgorithm], path: str | Path, **opti
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """
-    :param folder: With the settings of a run, ``<run>/<environment>``
-    :return: Its hyperparameters, and the arguments of its environment. ``args.yml`` has those of the command line, which
-        replaced those of the entry
-    """
+    """:return: Hyperparameters of a run and arguments of its environment, from its folder ``<run>/<environment>``"""
     # Not at the top: demonstrations need no YAML
     import yaml
     from rl_zoo3.utils import get_saved_hyperparams
 
     hyperparams = {"normalize": False, **get_saved_hyperparams(str(folder), test_mode=True)[0]}
+    # It has the environment's arguments of the command line, which replaced those of the entry
     arguments = folder / "args.yml"
     recorded = yaml.unsafe_load(arguments.read_text()).get("env_kwargs") if arguments.is_file() else None
     return hyperparams, recorded or hyperparams.get("env_kwargs") or {}
@@ -192,7 +189,6 @@ def enjoy(options: argparse.Namespace) -> None:
     """
     Show or film an agent, and print the returns of its episodes.
 
-    :param options: As for :func:`load_agent`, and ``video``, ``reward_log`` and ``progress``
     :raises CommandError: If a window is needed and there is no screen
     :raises DemonstrationsError: If the video's name does not end with ``.mp4``
     """
@@ -225,11 +221,7 @@ def enjoy(options: argparse.Namespace) -> None:
 
 
 def push_to_hub(options: argparse.Namespace) -> None:
-    """
-    Evaluate and film an agent, and upload it to the Hugging Face hub with the file names of the Zoo.
-
-    :param options: As for :func:`load_agent`, and ``organization``, ``repo_name`` and ``commit_message``
-    """
+    """Evaluate and film an agent, and upload it to the Hugging Face hub with the file names of the Zoo."""
     import yaml
     from huggingface_hub import EvalResult, HfApi, ModelCardData
     from huggingface_sb3 import ModelName
@@ -273,7 +265,6 @@ def load_from_hub(options: argparse.Namespace) -> None:
     """
     Download an agent that :func:`push_to_hub` or the Zoo has uploaded, into a run of its own.
 
-    :param options: ``algo``, ``env``, ``folder``, ``organization``, ``repo_name``, ``exp_id`` and ``force``
     :raises ValueError: If ``TRUST_REMOTE_CODE`` is not set: a downloaded model is unpickled
     """
     from huggingface_hub import HfApi

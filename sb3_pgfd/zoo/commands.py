@@ -1,7 +1,6 @@
 """The commands ``train``, ``enjoy``, ``push-to-hub``, ``load-from-hub`` and ``zoo`` of ``sb3-pgfd``."""
 
 import argparse
-import pkgutil
 import runpy
 import sys
 import warnings
@@ -21,6 +20,10 @@ COMMANDS = {
     "zoo": "run another module of the RL Zoo, with this package's algorithms and environments registered",
 }
 """The commands and what they do, in the order of ``sb3-pgfd --help``"""
+
+MODULES = {name: f"rl_zoo3.{name}" for name in ("benchmark", "record_training", "record_video")}
+MODULES |= {name: f"rl_zoo3.plots.{name}" for name in ("all_plots", "plot_from_file", "plot_train")}
+"""The RL Zoo's modules that ``zoo`` runs, by their short name"""
 
 # What Python raises for a value of `name:value` that it cannot read
 _UNREADABLE = (AttributeError, NameError, SyntaxError, TypeError, ValueError)
@@ -119,31 +122,16 @@ def _train(command_line: Sequence[str], prog: str) -> None:
     rl_zoo3.train.train()
 
 
-def zoo_modules() -> dict[str, str]:
-    """:return: Full names of the RL Zoo's modules that can be run and have no command here, by their short name"""
-    import rl_zoo3.plots
-
-    found = {}
-    for package in (rl_zoo3, rl_zoo3.plots):
-        for module in pkgutil.iter_modules(package.__path__):
-            source = Path(package.__path__[0], f"{module.name}.py")
-            if source.is_file() and "ArgumentParser(" in source.read_text(encoding="utf-8"):
-                found[module.name] = f"{package.__name__}.{module.name}"
-    ours = {name.replace("-", "_") for name in COMMANDS}
-    return {name: full_name for name, full_name in found.items() if name not in ours}
-
-
 def _zoo(command_line: Sequence[str], prog: str) -> None:
-    modules = zoo_modules()
-    usage = f"usage: {prog} <module> [arguments of the module]\n\nmodules: {', '.join(modules)}"
+    names = ", ".join(MODULES)
     if command_line and command_line[0] in ("-h", "--help"):
-        print(usage)
+        print(f"usage: {prog} <module> [arguments of the module]\n\nmodules: {names}")
         return
     name = command_line[0].replace("-", "_") if command_line else None
-    if name not in modules:
+    if name not in MODULES:
         found = f"no module {command_line[0]!r} to run in the RL Zoo" if command_line else "no module"
-        raise CommandError(f"found {found}, expected one of {', '.join(modules)}")
+        raise CommandError(f"found {found}, expected one of {names}")
     sys.argv = [f"{prog} {name}", *command_line[1:]]
     # The packages import these modules, which runpy warns of
     warnings.filterwarnings("ignore", ".*found in sys.modules after import", RuntimeWarning)
-    runpy.run_module(modules[name], run_name="__main__")
+    runpy.run_module(MODULES[name], run_name="__main__")

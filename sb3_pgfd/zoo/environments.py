@@ -14,7 +14,6 @@ import gymnasium as gym
 from sb3_pgfd.environments import metaworld
 from sb3_pgfd.zoo.errors import INSTALL_ROBOTICS, CommandError
 
-# The first words of the ids that gymnasium-robotics registers
 _ROBOTICS = re.compile(r"(Adroit|AntMaze|Fetch|FrankaKitchen|HandManipulate|HandReach|PointMaze)")
 # Raised on import if it is not installed, or mujoco is not
 _BROKEN = (ImportError, gym.error.Error)
@@ -39,10 +38,7 @@ def _import_robotics() -> None:
 
 
 def require_installed(env_id: object) -> None:
-    """
-    :param env_id: Of an environment that is to be used. A file may hold anything
-    :raises ImportError: If it is one of gymnasium-robotics or Meta-World, which is not installed or broken
-    """
+    """:raises ImportError: If an environment is one of gymnasium-robotics or Meta-World, which is not installed or broken"""
     if not isinstance(env_id, str) or env_id in gym.registry:
         return
     if env_id in metaworld.TASKS:
@@ -58,7 +54,6 @@ def require_installed(env_id: object) -> None:
 
 def require_registered(env_id: str, packages: Sequence[str] = ()) -> None:
     """
-    :param env_id: Of an environment that is to be used
     :param packages: Import them first: they may register it
     :raises ImportError, CommandError: If there is no such environment, see also :func:`require_installed`
     """

@@ -10,6 +10,7 @@ from pprint import pprint
 from typing import Any
 
 import optuna
+import yaml
 from gymnasium import spaces
 from optuna.trial import TrialState
 from rl_zoo3.callbacks import TrialEvalCallback
@@ -82,7 +83,11 @@ class PgfdExperimentManager(ExperimentManager):
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """:raises DemonstrationsError, CommandError: If there are no such demonstrations or trial, or a name is unknown"""
-        self._entry = with_numbers(super().read_hyperparameters()[0])
+        try:
+            self._entry = with_numbers(super().read_hyperparameters()[0])
+        except (yaml.YAMLError, AttributeError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())
+            raise CommandError(f"{self.config}: found {reason}, expected YAML with options by environment") from error
         trial = {} if self._trial_to_train is None else self._load_trial(self._trial_to_train)
         for origin, changes in {f"trial {self._trial_to_train} of {self.study_name}": trial, "-params": self._given}.items():
             if changes:

@@ -102,8 +102,8 @@ SPACES: dict[str, dict[str, _Suggest]] = {
 """By algorithm, functions that suggest a value by the name of the parameter"""
 
 _OF_DEMONSTRATIONS = {"pretrain_steps", "pretrain_learning_rate", "bc_coef", "bc_half_life", "demo_batch_size", "q_filter"}
-_OF_DEMONSTRATIONS |= {"normalize_actor_loss", "critic_warmup_steps", "sampling", "demo_fraction", "demo_bonus"}
-_OF_DEMONSTRATIONS |= {"relative_priorities"}
+_OF_DEMONSTRATIONS |= {"normalize_actor_loss", "critic_warmup_steps", "sampling", "demo_fraction"}
+_OF_DEMONSTRATIONS |= {"demo_bonus", "relative_priorities"}
 _OF_PRIORITIES = ("priority_exponent", "importance_exponent", "action_gradient_coef", "demo_bonus", "relative_priorities")
 # When a parameter has an effect, by what is given and sampled so far
 _CONDITIONS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -133,10 +133,7 @@ _PLACES = {
 
 
 def decided_option(name: str) -> str:
-    """
-    :param name: Name of a trial's parameter
-    :return: Name of the option that it decides, an argument of the constructor or in one of its mappings
-    """
+    """:return: Name of the option that a trial's parameter decides, an argument of the constructor or in its mappings"""
     return "demo_fraction" if name == "sampling" else _CONVERSIONS.get(name, (name,))[0]
 
 
@@ -144,12 +141,9 @@ def sample_params(
     algo: str, trial: optuna.Trial, n_actions: int | None, n_envs: int, additional_args: Mapping[str, Any]
 ) -> dict[str, Any]:
     """
-    Sampler for the hyperparameters of one of our algorithms, which :data:`SAMPLERS` holds by their names.
+    Sampler of the RL Zoo for one of our algorithms.
 
-    :param algo: Name of the algorithm
-    :param trial: Optuna's trial
     :param n_actions: Dimension of continuous actions
-    :param n_envs: Number of parallel environments
     :param additional_args: See the module
     :return: Arguments of the constructor
     """
@@ -169,10 +163,7 @@ def sample_params(
 
 
 def convert_params(sampled_params: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    :param sampled_params: A trial's parameters, as Optuna stores them
-    :return: What an entry of the yaml would hold
-    """
+    """:return: What an entry of the yaml would hold, of a trial's parameters as Optuna stores them"""
     hyperparams: dict[str, Any] = {}
     for name, value in sampled_params.items():
         if (name, value) == ("sampling", "share"):

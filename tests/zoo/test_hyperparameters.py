@@ -1,5 +1,6 @@
 """Names and nested mappings of a yaml entry and of ``-params``."""
 
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,13 @@ def test_schedules_of_our_own_options_are_spelled_like_the_zoos() -> None:
     assert processed["learning_rate"](0.5) == pytest.approx(5e-4)
     assert processed["actor_learning_rate"](0.5) == pytest.approx(2e-4)
     assert processed["importance_exponent"] == 0.5
+
+
+@pytest.mark.parametrize("text", ["Pendulum-v1: [unclosed", "- a list"])
+def test_a_file_that_is_no_yaml_of_the_zoo_is_named(text: str, tmp_path: Path) -> None:
+    config = tmp_path / "broken.yml"
+    config.write_text(text)
+    register()
+    manager = PgfdExperimentManager(argparse.Namespace(), "td3fd", "Pendulum-v1", str(tmp_path), config=str(config))
+    with pytest.raises(CommandError, match=r"broken.yml: found .*, expected YAML with options by environment"):
+        manager.read_hyperparameters()

@@ -146,7 +146,7 @@ def test_a_saved_model_acts_with_its_own_statistics(arguments: dict[str, Any], m
     options = parser.parse_args(["-f", str(run_folder.parents[1]), "--no-render"])
     vars(options).update(env=EnvironmentName(ENV_ID), algo="ddpgfd", env_kwargs=None, **arguments)
     agent = load_agent(options)
-    assert (agent.model_path, agent.run, agent.deterministic) == (run_folder / model, run_folder, True)
+    assert (agent.model_path, agent.deterministic) == (run_folder / model, True)
     assert isinstance(agent.env, VecNormalize)
     assert getattr(agent.env.obs_rms, "count", None) == expected
     assert (agent.env.training, agent.env.norm_reward) == (False, False)
