@@ -76,7 +76,7 @@ class OwnEpisodes:
 
         :param both: With a new step of all environments at the head of the ring
         :param ended: Whether it ended an episode, shape ``(n_envs,)``, bool
-        :param interrupted: Whether the episode of the step before is over because the new one does not go on with it
+        :param interrupted: Whether it does not go on where the step before stopped, whose episode is over if it was not yet
         :param intervened: Whether somebody took over in this step
         :param infos: Of this step
         :return: Rows in the order of time, and what they are: an intervention when it is over, and an episode that ended
