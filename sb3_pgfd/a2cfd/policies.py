@@ -95,12 +95,21 @@ class A2CfDPolicy(ActorCriticPolicy):
         # SB3 adds to this dict for images that are already normalised
         features_extractor_kwargs = dict(features_extractor_kwargs or {})
         super().__init__(
-            observation_space, action_space, lr_schedule, net_arch=net_arch, activation_fn=activation_fn,
-            ortho_init=ortho_init, use_sde=use_sde, log_std_init=log_std_init,
-            features_extractor_class=features_extractor_class, features_extractor_kwargs=features_extractor_kwargs,
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch=net_arch,
+            activation_fn=activation_fn,
+            ortho_init=ortho_init,
+            use_sde=use_sde,
+            log_std_init=log_std_init,
+            features_extractor_class=features_extractor_class,
+            features_extractor_kwargs=features_extractor_kwargs,
             share_features_extractor=share_features_extractor,
-            optimizer_class=optimizer_class, optimizer_kwargs=fused_if_adam(optimizer_class, optimizer_kwargs), **kwargs,
-        )  # fmt: skip
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=fused_if_adam(optimizer_class, optimizer_kwargs),
+            **kwargs,
+        )
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)

@@ -140,10 +140,15 @@ def load_agent(options: argparse.Namespace, reward_log: str | None = None) -> Ag
             # The Zoo looks for a file of this name
             shutil.copy(own, Path(folder, "vecnormalize.pkl"))
         env = create_test_env(
-            options.env.gym_id, n_envs=options.n_envs, seed=options.seed, log_dir=reward_log, env_kwargs=env_kwargs,
-            stats_path=folder if own.is_file() else str(Path(run, options.env)), hyperparams=hyperparams,
+            options.env.gym_id,
+            n_envs=options.n_envs,
+            seed=options.seed,
+            log_dir=reward_log,
+            env_kwargs=env_kwargs,
+            stats_path=folder if own.is_file() else str(Path(run, options.env)),
+            hyperparams=hyperparams,
             should_render=not options.no_render,
-        )  # fmt: skip
+        )
     model = load_without_buffer(ALGOS[options.algo], model_path, seed=options.seed, device=options.device)
     is_visual = ExperimentManager.is_atari(options.env.gym_id) or ExperimentManager.is_minigrid(options.env.gym_id)
     deterministic = not options.stochastic and (options.deterministic or not is_visual)
