@@ -95,7 +95,7 @@ class SumTree:
         self.levels[0][indices] = weights
         for children, parents in zip(self.levels, self.levels[1:], strict=False):
             indices = indices // FAN_OUT
-            parents[indices] = children.reshape(-1, FAN_OUT).take(indices, axis=0).sum(axis=1)
+            parents[indices] = np.add.reduce(children.reshape(-1, FAN_OUT).take(indices, axis=0), axis=1)
         self._top_changed = True
 
     def _check(self, indices: np.ndarray, weights: np.ndarray) -> None:
@@ -139,7 +139,8 @@ class SumTree:
                 rest = np.minimum(rest, sums[-1] * _BELOW_ALL_ROUNDINGS)
                 child = ((sums[1:] > rest) & (children > 0.0)).argmax(axis=0)
             else:
-                child = np.add.reduce(sums[1:-1] <= rest, axis=0, dtype=np.intp)
+                # Counted in single bytes, at most 15
+                child = np.add.reduce((sums[1:-1] <= rest).view(np.int8), axis=0, dtype=np.int8).astype(np.intp)
             rest = rest - sums[child, columns]
             indices = indices * FAN_OUT + child
         return indices

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sb3_pgfd.replay import SumTree
+from sb3_pgfd.replay import SumTree, sum_tree
 
 # Around the fan-out of 16, around the largest level that is searched at once (4096), and three levels
 SIZES = (1, 15, 16, 17, 4096, 4097, 70_000)
@@ -147,6 +147,18 @@ def test_find_never_returns_an_index_of_weight_0_where_the_product_adds_in_anoth
     tree = filled_tree(weights)
     numbers = np.array([tree.total, np.nextafter(tree.total, 0.0), weights[0] + weights[2]])
     assert tree.find(numbers).tolist() == [3, 3, 3]
+
+
+def test_find_never_returns_an_index_of_weight_0_whatever_the_order_a_library_adds_in(monkeypatch):
+    weights = np.zeros(4097)
+    weights[[0, 2]] = 3.0, 1.0
+    tree = filled_tree(weights)
+    assert tree.find(np.array([3.0])).tolist() == [2]
+    # A sum of the first two weights that rounds up, so that the second, which is 0, seems to have a share
+    rounded = sum_tree._EXCLUSIVE_SUMS.copy()
+    rounded[2] *= 1.0 + 2.0**-50
+    monkeypatch.setattr(sum_tree, "_EXCLUSIVE_SUMS", rounded)
+    assert tree.find(np.array([3.0])).tolist() == [2]
 
 
 def test_numbers_beyond_the_total_are_taken_for_the_last_positive_index():
