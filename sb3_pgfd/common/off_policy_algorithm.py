@@ -184,22 +184,14 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         :param demos_only: Whether to draw demonstrations only
         """
 
-    def _log_batch(
-        self, batch: DemoBatch, errors: th.Tensor, td_errors: th.Tensor, q_values: th.Tensor, others: dict[str, th.Tensor]
-    ) -> None:
+    def _log_batch(self, batch: DemoBatch, errors: th.Tensor, q_values: th.Tensor, others: dict[str, th.Tensor]) -> None:
         """
         :param batch: B transitions
         :param errors: (Q - y_1)^2 and (Q - y_n)^2, shape ``(B, K)``
-        :param td_errors: delta_i^2, a column
         :param q_values: Q(s, a), a column
         :param others: What else to log the means of, by name
         """
-        metrics = {
-            "critic_loss": batch.weights * td_errors.detach(),
-            "q_mean": q_values.detach(),
-            "demo_fraction": batch.is_demo,
-            "is_weight_mean": batch.weights,
-        }
+        metrics = {"q_mean": q_values.detach(), "demo_fraction": batch.is_demo, "is_weight_mean": batch.weights}
         if errors.shape[1] > 1:
             metrics["critic_loss_n_step"] = batch.weights * errors[:, 1:].detach()
         self._metrics.add({**metrics, **others})

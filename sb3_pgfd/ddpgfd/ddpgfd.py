@@ -204,7 +204,9 @@ class DDPGfD(OffPolicyFromDemonstrations):
         :param batch_size: Transitions for each, B
         :param demos_only: Whether to draw demonstrations only (pretraining)
         """
-        self.policy.set_training_mode(True)
+        # Setting the mode of all modules takes 3 % of a small update
+        if not self.policy.training:
+            self.policy.set_training_mode(True)
         self._update_learning_rates()
         beta = self.importance_schedule(self._current_progress_remaining)
         for _ in range(gradient_steps):
@@ -223,15 +225,17 @@ class DDPGfD(OffPolicyFromDemonstrations):
             errors = squared_errors(q_values, targets)
             td_errors = errors @ self._return_coefs
             self.critic.optimizer.zero_grad()
-            (weights * td_errors).mean().backward()
+            critic_loss = weights * td_errors
+            critic_loss.mean().backward()
             self.critic.optimizer.step()
 
             # Actor: -mean of w_i Q(s_i, pi(s_i)), by the chain rule, and cloning
             actions = self.actor(observations)
             q_pi, gradient = action_gradient(self.critic, observations, actions)
-            scale = mean_size(q_pi) if self.normalize_actor_loss else 1.0
-            actor_loss = policy_gradient_loss(actions, gradient, weights / scale)
-            metrics = {"actor_loss": -weights * q_pi / scale}
+            if self.normalize_actor_loss:
+                weights = weights / mean_size(q_pi)
+            actor_loss = policy_gradient_loss(actions, gradient, weights)
+            metrics = {"critic_loss": critic_loss.detach(), "actor_loss": -weights * q_pi}
             if self.bc_coef > 0.0:
                 mask = batch.is_demo
                 if self.q_filter and not demos_only:
@@ -252,7 +256,7 @@ class DDPGfD(OffPolicyFromDemonstrations):
 
             self._targets.update(self.tau)
             self.policy.update_mean_actor(n_updates=self._n_updates)
-            self._log_batch(batch, errors, td_errors, q_values[0], metrics)
+            self._log_batch(batch, errors, q_values[0], metrics)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def learn(
