@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_pgfd.replay.n_step import Stores
+from sb3_pgfd.replay.n_step import NStepWindow, Stores, two_columns
 from sb3_pgfd.replay.samples import DESIRED, Drawn, NewGoals
 from sb3_pgfd.replay.storage import next_obs_column
 
@@ -161,11 +161,11 @@ def with_goals(drawn: Drawn, new_goals: NewGoals, both: Stores, rewards: GoalRew
     # A window ends at its first transition that reaches the new goal
     reached = included & (new_rewards >= terminal_reward)
     lengths = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, window.lengths[places])  # (m,)
-    window = window._replace(lengths=_replaced(window.lengths, places, lengths))
+    window = NStepWindow(window.rows, _replaced(window.lengths, places, lengths))
     # An episode that ended by reaching the old goal does not end under the new one; one that ended otherwise does
     ends = window.ends.at(places)  # (m, 2)
     failed = both.take("terminated", ends) & (both.take("rewards", ends) < terminal_reward)
-    arrived = np.stack((reached[:, 0], reached[np.arange(len(places)), lengths - 1]), axis=1)
+    arrived = two_columns(reached[:, 0], reached[np.arange(len(places)), lengths - 1])
     return relabelled._replace(window=window, terminated=_replaced(drawn.terminated, places, failed | arrived))
 
 

@@ -1,6 +1,7 @@
 """Rows of both stores, and n-step returns read off them: nothing is stored twice."""
 
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -96,7 +97,8 @@ def _take(demonstrations: np.ndarray, ring: np.ndarray, rows: Rows) -> np.ndarra
     return taken
 
 
-class NStepWindow(NamedTuple):
+@dataclass(frozen=True)
+class NStepWindow:
     """The rows that follow each of B rows, up to n of them."""
 
     rows: Rows
@@ -104,17 +106,24 @@ class NStepWindow(NamedTuple):
     lengths: np.ndarray
     """Shape ``(B,)``: k >= 1, the number of rewards to sum"""
 
-    @property
+    @cached_property
     def included(self) -> np.ndarray:
         """Shape ``(B, n_steps)``, bool: the first k entries of each line."""
         return np.arange(self.rows.numbers.shape[1]) < self.lengths[:, None]
 
-    @property
+    @cached_property
     def ends(self) -> Rows:
         """Shape ``(B, 2)``: the first and the k-th rows, whose next observations are s' and the state after k steps."""
         numbers = self.rows.numbers
         last = numbers[np.arange(len(numbers)), self.lengths - 1]
-        return Rows(np.stack((numbers[:, 0], last), axis=1), self.rows.n_demos)
+        return Rows(two_columns(numbers[:, 0], last), self.rows.n_demos)
+
+
+def two_columns(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """:return: Shape ``(B, 2)``; faster than ``np.stack``"""
+    columns = np.empty((len(first), 2), dtype=first.dtype)
+    columns[:, 0], columns[:, 1] = first, second
+    return columns
 
 
 def n_step_window(rows: Rows, n_steps: int, both: Stores) -> NStepWindow:

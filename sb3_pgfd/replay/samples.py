@@ -9,7 +9,15 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_pgfd.replay.n_step import NStepWindow, Rows, Stores, discount_powers, n_step_return, n_step_window
+from sb3_pgfd.replay.n_step import (
+    NStepWindow,
+    Rows,
+    Stores,
+    discount_powers,
+    n_step_return,
+    n_step_window,
+    two_columns,
+)
 from sb3_pgfd.replay.priorities import importance_weights
 from sb3_pgfd.replay.storage import BOX_KEY, DemonstrationStore, next_obs_column, obs_column
 from sb3_pgfd.replay.sum_tree import SumTree
@@ -104,8 +112,8 @@ def read_batch(drawn: Drawn, both: Stores, kinds: slice, gamma: float, beta: flo
     """
     rows, window = drawn.rows, drawn.window
     rewards = drawn.rewards if env is None else env.normalize_reward(drawn.rewards)
-    returns = np.stack((rewards[:, 0], n_step_return(rewards, window.included, gamma)), axis=1)[:, kinds]
-    lengths = np.stack((np.ones_like(window.lengths), window.lengths), axis=1)[:, kinds]
+    returns = two_columns(rewards[:, 0], n_step_return(rewards, window.included, gamma))[:, kinds]
+    lengths = two_columns(np.ones_like(window.lengths), window.lengths)[:, kinds]
     discounts = discount_powers(gamma, rewards.shape[1]).take(lengths)
     terminated = drawn.terminated[:, kinds]
     indices = rows.numbers.copy()
