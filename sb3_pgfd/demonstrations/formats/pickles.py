@@ -154,31 +154,24 @@ class _Dtype:
 
 
 class _Array:
-    """Stands in for ``numpy.ndarray``, whose own state holds such a dtype."""
+    """Stands in for ``numpy.ndarray``, whose own state holds such a dtype, and for the function that makes an empty one."""
 
     array = np.empty(0)
 
+    def __init__(self, *ignored: Any):
+        pass
+
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, is_fortran, content = state
-        self.array = np.frombuffer(content, dtype.dtype).reshape(shape, order="F" if is_fortran else "C")
+        self.array = _frombuffer(content, dtype, shape, "F" if is_fortran else "C")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.array, dtype=dtype)
 
 
-def _reconstruct(subtype: Any, shape: Any, typecode: Any) -> _Array:
-    return _Array()
-
-
-def _scalar(dtype: _Dtype, content: bytes) -> Any:
-    return np.frombuffer(content, dtype.dtype, count=1)[0]
-
-
 def _frombuffer(content: Any, dtype: _Dtype, shape: Any, order: Any, axis_order: Any = None) -> np.ndarray:
     array = np.frombuffer(content, dtype.dtype)
-    if axis_order is not None:
-        return array.reshape(shape).transpose(axis_order)
-    return array.reshape(shape, order=order)
+    return array.reshape(shape, order=order) if axis_order is None else array.reshape(shape).transpose(axis_order)
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -196,8 +189,8 @@ _ADMITTED: dict[tuple[str, str], Any] = {
     ("collections", "deque"): deque,
 }
 for _core in ("numpy.core", "numpy._core"):
-    _ADMITTED[f"{_core}.multiarray", "_reconstruct"] = _reconstruct
-    _ADMITTED[f"{_core}.multiarray", "scalar"] = _scalar
+    _ADMITTED[f"{_core}.multiarray", "_reconstruct"] = _Array
+    _ADMITTED[f"{_core}.multiarray", "scalar"] = lambda dtype, content: _frombuffer(content, dtype, -1, "C")[0]
     _ADMITTED[f"{_core}.numeric", "_frombuffer"] = _frombuffer
 
 
