@@ -15,7 +15,7 @@ from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.formats import locate
 from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
-from sb3_pgfd.zoo.errors import CommandError
+from sb3_pgfd.zoo.command_line import CommandError
 
 # Hyperparameters that are mappings of options
 _NESTED = ("policy_kwargs", "replay_buffer_kwargs")

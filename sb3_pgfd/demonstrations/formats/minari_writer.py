@@ -169,14 +169,16 @@ def _observation_space(transitions: Transitions) -> spaces.Space:
     before, after = transitions.observations, transitions.next_observations
     if not isinstance(before, Mapping) or not isinstance(after, Mapping):
         return _infer(before, after)
-    nested: dict[str, Any] = {}
-    for key in before:
-        *folders, name = key.split("/")
-        inner = nested
-        for folder in folders:
-            inner = inner.setdefault(folder, {})
-        inner[name] = _infer(before[key], after[key])
-    return _dict(nested)
+    return _nest({key: _infer(before[key], after[key]) for key in before})
+
+
+def _nest(flat: Mapping[str, spaces.Space]) -> spaces.Dict:
+    """The inverse of :func:`_flatten`."""
+    outer: dict[str, dict[str, spaces.Space]] = {}
+    for key, space in flat.items():
+        name, _, rest = key.partition("/")
+        outer.setdefault(name, {})[rest] = space
+    return spaces.Dict({name: inner[""] if "" in inner else _nest(inner) for name, inner in outer.items()})
 
 
 def _action_space(transitions: Transitions) -> spaces.Space:
@@ -189,8 +191,8 @@ def _action_space(transitions: Transitions) -> spaces.Space:
         return recorded
     actions = transitions.actions
     if actions.dtype.kind in "iu" and actions.ndim == 2 and actions.size:
-        starts, ends = (np.array(list(map(int, bound(actions, axis=0))), dtype=object) for bound in (np.min, np.max))
-        starts = np.minimum(starts, 0)
+        # Python's integers, as the distance may overflow the dtype
+        starts, ends = np.minimum(actions.min(axis=0).astype(object), 0), actions.max(axis=0).astype(object)
         if (ends - starts).max() < _MAX_CHOICES:
             return spaces.MultiDiscrete((ends - starts + 1).astype(np.int64), start=starts.astype(np.int64))
     return _infer(actions)
@@ -203,8 +205,8 @@ def _infer(*arrays: Any) -> spaces.Space:
         start, end = min(0, *(int(array.min()) for array in arrays)), max(int(array.max()) for array in arrays)
         if end - start < _MAX_CHOICES:
             return spaces.Discrete(end - start + 1, start=start)
-    low: Any = -np.inf if dtype.kind == "f" else False if dtype.kind == "b" else np.iinfo(dtype).min
-    high: Any = np.inf if dtype.kind == "f" else True if dtype.kind == "b" else np.iinfo(dtype).max
+    bounds = {"f": (-np.inf, np.inf), "b": (False, True)}
+    low, high = bounds[dtype.kind] if dtype.kind in bounds else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     return spaces.Box(np.full(shape, low, dtype), np.full(shape, high, dtype), shape, dtype.type)
 
 
@@ -217,7 +219,3 @@ def _flatten(space: spaces.Space) -> spaces.Space:
         part = _flatten(value)
         flat |= {f"{key}/{name}": leaf for name, leaf in part.spaces.items()} if isinstance(part, spaces.Dict) else {key: part}
     return spaces.Dict(flat)
-
-
-def _dict(nested: Mapping[str, Any]) -> spaces.Dict:
-    return spaces.Dict({key: _dict(value) if isinstance(value, dict) else value for key, value in nested.items()})
