@@ -79,15 +79,11 @@ def check_episode_ends(terminated: np.ndarray, truncated: np.ndarray, episode_le
     if len(wrong):
         row = int(wrong[0])
         where = Locator(episode_lengths)(row)
+        found, advice = "the end of an episode before its last step, expected it there only", "Split the episode at this step"
         if expected[row]:
-            raise DemonstrationsError(
-                f"terminated, truncated: {where}, the last of its episode: found neither, expected one of them. "
-                "Set truncated where a recording stops before the task does"
-            )
-        raise DemonstrationsError(
-            f"terminated, truncated: {where}: found the end of an episode before its last step, "
-            "expected it there only. Split the episode at this step"
-        )
+            where, found = f"{where}, the last of its episode", "neither, expected one of them"
+            advice = "Set truncated where a recording stops before the task does"
+        raise DemonstrationsError(f"terminated, truncated: {where}: found {found}. {advice}")
 
 
 def check_observations(observations: Observations, space: spaces.Space, field: str = "observations") -> None:

@@ -6,6 +6,8 @@ robomimic: groups ``data/demo_k`` with ``actions``, ``rewards``, ``dones`` (T ro
 
 D4RL: flat arrays with one row for each step, ``observations``, ``actions``, ``rewards``, ``terminals``; perhaps
 ``timeouts``, ``next_observations`` and ``infos/success``.
+
+Where next observations are missing, they are as in :mod:`sb3_pgfd.demonstrations.formats.successors`.
 """
 
 import re
@@ -60,8 +62,7 @@ def read_robomimic(
     """
     A group is an episode: it counts as terminated if its last ``done`` is set and as truncated otherwise. robomimic sets
     ``dones`` at each step in which the task is solved, at the last step, or both, so those before the last are no ends.
-    Success is known if all rewards are 0 or 1, robomimic's sparse reward: an episode with a 1 solved the task. Without
-    ``next_obs`` the next observations are as in :mod:`sb3_pgfd.demonstrations.formats.successors`.
+    Success is known if all rewards are 0 or 1, robomimic's sparse reward: an episode with a 1 solved the task.
 
     :param path: An HDF5 file
     :param mask: Read only the episodes that ``mask/<name>`` lists, e.g. ``"train"``
@@ -149,8 +150,7 @@ def _robomimic_rows(groups: Sequence[Any], lengths: Sequence[int], keys: Observa
 def read_d4rl(path: Path, episode_length: int | None = None, done_means: DoneMeans | None = None) -> Transitions:
     """
     An episode ends where ``terminals`` or ``timeouts`` is set, and with the last row. It solved the task if
-    ``infos/success`` is set in one of its steps. Without ``next_observations`` the next observations are as in
-    :mod:`sb3_pgfd.demonstrations.formats.successors`.
+    ``infos/success`` is set in one of its steps.
 
     :param path: An HDF5 file
     :param episode_length: End an episode after this many steps too, where a file does not say where its time limits were

@@ -158,12 +158,8 @@ def _terminal(
 
 
 def _column_types(path: Path) -> dict[str, Any]:
-    """
-    :return: The Arrow type of each column of a parquet file
-    :raises ImportError: If pyarrow is not installed
-    """
-    _, pq = _libraries()
-    with errors_naming(path.name), pq.ParquetFile(path) as file:
+    """:return: The Arrow type of each column of a parquet file"""
+    with errors_naming(path.name), _libraries()[1].ParquetFile(path) as file:
         return {field.name: field.type for field in file.schema_arrow}
 
 
@@ -226,8 +222,7 @@ def _declared_bytes(path: Path, names: Sequence[str]) -> int:
 
 def _to_numpy(name: str, array: Any) -> np.ndarray:
     pa, _ = _libraries()
-    if isinstance(array, pa.ExtensionArray):
-        return _to_numpy(name, array.storage)
+    array = array.storage if isinstance(array, pa.ExtensionArray) else array
     if array.null_count:
         raise DemonstrationsError(f"{name}: found {array.null_count} empty values, expected a number for each step")
     if pa.types.is_primitive(array.type):

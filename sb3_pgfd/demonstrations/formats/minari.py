@@ -11,6 +11,7 @@ observations), ``actions``, ``rewards``, ``terminations``, ``truncations`` (T ro
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -89,10 +90,8 @@ def data_folder(path: Path) -> Path | None:
         if (folder / MAIN_FILE).is_file():
             return folder
         record = folder / METADATA_FILE
-        if record.is_file():
-            with record.open("rb") as file:
-                if b'"data_format"' in file.read(2**20):
-                    return folder
+        if record.is_file() and b'"data_format"' in record.read_bytes():
+            return folder
     return None
 
 
@@ -156,7 +155,7 @@ def _read(path: Path, keys: ObservationKeys | None, chosen: list[int] | None = N
     if data_format == "hdf5":
         with open_hdf5(path if is_file else folder / MAIN_FILE) as file:
             # To learn spaces that are not described, the library would make the environment that the file names
-            has_library = "data_format" in record and len(described) == len(_SPACES) and storage_class() is not None
+            has_library = "data_format" in record and len(described) == len(_SPACES) and _storage_class() is not None
             fields = _read_library(folder, keys, chosen) if has_library else _read_hdf5(file, keys, chosen)
     else:
         _check_tables(folder, data_format, described)
@@ -175,13 +174,13 @@ def _metadata(record: dict[str, Any], described: dict[str, Any]) -> dict[str, An
     return {**metadata, **described}
 
 
-def storage_class() -> Any:
+def _storage_class() -> Any:
     """:return: ``MinariStorage``, None: the library is not installed"""
-    try:
+    with suppress(ImportError):
         from minari.dataset.minari_storage import MinariStorage
-    except ImportError:
-        return None
-    return MinariStorage
+
+        return MinariStorage
+    return None
 
 
 def _read_hdf5(file: Any, keys: ObservationKeys | None, chosen: list[int] | None) -> dict[str, Any]:
@@ -218,7 +217,7 @@ def _nested(item: Any) -> Any:
 def _check_tables(folder: Path, data_format: str, described: Mapping[str, Any]) -> None:
     """The library does not ask pyarrow whether a table is sound, and one that is not can crash it."""
     check_present(described, _SPACES, f"{METADATA_FILE}: ", ": make the dataset again with these")
-    if storage_class() is None or find_spec("pyarrow") is None:
+    if _storage_class() is None or find_spec("pyarrow") is None:
         raise ImportError(f"reading Minari's {data_format} storage needs minari: pip install sb3-pgfd[minari]")
     from pyarrow import ArrowException
     from pyarrow import dataset as tables
@@ -235,7 +234,7 @@ def _read_library(folder: Path, keys: ObservationKeys | None, chosen: list[int] 
     from PIL.Image import DecompressionBombError
 
     with errors_naming("minari", AssertionError, DecompressionBombError):
-        storage = storage_class().read(folder)
+        storage = _storage_class().read(folder)
         numbers = list(range(storage.total_episodes)) if chosen is None else chosen
         about = list(storage.get_episode_metadata(numbers))
         lengths, seeds = [int(record["total_steps"]) for record in about], [record.get("seed") for record in about]
@@ -265,7 +264,8 @@ def _fields(
             array = _array(found[key], length + 1, f"episode_{number}/{name}")
             rows.put(f"episode_{number}", name, start, array[:-1])
             rows.put(f"episode_{number}", f"next_{name}", start, array[1:])
-        successes.append(_last_word(record.get("infos") or {}))
+        infos = record.get("infos") or {}
+        successes.append(next((bool(infos[name][-1]) for name in _SUCCESS if len(infos.get(name, ()))), None))
         start += length
     terminated, truncated = rows.arrays["terminations"], rows.arrays["truncations"]
     last = np.cumsum(lengths) - 1
@@ -300,11 +300,3 @@ def _flatten(observations: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix[:-1]: observations}
     parts = [_flatten(value, f"{prefix}{key}/") for key, value in observations.items()]
     return {key: array for part in parts for key, array in part.items()}
-
-
-def _last_word(infos: Mapping[str, Any]) -> bool | None:
-    """:return: Whether the task was solved, None: unknown"""
-    for name in _SUCCESS:
-        if len(infos.get(name, ())):
-            return bool(infos[name][-1])
-    return None

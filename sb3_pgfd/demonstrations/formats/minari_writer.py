@@ -127,20 +127,14 @@ def _about(metadata: Mapping[str, Any], dataset_id: str) -> dict[str, Any]:
         names = [metadata.get(name)] if isinstance(metadata.get(name), str) else metadata.get(name)
         if isinstance(names, list) and all(isinstance(part, str) for part in names):
             record[name] = sorted(set(names))
-    specification = _env_spec(metadata)
-    return record if specification is None else {**record, "env_spec": specification}
-
-
-def _env_spec(metadata: Mapping[str, Any]) -> str | None:
     env_id, kwargs = metadata.get("env_id"), metadata.get("env_kwargs") or {}
     # An id with a colon would make Gymnasium import the module before it
-    if not isinstance(env_id, str) or ":" in env_id or env_id not in gym.registry or not isinstance(kwargs, Mapping):
-        return None
-    registered = gym.registry[env_id]
-    # An environment may be registered with what JSON does not know
-    with suppress(TypeError, ValueError):
-        return replace(registered, kwargs={**registered.kwargs, **kwargs}).to_json()
-    return None
+    if isinstance(env_id, str) and ":" not in env_id and env_id in gym.registry and isinstance(kwargs, Mapping):
+        registered = gym.registry[env_id]
+        # An environment may be registered with what JSON does not know
+        with suppress(TypeError, ValueError):
+            record["env_spec"] = replace(registered, kwargs={**registered.kwargs, **kwargs}).to_json()
+    return record
 
 
 def _write_episode(group: Any, number: int, episode: Episode, truncated: bool) -> None:

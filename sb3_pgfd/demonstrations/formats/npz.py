@@ -107,10 +107,9 @@ def _read_metadata(text: np.ndarray) -> tuple[int, dict[str, Any]]:
 
 
 def _observations(arrays: dict[str, np.ndarray], name: str) -> Observations:
-    observations = arrays[name] if name in arrays else _by_key(arrays, name)
-    if isinstance(observations, dict) and not observations:
+    if not (by_key := _by_key(arrays, name)):
         check_present(arrays, [name], "members: ")
-    return observations
+    return arrays.get(name, by_key)
 
 
 def _by_key(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
