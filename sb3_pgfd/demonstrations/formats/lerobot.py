@@ -164,10 +164,7 @@ def _column_types(path: Path) -> dict[str, Any]:
 
 
 def _width(column_type: Any) -> int | None:
-    """
-    :return: Bytes that a number or list of numbers of this Arrow type takes in memory; a list of no fixed length counts as
-        one of its elements. None: it holds something else, such as images
-    """
+    """:return: Bytes of a number, or list of numbers (of no fixed length: of one element); None: of something else"""
     pa, _ = _libraries()
     if isinstance(column_type, pa.BaseExtensionType):
         return _width(column_type.storage_type)

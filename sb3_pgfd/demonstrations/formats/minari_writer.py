@@ -176,9 +176,7 @@ def _nest(flat: Mapping[str, spaces.Space]) -> spaces.Dict:
 
 
 def _action_space(transitions: Transitions) -> spaces.Space:
-    """
-    :return: The space of the metadata if it fits; otherwise for whole numbers as many choices as occur, else an unbounded one
-    """
+    """:return: The space of the metadata if it fits; otherwise the choices that occur of whole numbers, or an unbounded one"""
     with suppress(DemonstrationsError):
         recorded = space_from_json(transitions.metadata.get("action_space"))
         check_actions(transitions.actions, recorded, Locator(transitions.episode_lengths))

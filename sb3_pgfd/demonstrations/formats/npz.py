@@ -130,10 +130,8 @@ def final_observations(transitions: Transitions) -> Observations | None:
 
 def next_observations(observations: Observations, final: Observations, episode_lengths: np.ndarray) -> Observations:
     """
-    The inverse of :func:`final_observations`.
-
     :param observations: Shape ``(N, *obs_shape)``, or a mapping of such arrays
-    :param final: The last observation of each episode
+    :param final: By :func:`final_observations`
     :param episode_lengths: Transitions per episode
     :raises DemonstrationsError: If they do not fit together
     """

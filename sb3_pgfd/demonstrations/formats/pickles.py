@@ -138,10 +138,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 class _Dtype:
-    """
-    Stands in for ``numpy.dtype``. NumPy's own takes its flags and fields from the file: a forged one makes NumPy follow
-    any address the file names.
-    """
+    """Stands in for ``numpy.dtype``, which takes its fields from the file: a forged one makes NumPy follow any address."""
 
     def __init__(self, code: str, align: bool = False, copy: bool = False):
         self.dtype = np.dtype(code)
@@ -195,10 +192,7 @@ for _core in ("numpy.core", "numpy._core"):
 
 
 def _check_claims(content: bytes) -> None:
-    """
-    Refuse a file that holds fewer bytes or objects than it says: the unpickler makes room for as many, so one flipped bit can
-    ask for all memory.
-    """
+    # The unpickler makes room for as many objects as the file says, so one flipped bit can ask for all memory
     for operation, argument, _ in pickletools.genops(content):
         if operation.name in ("PUT", "LONG_BINPUT") and argument is not None and int(argument) > len(content):
             raise DemonstrationsError(
