@@ -90,8 +90,10 @@ def data_folder(path: Path) -> Path | None:
         if (folder / MAIN_FILE).is_file():
             return folder
         record = folder / METADATA_FILE
-        if record.is_file() and b'"data_format"' in record.read_bytes():
-            return folder
+        if record.is_file():
+            with record.open("rb") as file:
+                if b'"data_format"' in file.read(2**20):
+                    return folder
     return None
 
 
