@@ -18,7 +18,7 @@ from sb3_pgfd.demonstrations import Demonstrations, record
 from sb3_pgfd.environments import register
 from sb3_pgfd.extractors import RelativePositions
 from sb3_pgfd.wrappers import ReportSuccess
-from sb3_pgfd.zoo.environments import register_environments
+from sb3_pgfd.zoo.command_line import register_environments
 
 # Importing gymnasium-robotics prints a note; this registers its environments without it
 register_environments()

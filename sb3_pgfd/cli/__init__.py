@@ -8,7 +8,7 @@ from sb3_pgfd.cli import compare, edit, record, show
 from sb3_pgfd.comparison import ComparisonError
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.zoo import commands as zoo
-from sb3_pgfd.zoo.errors import explain, stop_writing
+from sb3_pgfd.zoo.command_line import explain, stop_writing
 
 
 def make_parser() -> argparse.ArgumentParser:

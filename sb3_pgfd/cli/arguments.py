@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sb3_pgfd.zoo.environments import find_in_current_folder
+from sb3_pgfd.zoo.command_line import find_in_current_folder
 
 SOURCE = "a file, a folder, the name of packaged demonstrations or minari:ID"
 OUTPUT = "a file, or minari:ID"

@@ -21,7 +21,7 @@ from sb3_pgfd.demonstrations.formats.minari import PREFIX
 from sb3_pgfd.demonstrations.formats.npz import with_ending
 from sb3_pgfd.demonstrations.recording.policy import scripted_expert
 from sb3_pgfd.demonstrations.recording.session import session_folder
-from sb3_pgfd.zoo.environments import register_environments, require_installed
+from sb3_pgfd.zoo.command_line import register_environments, require_installed
 
 # Options that have a meaning for some sources of actions only
 _ONLY_WITH = {

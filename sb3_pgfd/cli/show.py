@@ -22,7 +22,7 @@ from sb3_pgfd.demonstrations.inspection.replay import DRIFT_THRESHOLD, ReplayedE
 from sb3_pgfd.demonstrations.inspection.summary import ActionSummary, ObservationSummary, Range, Summary, summarize
 from sb3_pgfd.utils.files import refuse_existing
 from sb3_pgfd.utils.screen import draw_without_screen
-from sb3_pgfd.zoo.environments import register_environments, require_installed
+from sb3_pgfd.zoo.command_line import register_environments, require_installed
 
 # Frames per second if the environment does not say
 _FPS = 30

@@ -1,6 +1,6 @@
 """Checks that name the field, the episode, the step, the value found and the value wanted."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,14 @@ Observations = np.ndarray | Mapping[str, np.ndarray]
 
 # Actions may leave their bounds by a rounding error of the controller's own scaling, relative to the range
 ACTION_TOLERANCE = 1e-4
+
+# The lowest and the highest action of a space
+_BOUNDS: dict[type[spaces.Space], Callable[[Any], tuple[Any, Any]]] = {
+    spaces.Box: lambda space: (space.low, space.high),
+    spaces.Discrete: lambda space: (space.start, space.start + space.n - 1),
+    spaces.MultiDiscrete: lambda space: (space.start, space.start + space.nvec - 1),
+    spaces.MultiBinary: lambda space: (0, 1),
+}
 
 
 def as_dict(observations: Observations, name: str = "observations") -> dict[str, np.ndarray]:
@@ -71,15 +79,11 @@ def check_episode_ends(terminated: np.ndarray, truncated: np.ndarray, episode_le
     if len(wrong):
         row = int(wrong[0])
         where = Locator(episode_lengths)(row)
+        found, advice = "the end of an episode before its last step, expected it there only", "Split the episode at this step"
         if expected[row]:
-            raise DemonstrationsError(
-                f"terminated, truncated: {where}, the last of its episode: found neither, expected one of them. "
-                "Set truncated where a recording stops before the task does"
-            )
-        raise DemonstrationsError(
-            f"terminated, truncated: {where}: found the end of an episode before its last step, "
-            "expected it there only. Split the episode at this step"
-        )
+            where, found = f"{where}, the last of its episode", "neither, expected one of them"
+            advice = "Set truncated where a recording stops before the task does"
+        raise DemonstrationsError(f"terminated, truncated: {where}: found {found}. {advice}")
 
 
 def check_observations(observations: Observations, space: spaces.Space, field: str = "observations") -> None:
@@ -120,19 +124,12 @@ def check_actions(actions: np.ndarray, space: spaces.Space, locate: Locator) -> 
     :raises DemonstrationsError: If shape, dtype or bounds do not fit
     """
     _check_array("actions", actions, space)
-    slack: Any = 0
-    if isinstance(space, spaces.Box):
-        low, high, reach = space.low, space.high, space.high - space.low
-        # A component that is bounded on one side only has no range
-        slack = ACTION_TOLERANCE * np.where(np.isfinite(reach), reach, 0.0)
-    elif isinstance(space, spaces.Discrete):
-        low, high = np.asarray(space.start), np.asarray(space.start + space.n - 1)
-    elif isinstance(space, spaces.MultiDiscrete):
-        low, high = space.start, space.start + space.nvec - 1
-    elif isinstance(space, spaces.MultiBinary):
-        low, high = np.zeros(space.shape, dtype=int), np.ones(space.shape, dtype=int)
-    else:
+    bounds = next((bounds for kind, bounds in _BOUNDS.items() if isinstance(space, kind)), None)
+    if bounds is None:
         return
+    low, high = bounds(space)
+    # A component that is bounded on one side only has no range
+    slack = np.where(np.isfinite(high - low), ACTION_TOLERANCE * (high - low), 0) if isinstance(space, spaces.Box) else 0
     outside = (actions < low - slack) | (actions > high + slack)
     if outside.any():
         first = np.unravel_index(int(outside.argmax()), outside.shape)

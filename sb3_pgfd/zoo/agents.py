@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from sb3_pgfd.demonstrations.inspection.replay import check_video_path, write_video
 from sb3_pgfd.utils.files import write_whole
 from sb3_pgfd.utils.screen import has_screen, progress
-from sb3_pgfd.zoo.errors import CommandError
+from sb3_pgfd.zoo.command_line import CommandError
 
 _METRICS = "train_eval_metrics.zip"
 _CARD = """---

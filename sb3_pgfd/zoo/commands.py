@@ -9,8 +9,15 @@ from pathlib import Path
 
 from sb3_pgfd.utils.screen import draw_without_screen
 from sb3_pgfd.zoo import register
-from sb3_pgfd.zoo.environments import find_in_current_folder, register_environments, require_registered
-from sb3_pgfd.zoo.errors import CommandError, expected_errors, report, stop_writing
+from sb3_pgfd.zoo.command_line import (
+    CommandError,
+    expected_errors,
+    find_in_current_folder,
+    register_environments,
+    report,
+    require_registered,
+    stop_writing,
+)
 
 COMMANDS = {
     "train": "train an agent, or search hyperparameters with -optimize",

@@ -35,7 +35,7 @@ from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.wrappers import monitor_successes
 from sb3_pgfd.zoo import ALGORITHMS
 from sb3_pgfd.zoo.agents import read_run, saved_with
-from sb3_pgfd.zoo.errors import CommandError
+from sb3_pgfd.zoo.command_line import CommandError
 from sb3_pgfd.zoo.hyperparameters import (
     as_mapping,
     check_names,

@@ -12,10 +12,10 @@ from rl_zoo3.utils import SimpleLinearSchedule
 
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
-from sb3_pgfd.demonstrations.formats import find
+from sb3_pgfd.demonstrations.formats import locate
 from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
-from sb3_pgfd.zoo.errors import CommandError
+from sb3_pgfd.zoo.command_line import CommandError
 
 # Hyperparameters that are mappings of options
 _NESTED = ("policy_kwargs", "replay_buffer_kwargs")
@@ -123,7 +123,7 @@ def resolve_demonstrations(named: Any, folders: Sequence[Path], origin: str) -> 
         if (folder / path).exists():
             return os.path.abspath(folder / path)
     try:
-        find(named)
+        locate(named)
     except DemonstrationsError as error:
         is_path = not path.is_absolute() and ":" not in str(named)
         searched = f". Looked in {' and in '.join(map(str, folders))}" if is_path else ""

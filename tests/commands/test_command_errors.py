@@ -9,9 +9,8 @@ import pytest
 from command import PYTHON, finish
 
 from sb3_pgfd.utils.screen import draw_without_screen, has_screen
+from sb3_pgfd.zoo.command_line import CommandError, explain, report, require_registered
 from sb3_pgfd.zoo.commands import COMMANDS
-from sb3_pgfd.zoo.environments import require_registered
-from sb3_pgfd.zoo.errors import CommandError, explain, report
 
 
 def test_the_list_of_commands_does_not_import_the_zoo(tmp_path: Path) -> None:
@@ -42,7 +41,7 @@ def test_without_a_screen_pictures_are_drawn_elsewhere(monkeypatch: pytest.Monke
 
 def test_environments_of_robotics_are_registered_in_silence(tmp_path: Path) -> None:
     code = (
-        "from sb3_pgfd.zoo.environments import register_environments as register\n"
+        "from sb3_pgfd.zoo.command_line import register_environments as register\n"
         "import gymnasium\nregister()\nregister()\nassert 'FetchReach-v4' in gymnasium.registry\n"
     )
     finished = finish(tmp_path, [PYTHON, "-c", code])

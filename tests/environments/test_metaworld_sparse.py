@@ -13,7 +13,7 @@ from demos.experts.metaworld import shipped_policy
 from sb3_pgfd.cli import main
 from sb3_pgfd.environments import SparseMetaWorld, register
 from sb3_pgfd.environments.metaworld import TASKS
-from sb3_pgfd.zoo.environments import register_environments, require_installed
+from sb3_pgfd.zoo.command_line import register_environments, require_installed
 
 register()
 ENV_IDS = sorted(TASKS)

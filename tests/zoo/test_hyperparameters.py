@@ -16,7 +16,7 @@ from sb3_pgfd import A2CfD, DDPGfD
 from sb3_pgfd.td3fd import TD3fD
 from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.zoo import ALGORITHMS, register
-from sb3_pgfd.zoo.errors import CommandError
+from sb3_pgfd.zoo.command_line import CommandError
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 from sb3_pgfd.zoo.hyperparameters import default_algorithm, merge, with_schedules
 

@@ -11,7 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.zoo import ALGORITHMS
-from sb3_pgfd.zoo.environments import register_environments
+from sb3_pgfd.zoo.command_line import register_environments
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
 ENTRIES = [

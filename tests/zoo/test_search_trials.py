@@ -19,7 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.zoo import register
-from sb3_pgfd.zoo.errors import CommandError
+from sb3_pgfd.zoo.command_line import CommandError
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
 ENV_ID = "Pendulum-v1"

@@ -22,7 +22,7 @@ from sb3_pgfd.demonstrations.formats import hdf5, in_memory, lerobot, minari, mi
 from sb3_pgfd.demonstrations.formats.checks import UNREADABLE, errors_naming, is_hdf5
 from sb3_pgfd.utils.files import packaged_demonstrations
 
-__all__ = ["FILES", "OBJECTS", "UNREADABLE", "Format", "check_options", "errors_naming", "find", "locate", "read", "write"]
+__all__ = ["FILES", "OBJECTS", "UNREADABLE", "Format", "check_options", "errors_naming", "locate", "read", "write"]
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,28 @@ OBJECTS: tuple[Format, ...] = (
 
 
 def locate(source: Any) -> tuple[str, Any]:
-    """:return: The name of a source for messages, and a path that exists or the object itself"""
-    if isinstance(source, (str, os.PathLike)):
-        return str(source), find(source)
-    return f"{type(source).__name__} in memory", source
+    """
+    :param source: An object in memory, the path of a file or folder, the name of packaged demonstrations, or the id of a
+        Minari dataset on this machine, perhaps with ``"minari:"`` before it
+    :return: The name of a source for messages, and a path that exists or the object itself
+    :raises DemonstrationsError: If it is a path, a name or an id, and there is no such thing
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        return f"{type(source).__name__} in memory", source
+    name, path = str(source), Path(source).expanduser()
+    if path.is_file() or path.is_dir():
+        return name, path
+    packaged = packaged_demonstrations()
+    if name in packaged:
+        return name, packaged[name]
+    if name.startswith(minari.PREFIX):
+        return name, minari.dataset_folder(name.removeprefix(minari.PREFIX), must_exist=True)
+    if minari.is_id(name) and minari.dataset_folder(name).is_dir():
+        return name, minari.dataset_folder(name)
+    raise DemonstrationsError(
+        f"{source}: found no such file, expected a file, a folder, the id of a Minari dataset, or the name of packaged "
+        f"demonstrations: {', '.join(packaged) or 'none'}"
+    )
 
 
 def read(target: Any, options: Mapping[str, Any], common: Collection[str]) -> Transitions:
@@ -105,29 +123,6 @@ def check_options(options: Mapping[str, Any], known: Collection[str], what: str)
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise DemonstrationsError(f"found option {unknown[0]!r}, but {what} knows only {sorted(set(known))}")
-
-
-def find(source: str | os.PathLike[str]) -> Path:
-    """
-    :param source: Path of a file or folder, the name of packaged demonstrations, or the id of a Minari dataset on this
-        machine, perhaps with ``"minari:"`` before it
-    :return: A path that exists
-    :raises DemonstrationsError: If there is none
-    """
-    name, path = str(source), Path(source).expanduser()
-    if path.is_file() or path.is_dir():
-        return path
-    packaged = packaged_demonstrations()
-    if name in packaged:
-        return packaged[name]
-    if name.startswith(minari.PREFIX):
-        return minari.find_dataset(name.removeprefix(minari.PREFIX))
-    if minari.is_id(name) and minari.dataset_folder(name).is_dir():
-        return minari.dataset_folder(name)
-    raise DemonstrationsError(
-        f"{source}: found no such file, expected a file, a folder, the id of a Minari dataset, or the name of packaged "
-        f"demonstrations: {', '.join(packaged) or 'none'}"
-    )
 
 
 def _describe(target: Any) -> str:

@@ -26,17 +26,7 @@ from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import Observations
 
 # What the libraries underneath raise for damaged files
-_BUILT_IN = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    SystemError,
-)
+_BUILT_IN = (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError)
 _OF_CODECS = (lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 UNREADABLE: tuple[type[Exception], ...] = (*_BUILT_IN, SystemError, TypeError, ValueError, *_OF_CODECS)
 

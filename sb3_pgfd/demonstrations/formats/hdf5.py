@@ -6,6 +6,8 @@ robomimic: groups ``data/demo_k`` with ``actions``, ``rewards``, ``dones`` (T ro
 
 D4RL: flat arrays with one row for each step, ``observations``, ``actions``, ``rewards``, ``terminals``; perhaps
 ``timeouts``, ``next_observations`` and ``infos/success``.
+
+Where next observations are missing, they are as in :mod:`sb3_pgfd.demonstrations.formats.successors`.
 """
 
 import re
@@ -60,8 +62,7 @@ def read_robomimic(
     """
     A group is an episode: it counts as terminated if its last ``done`` is set and as truncated otherwise. robomimic sets
     ``dones`` at each step in which the task is solved, at the last step, or both, so those before the last are no ends.
-    Success is known if all rewards are 0 or 1, robomimic's sparse reward: an episode with a 1 solved the task. Without
-    ``next_obs`` the next observations are as in :mod:`sb3_pgfd.demonstrations.formats.successors`.
+    Success is known if all rewards are 0 or 1, robomimic's sparse reward: an episode with a 1 solved the task.
 
     :param path: An HDF5 file
     :param mask: Read only the episodes that ``mask/<name>`` lists, e.g. ``"train"``
@@ -73,15 +74,14 @@ def read_robomimic(
     """
     with open_hdf5(path) as file:
         groups = [file["data"][name] for name in _demo_names(file, mask)]
-        steps = [_rewards_and_dones(group, cut_at_done) for group in groups]
-        rows = _robomimic_rows(groups, [len(rewards) for rewards, _ in steps], observation_keys)
+        lengths = [_episode_length(group, cut_at_done) for group in groups]
+        rows = _robomimic_rows(groups, lengths, observation_keys)
         arguments = json_object(file["data"].attrs.get("env_args", "{}"), "env_args")
-    rewards, dones = (np.concatenate(parts) for parts in zip(*steps, strict=True))
-    lengths = np.array([len(part) for part, _ in steps])
+    rewards, ends = rows.arrays["rewards"], np.cumsum(lengths, dtype=np.int64)
     ended = np.zeros(len(rewards), dtype=bool)
-    ended[np.cumsum(lengths) - 1] = True
-    terminated = ended & dones & (done_means != "truncated")
-    solved = np.maximum.reduceat(rewards, np.cumsum(lengths) - lengths) == 1
+    ended[ends - 1] = True
+    terminated = ended & rows.arrays["dones"] & (done_means != "truncated")
+    solved = np.maximum.reduceat(rewards, np.append(0, ends[:-1])) == 1
     success = solved if np.isin(rewards, (0, 1)).all() else None
     metadata = {ours: arguments[theirs] for ours, theirs in _ENV_ARGS.items() if theirs in arguments}
     return from_steps(
@@ -114,29 +114,32 @@ def _demo_names(file: Any, mask: str | None) -> list[str]:
     return sorted(numbered, key=numbered.__getitem__)
 
 
-def _rewards_and_dones(group: Any, cut_at_done: bool) -> tuple[np.ndarray, np.ndarray]:
+def _episode_length(group: Any, cut_at_done: bool) -> int:
+    name = group.name[1:]
     advice = ": robomimic's dataset_states_to_obs.py makes such a file from one that a simulator recorded"
-    check_present(group, ("actions", "rewards", "dones", "obs"), f"{group.name[1:]}: ", advice)
-    rewards, dones = column(group, "rewards"), column(group, "dones").astype(bool)
-    for name, found in (("dones", len(dones)), ("num_samples", int(group.attrs.get("num_samples", len(rewards))))):
-        if found != len(rewards):
-            raise DemonstrationsError(f"{group.name[1:]}: found {len(rewards)} rewards and {found} {name}, expected as many")
-    if not len(rewards):
-        raise DemonstrationsError(f"{group.name[1:]}: found no transition, expected at least one")
-    end = int(dones.argmax()) + 1 if cut_at_done and dones.any() else len(rewards)
-    return rewards[:end], dones[:end]
+    check_present(group, ("actions", "rewards", "dones", "obs"), f"{name}: ", advice)
+    dones, n_rewards = column(group, "dones").astype(bool), len(numeric_array(group, "rewards"))
+    for what, found in (("dones", len(dones)), ("num_samples", int(group.attrs.get("num_samples", n_rewards)))):
+        if found != n_rewards:
+            raise DemonstrationsError(f"{name}: found {n_rewards} rewards and {found} {what}, expected as many")
+    if not n_rewards:
+        raise DemonstrationsError(f"{name}: found no transition, expected at least one")
+    return int(dones.argmax()) + 1 if cut_at_done and dones.any() else n_rewards
 
 
 def _robomimic_rows(groups: Sequence[Any], lengths: Sequence[int], keys: ObservationKeys | None) -> EpisodeRows:
-    """:return: ``actions``, ``obs`` and perhaps ``next_obs``"""
+    """:return: ``actions``, ``rewards``, ``dones``, ``obs`` and perhaps ``next_obs``"""
     known: list[str] = []
     groups[0]["obs"].visititems(lambda name, item: known.append(name) if hasattr(item, "shape") else None)
     wanted = source_keys(keys, sorted(known))
     folders = ("obs", "next_obs") if "next_obs" in groups[0] else ("obs",)
     rows, start = EpisodeRows(sum(lengths)), 0
     for group, length in zip(groups, lengths, strict=True):
+        n_rows = len(group["rewards"])
+        for path, dtype in (("rewards", np.float32), ("dones", np.bool_)):
+            rows.put(group.name[1:], path, start, column(group, path)[:length].astype(dtype))
         for path in ("actions", *(f"{folder}/{key}" for folder in folders for key in wanted)):
-            array, n_rows = numeric_array(group, path), len(group["rewards"])
+            array = numeric_array(group, path)
             if len(array) != n_rows:
                 raise DemonstrationsError(f"{array.name[1:]}: found {len(array)} rows, expected {n_rows}")
             rows.put(group.name[1:], path, start, array[:length])
@@ -147,8 +150,7 @@ def _robomimic_rows(groups: Sequence[Any], lengths: Sequence[int], keys: Observa
 def read_d4rl(path: Path, episode_length: int | None = None, done_means: DoneMeans | None = None) -> Transitions:
     """
     An episode ends where ``terminals`` or ``timeouts`` is set, and with the last row. It solved the task if
-    ``infos/success`` is set in one of its steps. Without ``next_observations`` the next observations are as in
-    :mod:`sb3_pgfd.demonstrations.formats.successors`.
+    ``infos/success`` is set in one of its steps.
 
     :param path: An HDF5 file
     :param episode_length: End an episode after this many steps too, where a file does not say where its time limits were

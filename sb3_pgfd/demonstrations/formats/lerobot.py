@@ -158,33 +158,22 @@ def _terminal(
 
 
 def _column_types(path: Path) -> dict[str, Any]:
-    """
-    :return: The Arrow type of each column of a parquet file
-    :raises ImportError: If pyarrow is not installed
-    """
-    _, pq = _libraries()
-    with errors_naming(path.name), pq.ParquetFile(path) as file:
+    """:return: The Arrow type of each column of a parquet file"""
+    with errors_naming(path.name), _libraries()[1].ParquetFile(path) as file:
         return {field.name: field.type for field in file.schema_arrow}
 
 
 def _width(column_type: Any) -> int | None:
-    """
-    :return: Bytes that a number or list of numbers of this Arrow type takes in memory; a list of no fixed length counts as
-        one of its elements. None: it holds something else, such as images
-    """
+    """:return: Bytes of a number, or list of numbers (of no fixed length: of one element); None: of something else"""
     pa, _ = _libraries()
+    if isinstance(column_type, pa.BaseExtensionType):
+        return _width(column_type.storage_type)
     types = pa.types
-    n_values = 1
-    while True:
-        if isinstance(column_type, pa.BaseExtensionType):
-            column_type = column_type.storage_type
-        elif types.is_list(column_type) or types.is_large_list(column_type) or types.is_fixed_size_list(column_type):
-            n_values *= column_type.list_size if types.is_fixed_size_list(column_type) else 1
-            column_type = column_type.value_type
-        elif types.is_integer(column_type) or types.is_floating(column_type) or types.is_boolean(column_type):
-            return n_values * max(1, column_type.bit_width // 8)
-        else:
-            return None
+    if types.is_list(column_type) or types.is_large_list(column_type) or types.is_fixed_size_list(column_type):
+        width = _width(column_type.value_type)
+        return width * column_type.list_size if width and types.is_fixed_size_list(column_type) else width
+    is_number = types.is_integer(column_type) or types.is_floating(column_type) or types.is_boolean(column_type)
+    return max(1, column_type.bit_width // 8) if is_number else None
 
 
 def _read_columns(paths: Sequence[Path], names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -219,21 +208,18 @@ def _declared_bytes(path: Path, names: Sequence[str]) -> int:
     """:return: What these columns say they take in memory, at least"""
     types = _column_types(path)
     check_present(types, names, f"{path.name}: columns: ")
-    row = 0
-    for name in names:
-        bytes_per_row = _width(types[name])
-        if bytes_per_row is None:
+    widths = {name: _width(types[name]) for name in names}
+    for name, width in widths.items():
+        if width is None:
             raise DemonstrationsError(f"{path.name}: {name}: found {types[name]}, expected numbers")
-        row += bytes_per_row
     # Not the metadata of row groups and columns: of a damaged file pyarrow may not survive to read them
     with _libraries()[1].ParquetFile(path) as file:
-        return row * file.metadata.num_rows
+        return sum(filter(None, widths.values())) * file.metadata.num_rows
 
 
 def _to_numpy(name: str, array: Any) -> np.ndarray:
     pa, _ = _libraries()
-    if isinstance(array, pa.ExtensionArray):
-        return _to_numpy(name, array.storage)
+    array = array.storage if isinstance(array, pa.ExtensionArray) else array
     if array.null_count:
         raise DemonstrationsError(f"{name}: found {array.null_count} empty values, expected a number for each step")
     if pa.types.is_primitive(array.type):

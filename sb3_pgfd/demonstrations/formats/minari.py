@@ -10,7 +10,8 @@ observations), ``actions``, ``rewards``, ``terminations``, ``truncations`` (T ro
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -62,24 +63,20 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def dataset_folder(dataset_id: str) -> Path:
+def dataset_folder(dataset_id: str, must_exist: bool = False) -> Path:
     """
     :param dataset_id: Such as ``D4RL/door/human-v2``
-    :return: Its folder, which need not exist
-    :raises DemonstrationsError: If this is no id
+    :param must_exist: Refuse the id of a dataset that is not on this machine
+    :return: Its folder
+    :raises DemonstrationsError: If this is no id, or the folder must exist and does not
     """
     if not is_id(dataset_id):
         raise DemonstrationsError(
             f"{dataset_id!r}: found no id of a Minari dataset, expected letters, digits, '-' and '_' that end in a version: "
             "'name-v0' or 'namespace/name-v0'"
         )
-    return datasets_root() / dataset_id
-
-
-def find_dataset(dataset_id: str) -> Path:
-    """:return: The folder of a dataset on this machine"""
-    folder = dataset_folder(dataset_id)
-    if not folder.is_dir():
+    folder = datasets_root() / dataset_id
+    if must_exist and not folder.is_dir():
         raise DemonstrationsError(
             f"{PREFIX}{dataset_id}: found no folder {folder}, expected one: 'minari download {dataset_id}' makes it, and "
             "MINARI_DATASETS_PATH says where Minari's datasets are"
@@ -160,8 +157,8 @@ def _read(path: Path, keys: ObservationKeys | None, chosen: list[int] | None = N
     if data_format == "hdf5":
         with open_hdf5(path if is_file else folder / MAIN_FILE) as file:
             # To learn spaces that are not described, the library would make the environment that the file names
-            has_library = "data_format" in record and len(described) == len(_SPACES) and storage_class() is not None
-            fields = _read_library(folder, keys, chosen) if has_library else _read_storage(_Hdf5Storage(file), keys, chosen)
+            has_library = "data_format" in record and len(described) == len(_SPACES) and _storage_class() is not None
+            fields = _read_library(folder, keys, chosen) if has_library else _read_hdf5(file, keys, chosen)
     else:
         _check_tables(folder, data_format, described)
         fields = _read_library(folder, keys, chosen)
@@ -179,36 +176,28 @@ def _metadata(record: dict[str, Any], described: dict[str, Any]) -> dict[str, An
     return {**metadata, **described}
 
 
-def storage_class() -> Any:
+def _storage_class() -> Any:
     """:return: ``MinariStorage``, None: the library is not installed"""
-    try:
+    with suppress(ImportError):
         from minari.dataset.minari_storage import MinariStorage
-    except ImportError:
-        return None
-    return MinariStorage
+
+        return MinariStorage
+    return None
 
 
-class _Hdf5Storage:
-    """What is used here of ``MinariStorage``, for checked HDF5 files that the library cannot read."""
+def _read_hdf5(file: Any, keys: ObservationKeys | None, chosen: list[int] | None) -> dict[str, Any]:
+    """Read a checked HDF5 file without the library."""
+    numbers = sorted(int(match[1]) for match in map(_EPISODE.fullmatch, file) if match) if chosen is None else chosen
+    lengths = [len(numeric_array(file, f"episode_{number}/rewards")) for number in numbers]
+    seeds = [file[f"episode_{number}"].attrs.get("seed") for number in numbers]
+    seeds = [int(seed) if isinstance(seed, np.integer) else None for seed in seeds]
+    return _fields(numbers, lengths, seeds, (_episode(file[f"episode_{number}"]) for number in numbers), keys)
 
-    def __init__(self, file: Any):
-        self.file = file
 
-    def episode_numbers(self) -> list[int]:
-        return sorted(int(match[1]) for match in map(_EPISODE.fullmatch, self.file) if match)
-
-    def get_episode_metadata(self, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
-        for number in numbers:
-            steps = len(numeric_array(self.file, f"episode_{number}/rewards"))
-            seed = self.file[f"episode_{number}"].attrs.get("seed")
-            yield {"total_steps": steps, "seed": int(seed) if isinstance(seed, np.integer) else None}
-
-    def get_episodes(self, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
-        for number in numbers:
-            group = self.file[f"episode_{number}"]
-            infos = group.get("infos", {})
-            told = {name: column(infos, name) for name in _SUCCESS if name in infos}
-            yield {**{name: _nested(item) for name, item in group.items() if name != "infos"}, "infos": told}
+def _episode(group: Any) -> dict[str, Any]:
+    infos = group.get("infos", {})
+    told = {name: column(infos, name) for name in _SUCCESS if name in infos}
+    return {**{name: _nested(item) for name, item in group.items() if name != "infos"}, "infos": told}
 
 
 def _nested(item: Any) -> Any:
@@ -230,7 +219,7 @@ def _nested(item: Any) -> Any:
 def _check_tables(folder: Path, data_format: str, described: Mapping[str, Any]) -> None:
     """The library does not ask pyarrow whether a table is sound, and one that is not can crash it."""
     check_present(described, _SPACES, f"{METADATA_FILE}: ", ": make the dataset again with these")
-    if storage_class() is None or find_spec("pyarrow") is None:
+    if _storage_class() is None or find_spec("pyarrow") is None:
         raise ImportError(f"reading Minari's {data_format} storage needs minari: pip install sb3-pgfd[minari]")
     from pyarrow import ArrowException
     from pyarrow import dataset as tables
@@ -247,21 +236,22 @@ def _read_library(folder: Path, keys: ObservationKeys | None, chosen: list[int] 
     from PIL.Image import DecompressionBombError
 
     with errors_naming("minari", AssertionError, DecompressionBombError):
-        return _read_storage(storage_class().read(folder), keys, chosen)
+        storage = _storage_class().read(folder)
+        numbers = list(range(storage.total_episodes)) if chosen is None else chosen
+        about = list(storage.get_episode_metadata(numbers))
+        lengths, seeds = [int(record["total_steps"]) for record in about], [record.get("seed") for record in about]
+        return _fields(numbers, lengths, seeds, storage.get_episodes(numbers), keys)
 
 
-def _read_storage(storage: Any, keys: ObservationKeys | None, chosen: list[int] | None) -> dict[str, Any]:
+def _fields(
+    numbers: list[int], lengths: list[int], seeds: list[Any], episodes: Iterable[Any], keys: ObservationKeys | None
+) -> dict[str, Any]:
     """:return: The fields of transitions, but the metadata"""
-    numbers = chosen
-    if numbers is None:
-        numbers = storage.episode_numbers() if isinstance(storage, _Hdf5Storage) else list(range(storage.total_episodes))
     if not numbers:
         raise DemonstrationsError("found no episode, expected at least one")
-    about = list(storage.get_episode_metadata(numbers))
-    lengths = [int(record["total_steps"]) for record in about]
     rows, start = EpisodeRows(sum(lengths)), 0
     successes: list[bool | None] = []
-    for number, length, record in zip(numbers, lengths, storage.get_episodes(numbers), strict=True):
+    for number, length, record in zip(numbers, lengths, episodes, strict=True):
         if length < 1:
             raise DemonstrationsError(f"episode_{number}: found no transition, expected at least one")
         check_present(record, ("observations", *_COLUMNS), f"episode_{number}: ")
@@ -276,7 +266,8 @@ def _read_storage(storage: Any, keys: ObservationKeys | None, chosen: list[int] 
             array = _array(found[key], length + 1, f"episode_{number}/{name}")
             rows.put(f"episode_{number}", name, start, array[:-1])
             rows.put(f"episode_{number}", f"next_{name}", start, array[1:])
-        successes.append(_last_word(record.get("infos") or {}))
+        infos = record.get("infos") or {}
+        successes.append(next((bool(infos[name][-1]) for name in _SUCCESS if len(infos.get(name, ()))), None))
         start += length
     terminated, truncated = rows.arrays["terminations"], rows.arrays["truncations"]
     last = np.cumsum(lengths) - 1
@@ -289,7 +280,7 @@ def _read_storage(storage: Any, keys: ObservationKeys | None, chosen: list[int] 
         "terminated": owned(terminated),
         "truncated": owned(truncated),
         "episode_lengths": np.array(lengths),
-        "episode_info": known_of_all({"success": successes, "seed": [record.get("seed") for record in about]}),
+        "episode_info": known_of_all({"success": successes, "seed": seeds}),
     }
 
 
@@ -311,11 +302,3 @@ def _flatten(observations: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix[:-1]: observations}
     parts = [_flatten(value, f"{prefix}{key}/") for key, value in observations.items()]
     return {key: array for part in parts for key, array in part.items()}
-
-
-def _last_word(infos: Mapping[str, Any]) -> bool | None:
-    """:return: Whether the task was solved, None: unknown"""
-    for name in _SUCCESS:
-        if len(infos.get(name, ())):
-            return bool(infos[name][-1])
-    return None

@@ -127,20 +127,14 @@ def _about(metadata: Mapping[str, Any], dataset_id: str) -> dict[str, Any]:
         names = [metadata.get(name)] if isinstance(metadata.get(name), str) else metadata.get(name)
         if isinstance(names, list) and all(isinstance(part, str) for part in names):
             record[name] = sorted(set(names))
-    specification = _env_spec(metadata)
-    return record if specification is None else {**record, "env_spec": specification}
-
-
-def _env_spec(metadata: Mapping[str, Any]) -> str | None:
     env_id, kwargs = metadata.get("env_id"), metadata.get("env_kwargs") or {}
     # An id with a colon would make Gymnasium import the module before it
-    if not isinstance(env_id, str) or ":" in env_id or env_id not in gym.registry or not isinstance(kwargs, Mapping):
-        return None
-    registered = gym.registry[env_id]
-    # An environment may be registered with what JSON does not know
-    with suppress(TypeError, ValueError):
-        return replace(registered, kwargs={**registered.kwargs, **kwargs}).to_json()
-    return None
+    if isinstance(env_id, str) and ":" not in env_id and env_id in gym.registry and isinstance(kwargs, Mapping):
+        registered = gym.registry[env_id]
+        # An environment may be registered with what JSON does not know
+        with suppress(TypeError, ValueError):
+            record["env_spec"] = replace(registered, kwargs={**registered.kwargs, **kwargs}).to_json()
+    return record
 
 
 def _write_episode(group: Any, number: int, episode: Episode, truncated: bool) -> None:
@@ -169,28 +163,28 @@ def _observation_space(transitions: Transitions) -> spaces.Space:
     before, after = transitions.observations, transitions.next_observations
     if not isinstance(before, Mapping) or not isinstance(after, Mapping):
         return _infer(before, after)
-    nested: dict[str, Any] = {}
-    for key in before:
-        *folders, name = key.split("/")
-        inner = nested
-        for folder in folders:
-            inner = inner.setdefault(folder, {})
-        inner[name] = _infer(before[key], after[key])
-    return _dict(nested)
+    return _nest({key: _infer(before[key], after[key]) for key in before})
+
+
+def _nest(flat: Mapping[str, spaces.Space]) -> spaces.Dict:
+    """The inverse of :func:`_flatten`."""
+    outer: dict[str, dict[str, spaces.Space]] = {}
+    for key, space in flat.items():
+        name, _, rest = key.partition("/")
+        outer.setdefault(name, {})[rest] = space
+    return spaces.Dict({name: inner[""] if "" in inner else _nest(inner) for name, inner in outer.items()})
 
 
 def _action_space(transitions: Transitions) -> spaces.Space:
-    """
-    :return: The space of the metadata if it fits; otherwise for whole numbers as many choices as occur, else an unbounded one
-    """
+    """:return: The space of the metadata if it fits; otherwise the choices that occur of whole numbers, or an unbounded one"""
     with suppress(DemonstrationsError):
         recorded = space_from_json(transitions.metadata.get("action_space"))
         check_actions(transitions.actions, recorded, Locator(transitions.episode_lengths))
         return recorded
     actions = transitions.actions
     if actions.dtype.kind in "iu" and actions.ndim == 2 and actions.size:
-        starts, ends = (np.array(list(map(int, bound(actions, axis=0))), dtype=object) for bound in (np.min, np.max))
-        starts = np.minimum(starts, 0)
+        # Python's integers, as the distance may overflow the dtype
+        starts, ends = np.minimum(actions.min(axis=0).astype(object), 0), actions.max(axis=0).astype(object)
         if (ends - starts).max() < _MAX_CHOICES:
             return spaces.MultiDiscrete((ends - starts + 1).astype(np.int64), start=starts.astype(np.int64))
     return _infer(actions)
@@ -203,8 +197,8 @@ def _infer(*arrays: Any) -> spaces.Space:
         start, end = min(0, *(int(array.min()) for array in arrays)), max(int(array.max()) for array in arrays)
         if end - start < _MAX_CHOICES:
             return spaces.Discrete(end - start + 1, start=start)
-    low: Any = -np.inf if dtype.kind == "f" else False if dtype.kind == "b" else np.iinfo(dtype).min
-    high: Any = np.inf if dtype.kind == "f" else True if dtype.kind == "b" else np.iinfo(dtype).max
+    bounds = {"f": (-np.inf, np.inf), "b": (False, True)}
+    low, high = bounds[dtype.kind] if dtype.kind in bounds else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     return spaces.Box(np.full(shape, low, dtype), np.full(shape, high, dtype), shape, dtype.type)
 
 
@@ -217,7 +211,3 @@ def _flatten(space: spaces.Space) -> spaces.Space:
         part = _flatten(value)
         flat |= {f"{key}/{name}": leaf for name, leaf in part.spaces.items()} if isinstance(part, spaces.Dict) else {key: part}
     return spaces.Dict(flat)
-
-
-def _dict(nested: Mapping[str, Any]) -> spaces.Dict:
-    return spaces.Dict({key: _dict(value) if isinstance(value, dict) else value for key, value in nested.items()})

@@ -107,10 +107,9 @@ def _read_metadata(text: np.ndarray) -> tuple[int, dict[str, Any]]:
 
 
 def _observations(arrays: dict[str, np.ndarray], name: str) -> Observations:
-    observations = arrays[name] if name in arrays else _by_key(arrays, name)
-    if isinstance(observations, dict) and not observations:
+    if not (by_key := _by_key(arrays, name)):
         check_present(arrays, [name], "members: ")
-    return observations
+    return arrays.get(name, by_key)
 
 
 def _by_key(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
@@ -131,32 +130,26 @@ def final_observations(transitions: Transitions) -> Observations | None:
 
 def next_observations(observations: Observations, final: Observations, episode_lengths: np.ndarray) -> Observations:
     """
-    The inverse of :func:`final_observations`.
-
     :param observations: Shape ``(N, *obs_shape)``, or a mapping of such arrays
-    :param final: The last observation of each episode
+    :param final: By :func:`final_observations`
     :param episode_lengths: Transitions per episode
     :raises DemonstrationsError: If they do not fit together
     """
     check_lengths(as_dict(observations), episode_lengths)
-    before, last = as_dict(observations, "final_observations"), as_dict(final, "final_observations")
-    if list(before) != list(last):
-        raise DemonstrationsError(f"final_observations: found {list(last)}, expected {list(before)}")
     last_rows = np.cumsum(episode_lengths) - 1
-    for name, array in before.items():
-        wanted = (len(episode_lengths), *array.shape[1:])
-        if last[name].shape != wanted or last[name].dtype != array.dtype:
-            found = f"shape {last[name].shape} and dtype {last[name].dtype}"
-            raise DemonstrationsError(f"{name}: found {found}, expected {wanted} and {array.dtype} as in observations")
 
-    def shifted(array: np.ndarray, ended_with: np.ndarray) -> np.ndarray:
+    def shifted(name: str, array: np.ndarray, last: np.ndarray) -> np.ndarray:
+        shape = (len(episode_lengths), *array.shape[1:])
+        if last.shape != shape or last.dtype != array.dtype:
+            found = f"shape {last.shape} and dtype {last.dtype}"
+            raise DemonstrationsError(f"{name}: found {found}, expected {shape} and {array.dtype} as in observations")
         result = np.empty_like(array)
         result[:-1] = array[1:]
-        result[last_rows] = ended_with
+        result[last_rows] = last
         return owned(result)
 
-    if isinstance(observations, Mapping):
-        assert isinstance(final, Mapping)
-        return {key: shifted(array, final[key]) for key, array in observations.items()}
-    assert isinstance(final, np.ndarray)
-    return shifted(observations, final)
+    before, after = as_dict(observations, "final_observations"), as_dict(final, "final_observations")
+    if list(before) != list(after):
+        raise DemonstrationsError(f"final_observations: found {list(after)}, expected {list(before)}")
+    arrays = [shifted(name, array, after[name]) for name, array in before.items()]
+    return dict(zip(observations, arrays, strict=True)) if isinstance(observations, Mapping) else arrays[0]

@@ -138,10 +138,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 class _Dtype:
-    """
-    Stands in for ``numpy.dtype``. NumPy's own takes its flags and fields from the file: a forged one makes NumPy follow
-    any address the file names.
-    """
+    """Stands in for ``numpy.dtype``, which takes its fields from the file: a forged one makes NumPy follow any address."""
 
     def __init__(self, code: str, align: bool = False, copy: bool = False):
         self.dtype = np.dtype(code)
@@ -154,31 +151,24 @@ class _Dtype:
 
 
 class _Array:
-    """Stands in for ``numpy.ndarray``, whose own state holds such a dtype."""
+    """Stands in for ``numpy.ndarray``, whose own state holds such a dtype, and for the function that makes an empty one."""
 
     array = np.empty(0)
 
+    def __init__(self, *ignored: Any):
+        pass
+
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, is_fortran, content = state
-        self.array = np.frombuffer(content, dtype.dtype).reshape(shape, order="F" if is_fortran else "C")
+        self.array = _frombuffer(content, dtype, shape, "F" if is_fortran else "C")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.array, dtype=dtype)
 
 
-def _reconstruct(subtype: Any, shape: Any, typecode: Any) -> _Array:
-    return _Array()
-
-
-def _scalar(dtype: _Dtype, content: bytes) -> Any:
-    return np.frombuffer(content, dtype.dtype, count=1)[0]
-
-
 def _frombuffer(content: Any, dtype: _Dtype, shape: Any, order: Any, axis_order: Any = None) -> np.ndarray:
     array = np.frombuffer(content, dtype.dtype)
-    if axis_order is not None:
-        return array.reshape(shape).transpose(axis_order)
-    return array.reshape(shape, order=order)
+    return array.reshape(shape, order=order) if axis_order is None else array.reshape(shape).transpose(axis_order)
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -196,16 +186,13 @@ _ADMITTED: dict[tuple[str, str], Any] = {
     ("collections", "deque"): deque,
 }
 for _core in ("numpy.core", "numpy._core"):
-    _ADMITTED[f"{_core}.multiarray", "_reconstruct"] = _reconstruct
-    _ADMITTED[f"{_core}.multiarray", "scalar"] = _scalar
+    _ADMITTED[f"{_core}.multiarray", "_reconstruct"] = _Array
+    _ADMITTED[f"{_core}.multiarray", "scalar"] = lambda dtype, content: _frombuffer(content, dtype, -1, "C")[0]
     _ADMITTED[f"{_core}.numeric", "_frombuffer"] = _frombuffer
 
 
 def _check_claims(content: bytes) -> None:
-    """
-    Refuse a file that holds fewer bytes or objects than it says: the unpickler makes room for as many, so one flipped bit can
-    ask for all memory.
-    """
+    # The unpickler makes room for as many objects as the file says, so one flipped bit can ask for all memory
     for operation, argument, _ in pickletools.genops(content):
         if operation.name in ("PUT", "LONG_BINPUT") and argument is not None and int(argument) > len(content):
             raise DemonstrationsError(

@@ -89,9 +89,7 @@ def episode_file(folder: Path, number: int) -> Path:
 
 
 def settle_successes(episodes: Sequence[Episode]) -> list[Episode]:
-    """
-    An environment may report successes alone: where one episode says whether it was a success, saying nothing is a failure.
-    """
+    """An environment may report successes alone: if one episode says whether it was a success, saying nothing is a failure."""
     if all(episode.success is None for episode in episodes):
         return list(episodes)
     return [replace(episode, success=bool(episode.success)) for episode in episodes]

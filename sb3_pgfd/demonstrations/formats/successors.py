@@ -82,14 +82,16 @@ def check_final_reward(final_reward: float | None, has_rewards: bool) -> None:
     :param has_rewards: Whether the source holds rewards
     :raises DemonstrationsError: Unless exactly one of both says what the rewards are
     """
-    if final_reward is None and not has_rewards:
+    if final_reward is None:
+        if has_rewards:
+            return
         raise DemonstrationsError(
             "rewards: found none, expected one for each step: pass final_reward=1.0 to reward the last step of each episode "
             "with 1 and all others with 0"
         )
-    if final_reward is not None and has_rewards:
+    if has_rewards:
         raise DemonstrationsError(f"found final_reward={final_reward} for a source that holds rewards, expected none: omit it")
-    if final_reward is not None and not is_number(final_reward):
+    if not is_number(final_reward):
         raise DemonstrationsError(f"found final_reward={final_reward!r}, expected a number")
 
 
