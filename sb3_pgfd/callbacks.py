@@ -11,6 +11,7 @@ from stable_baselines3.common.logger import CSVOutputFormat, Figure, TensorBoard
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from sb3_pgfd.common.metrics import without_tables
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.arrays import channels_first, json_copy, map_observations
 from sb3_pgfd.demonstrations.inspection.plots import new_figure
@@ -21,7 +22,15 @@ from sb3_pgfd.plotting import run_figure
 from sb3_pgfd.run_summary import RunSummary, summarize_run, write_summary
 from sb3_pgfd.utils.files import write_whole
 
-__all__ = ["Checkpoints", "DemonstrationsSummary", "EvaluateFirst", "ProgressLog", "RecordSuccesses", "RunFigure"]
+__all__ = [
+    "Checkpoints",
+    "DemonstrationsSummary",
+    "EvaluateFirst",
+    "Evaluation",
+    "ProgressLog",
+    "RecordSuccesses",
+    "RunFigure",
+]
 __all__ += ["RunSummary", "SaveNormalization", "summarize_run", "write_summary"]
 
 
@@ -68,6 +77,14 @@ class SaveNormalization(BaseCallback):
             with write_whole(self.path, overwrite=True) as temporary:
                 normalize.save(str(temporary))
         return True
+
+
+class Evaluation(EvalCallback):
+    """SB3's ``EvalCallback``, which prints its results in three lines and not in a table as well."""
+
+    def _on_step(self) -> bool:
+        with without_tables(self.logger):
+            return super()._on_step()
 
 
 class EvaluateFirst(BaseCallback):

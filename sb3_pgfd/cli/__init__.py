@@ -3,12 +3,13 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from sb3_pgfd.cli import compare, edit, record, show
 from sb3_pgfd.comparison import ComparisonError
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.zoo import commands as zoo
-from sb3_pgfd.zoo.command_line import explain, stop_writing
+from sb3_pgfd.zoo.command_line import CommandError, explain, stop_writing
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -16,6 +17,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sb3-pgfd", description="Learn control from demonstrations with Stable-Baselines3 and the RL Zoo."
     )
+    parser.add_argument("--version", action="version", version=f"sb3-pgfd {version('sb3-pgfd')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     demos = commands.add_parser("demos", help="show, record, convert, merge, filter and split demonstrations")
     subcommands = demos.add_subparsers(dest="demos_command", required=True, metavar="subcommand")
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         stop_writing()
         return 1
-    except (ComparisonError, DemonstrationsError, OSError, ImportError) as error:
+    except (CommandError, ComparisonError, DemonstrationsError, OSError, ImportError) as error:
         print(f"sb3-pgfd: {explain(error) or error}", file=sys.stderr)
         return 1
     return 0

@@ -7,7 +7,7 @@ from typing import Any
 from sb3_pgfd.cli.arguments import OUTPUT, SOURCE, add_load_options, add_output_options, load_options
 from sb3_pgfd.cli.output import check_output, describe, report
 from sb3_pgfd.demonstrations import Demonstrations
-from sb3_pgfd.demonstrations.editing import pick, split
+from sb3_pgfd.demonstrations.editing import split
 
 
 def add_parsers(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -68,9 +68,7 @@ def _filter(args: argparse.Namespace) -> None:
 
 def _merge(args: argparse.Namespace) -> None:
     check_output(args.output, args.force, args.format)
-    changes = load_options(args, choice=False)
-    merged = Demonstrations.merge([Demonstrations.load(source, **changes) for source in args.sources])
-    report(_save(pick(merged, **load_options(args, changes=False)), args.output, args), args.json)
+    report(_save(Demonstrations.load(args.sources, **load_options(args)), args.output, args), args.json)
 
 
 def _split(args: argparse.Namespace) -> None:

@@ -21,12 +21,14 @@ from sb3_pgfd.demonstrations.arrays import channels_first, map_observations
 from sb3_pgfd.demonstrations.environment import make_env
 from sb3_pgfd.demonstrations.recording.policy import AnyPolicy
 from sb3_pgfd.demonstrations.validation import check_observations
+from sb3_pgfd.utils.files import install
+from sb3_pgfd.utils.run_folders import require_trust
 from sb3_pgfd.zoo import ALGORITHMS, register
-from sb3_pgfd.zoo.agents import load_without_buffer, read_run, saved_with
+from sb3_pgfd.zoo.agents import load_without_buffer, pickles_of, read_run, saved_with
 
 # What SB3 raises for a file that another algorithm saved
 _LOAD_ERRORS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-_INSTALL = "pip install sb3-pgfd[zoo]"
+_INSTALL = install("zoo")
 
 
 class PolicySource(NamedTuple):
@@ -50,6 +52,7 @@ def load_policy(args: argparse.Namespace) -> PolicySource:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: found no such file, expected a model saved by SB3")
     folder = path.parent / args.env.split(":")[-1].replace("/", "-")
+    require_trust([*pickles_of(path, folder), *([args.vecnormalize] if args.vecnormalize else [])], bool(args.trust))
     env_kwargs, wrap, wrapper, statistics = dict(args.env_kwargs), None, None, None
     if (folder / "config.yml").is_file():
         run_kwargs, wrap, wrapper, statistics = _read_run(folder, path)

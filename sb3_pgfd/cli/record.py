@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import os
 import runpy
 import sys
@@ -11,6 +12,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import gymnasium as gym
 
 from sb3_pgfd.cli.arguments import add_environment_options, import_packages
 from sb3_pgfd.cli.models import PolicySource, load_policy
@@ -21,14 +24,15 @@ from sb3_pgfd.demonstrations.formats.minari import PREFIX
 from sb3_pgfd.demonstrations.formats.npz import with_ending
 from sb3_pgfd.demonstrations.recording.policy import scripted_expert
 from sb3_pgfd.demonstrations.recording.session import session_folder
+from sb3_pgfd.zoo.agents import TRUST_HELP
 from sb3_pgfd.zoo.command_line import register_environments, require_installed
 
 # Options that have a meaning for some sources of actions only
 _ONLY_WITH = {
-    ("model", "zoo"): ("algo", "vecnormalize"),
+    ("model", "zoo"): ("algo", "vecnormalize", "trust"),
     ("zoo",): ("exp_id", "load_best"),
     ("model", "zoo", "policy"): ("stochastic",),
-    ("model", "zoo", "policy", "expert"): ("noise", "max_attempts"),
+    ("model", "zoo", "policy", "expert"): ("noise", "max_attempts", "max_episode_steps"),
     ("keyboard",): ("fps", "scale", "keys", "axes", "no_pause"),
 }
 
@@ -40,7 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="record a model, a function, a scripted expert or a person",
         description="Record demonstrations. Each episode is on disk when it ends, in the folder OUT.recording; the file is "
         "written when all are recorded. After a crash, --resume continues. Models and their statistics can run code when "
-        "they are loaded: only use files that you trust.",
+        "they are loaded: only use files that you trust. Files of another user need --trust.",
     )
     parser.add_argument("out", metavar="OUT", help="file to write (.npz); minari:ID is recorded to ID.npz first")
     add_environment_options(parser, required=True)
@@ -50,6 +54,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--seed", type=int, default=0, help="seed of the first episode and of the noise (0)")
     parser.add_argument("--noise", type=float, help="standard deviation of action noise, in units of half the action range")
     parser.add_argument("--successes-only", action="store_true", help="keep only episodes that solve the task")
+    text = "cut an episode after N steps, as truncated; an environment without a time limit needs it"
+    parser.add_argument("--max-episode-steps", type=int, metavar="N", help=text)
     parser.add_argument("--max-attempts", type=int, metavar="N", help="episodes to try (10 for each to keep)")
     parser.add_argument("--stochastic", action="store_true", default=None, help="sample the model's actions")
     parser.add_argument("--resume", action="store_true", help="continue an unfinished recording, if there is one")
@@ -64,7 +70,8 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     group = options.add_mutually_exclusive_group(required=True)
     group.add_argument("--model", type=Path, metavar="FILE.zip", help="a model saved by SB3, with --algo")
     group.add_argument("--zoo", type=Path, metavar="LOGFOLDER", help="the RL Zoo's model for --algo and --env")
-    policy = "a function from an observation to an action, or a class of such: module:name or file.py:name"
+    policy = "module:name or file.py:name of a function from an observation to an action, or of a class of such, "
+    policy += "which is made with the environment if it takes an argument"
     group.add_argument("--policy", metavar="WHERE:NAME", help=policy)
     group.add_argument("--expert", action="store_true", help="Gymnasium's own expert for LunarLander and BipedalWalker")
     group.add_argument("--keyboard", action="store_true", help="you, by keyboard or gamepad")
@@ -72,6 +79,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     options.add_argument("--vecnormalize", type=Path, metavar="FILE.pkl", help="VecNormalize statistics (the Zoo run's)")
     options.add_argument("--exp-id", type=int, metavar="N", help="number of the Zoo's run (the latest)")
     options.add_argument("--load-best", action="store_true", default=None, help="the Zoo's best model instead of the last")
+    options.add_argument("--trust", action="store_true", default=None, help=TRUST_HELP)
 
 
 def _add_keyboard(parser: argparse.ArgumentParser) -> None:
@@ -141,7 +149,7 @@ def _record(args: argparse.Namespace, path: Path) -> Demonstrations:
             source = PolicySource(scripted_expert(env), env, "Gymnasium's scripted expert")
         else:
             name = args.policy.replace(os.sep, "/").split("/")[-1]
-            source = PolicySource(_load_function(args.policy), env, f"function {name}")
+            source = PolicySource(_load_function(args.policy, env), env, f"function {name}")
     with closing(source.env):
         return record(
             source.policy,
@@ -150,6 +158,7 @@ def _record(args: argparse.Namespace, path: Path) -> Demonstrations:
             deterministic=not args.stochastic,
             action_noise=args.noise or 0.0,
             max_attempts=args.max_attempts,
+            max_episode_steps=args.max_episode_steps,
             vec_normalize=source.vec_normalize,
             producer=source.producer,
             progress_bar=not (args.no_progress or args.json),
@@ -157,7 +166,7 @@ def _record(args: argparse.Namespace, path: Path) -> Demonstrations:
         )
 
 
-def _load_function(name: str) -> Callable[[Any], Any]:
+def _load_function(name: str, env: gym.Env) -> Callable[[Any], Any]:
     """:return: The function called ``module:function`` or ``file.py:function``; an object of it if it is a class"""
     where, _, attribute = name.rpartition(":")
     if not where or not attribute:
@@ -172,8 +181,17 @@ def _load_function(name: str) -> Callable[[Any], Any]:
         values = vars(importlib.import_module(where))
     function: Any = values.get(attribute)
     if isinstance(function, type):
-        function = function()
+        function = function(env) if _needs_argument(function) else function()
     if not (callable(function) or hasattr(function, "predict")):
         names = [key for key, value in values.items() if callable(value) and not key.startswith("_")]
         raise DemonstrationsError(f"--policy: found no function {attribute!r} in {where}, expected one of {names}")
     return function
+
+
+def _needs_argument(function: Any) -> bool:
+    """:return: Whether it cannot be called without arguments: a controller that looks into the environment"""
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return True
+    return False

@@ -135,15 +135,18 @@ def _observations(observations: Sequence[ObservationSummary]) -> list[str]:
     rows = [["observation", "min", "max", ""]]
     for item in observations[:_MAX_COMPONENTS]:
         rows.append([item.key or "", *_overall(item.low, item.high), f" {_kind(item)}"])
-    return [*table(rows, left=(0, 3)), *more(len(observations) - _MAX_COMPONENTS, "keys")]
+    lines = [*table(rows, left=(0, 3)), *more(len(observations) - _MAX_COMPONENTS, "keys")]
+    if any(isinstance(item.low, list) and len(item.low) > 1 for item in observations):
+        lines.append("  ... one range for each key, --json has that of each component")
+    return lines
 
 
 def _actions(actions: ActionSummary) -> list[str]:
     kind = f"   {_kind(actions, ', ' + (actions.space or 'action space unknown'))}"
     if actions.counts is not None:
         counts = [f"{action}: {count:,}" for action, count in actions.counts.items()]
-        dots = ", ..." if len(counts) > _MAX_COUNTED else ""
-        return [f"  actions{kind}", *paragraph("taken " + ", ".join(counts[:_MAX_COUNTED]) + dots, "    ")]
+        taken = paragraph("taken " + ", ".join(counts[:_MAX_COUNTED]), "    ")
+        return [f"  actions{kind}", *taken, *more(len(counts) - _MAX_COUNTED, "actions")]
     rows = [["action", "min", "max", "low", "high", "at a bound"], *_ranges(actions.low, actions.high)]
     n_components = len(rows) - 1
     known = ((actions.space_low, "{:.4g}"), (actions.space_high, "{:.4g}"), (actions.saturated, "{:.1%}"))

@@ -1,6 +1,21 @@
-"""Means of what the updates compute."""
+"""Means of what the updates compute, and logging without printing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch as th
+from stable_baselines3.common.logger import HumanOutputFormat, Logger
+
+
+@contextmanager
+def without_tables(logger: Logger) -> Iterator[None]:
+    """Let a logger write files and TensorBoard, but print no table."""
+    formats = logger.output_formats
+    logger.output_formats = [item for item in formats if not isinstance(item, HumanOutputFormat)]
+    try:
+        yield
+    finally:
+        logger.output_formats = formats
 
 
 class MeanMetrics:

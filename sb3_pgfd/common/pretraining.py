@@ -7,23 +7,25 @@ import warnings
 import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import nullcontext
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
 from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.save_util import open_path
-from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_pgfd.common.metrics import without_tables
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.utils.checks import SAVE_FORMAT, check_save_format
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
-from sb3_pgfd.utils.screen import progress
+from sb3_pgfd.utils.screen import can_show_progress, progress
 
 # Points on the curves of pretraining
 PRETRAIN_LOGS = 50
@@ -77,9 +79,11 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         super().save(path, *args, **kwargs)
 
     @classmethod
-    def load(cls, path: str | Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> Any:
+    def load(cls, path: str | Path | io.BufferedIOBase, env: GymEnv | str | None = None, *args: Any, **kwargs: Any) -> Any:
         """
         cf ``BaseAlgorithm``.
+
+        :param env: An environment, or its id as in the constructor
 
         :raises ValueError: If the file was saved by a version with another format
         :raises TypeError: If an option is unknown
@@ -88,7 +92,7 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         check_save_format("model", data.get("save_format", 1))
         arguments = signature(BaseAlgorithm.load).parameters
         check_keywords(f"{cls.__name__}.load", kwargs, {*accepted_keywords(cls), *arguments, *data}, cls._keyword_places())
-        return super().load(path, *args, **kwargs)
+        return super().load(path, maybe_make_env(env, verbose=0), *args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "demonstrations"]
@@ -215,7 +219,7 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if begin:
             if self.pretrain_steps > 0:
-                self._pretrain(progress_bar or _shows_progress(result[1]))
+                self._pretrain(progress_bar or _shows_progress(result[1]) or (self.verbose >= 1 and can_show_progress()))
             self._pretrained = True
             # Frames per second are those of the environment
             self.start_time = time.time_ns()
@@ -225,13 +229,19 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         # Schedules begin here, also if the model has learned without demonstrations before
         self._current_progress_remaining = 1.0
         log_every = max(self.pretrain_steps // PRETRAIN_LOGS, 1)
+        if self.verbose >= 1:
+            print(f"Pretraining: {self.pretrain_steps:,} updates on demonstrations")
         for step in progress(range(1, self.pretrain_steps + 1), progress_bar, "Pretraining", "update"):
             self._pretrain_update()
             if step % log_every == 0 or step == self.pretrain_steps:
                 for name, value in self._pretrain_logs().items():
                     self.logger.record(f"pretrain/{name}", value)
-                self.logger.record("pretrain/n_updates", step, exclude="tensorboard")
-                self.logger.dump(step=step)
+                # A table that has `train/n_updates` tells the same
+                is_twice = "train/n_updates" in self.logger.name_to_value
+                excluded = ("tensorboard", "stdout") if is_twice else ("tensorboard",)
+                self.logger.record("pretrain/n_updates", step, exclude=excluded)
+                with without_tables(self.logger) if step < self.pretrain_steps else nullcontext():
+                    self.logger.dump(step=step)
 
 
 def read_saved_data(path: str | Path | io.BufferedIOBase) -> dict[str, Any]:

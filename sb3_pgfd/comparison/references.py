@@ -52,7 +52,8 @@ def _load(source: Any) -> Demonstrations:
         # The author of a log folder is not trusted to run code here
         options = {str(name): value for name, value in source.items() if name not in ("source", "trusted")}
         source = source.get("source")
-    if not isinstance(source, str):
+    named = source if isinstance(source, list) else [source]
+    if not named or not all(isinstance(item, str) for item in named):
         raise DemonstrationsError(f"found {source!r} as their source, expected a path, a packaged name or minari:ID")
     return Demonstrations.load(source, **options)
 

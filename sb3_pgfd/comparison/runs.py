@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from sb3_pgfd.utils.run_folders import read_settings
+
 _EVALUATIONS = "evaluations.npz"
 _LAYOUT = f"<log root>/<algorithm>/<environment>_<number>/{_EVALUATIONS}"
 _WRITER = "as SB3's EvalCallback writes them"
@@ -91,13 +93,20 @@ def _runs_below(folder: Path) -> tuple[list[Run], list[str]]:
 def _read_run(folder: Path) -> Run:
     timesteps, returns, successes = read_evaluations(folder / _EVALUATIONS)
     arguments, hyperparams = (
-        read_settings(paths[0]) if (paths := sorted(folder.glob(f"*/{name}"))) else {} for name in ("args.yml", "config.yml")
+        _settings(paths[0]) if (paths := sorted(folder.glob(f"*/{name}"))) else {} for name in ("args.yml", "config.yml")
     )
     algo, env, seed = (arguments.get(name) for name in ("algo", "env", "seed"))
     env = folder_name(env) if isinstance(env, str) else _env_from_folder(folder)
     algo = algo if isinstance(algo, str) else folder.parent.name
     seed = seed if isinstance(seed, int) else None
     return Run(folder, env, algo, timesteps, returns, successes, seed=seed, hyperparams=hyperparams)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        return read_settings(path)
+    except ValueError as error:
+        raise ComparisonError(str(error)) from error
 
 
 def _env_from_folder(folder: Path) -> str:
@@ -153,33 +162,3 @@ def read_evaluations(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | N
     last = np.append(np.diff(timesteps) > 0, True)
     means = {name: array.mean(axis=1, dtype=np.float64)[last] for name, array in arrays.items()}
     return timesteps[last], means["results"], means.get("successes")
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """
-    Read ``args.yml`` or ``config.yml`` of the RL Zoo without running anything that the file names.
-
-    :param path: Path of a YAML file with a mapping, or with the ``OrderedDict`` that the Zoo writes
-    :return: Its plain values; None for objects of any other Python class
-    :raises ComparisonError: If the file cannot be read or holds something else
-    """
-    # Comes with the extra `plots`
-    import yaml
-
-    class PlainLoader(yaml.SafeLoader):
-        """Reads ordered dictionaries, and makes None of every other tag that a safe loader refuses."""
-
-    def ordered_dict(loader: Any, node: Any) -> dict[Any, Any]:
-        return dict(*loader.construct_sequence(node, deep=True))
-
-    ordered = "tag:yaml.org,2002:python/object/apply:collections.OrderedDict"
-    PlainLoader.add_constructor(ordered, ordered_dict)
-    PlainLoader.add_constructor(None, lambda loader, node: None)
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=PlainLoader)
-    except (OSError, RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ComparisonError(f"{path}: found a file that cannot be read ({reason}), expected YAML of the RL Zoo") from error
-    if not isinstance(content, dict):
-        raise ComparisonError(f"{path}: found {type(content).__name__}, expected a mapping, as the RL Zoo writes")
-    return content

@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from gymnasium import spaces
@@ -20,6 +19,19 @@ _DTYPES = {
     "episode_lengths": np.int64,
 }
 _INFO_DTYPES = {"success": np.bool_, "seed": np.int64}
+
+
+class FrozenDict(dict[str, Any]):
+    """A dict that cannot be changed: code that asks for a dict, as SB3's does for Dict observations, takes it."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError("demonstrations cannot be changed: make a copy, dict(...)")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles are plain dicts, which can be filled
+        return dict, (dict(self),)
 
 
 def freeze(name: str, value: Any) -> Any:
@@ -67,13 +79,13 @@ def owned(array: np.ndarray) -> np.ndarray:
 
 def _frozen_mapping(arrays: Mapping[str, Any], name: str, dtypes: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
     # Sorted, so that observations and next observations have their keys in the same order
-    return MappingProxyType({key: frozen(arrays[key], dtypes.get(key), f"{name}[{key!r}]") for key in sorted(arrays)})
+    return FrozenDict({key: frozen(arrays[key], dtypes.get(key), f"{name}[{key!r}]") for key in sorted(arrays)})
 
 
 def json_copy(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
     """A copy through JSON. It is the same before and after it was in a file."""
     try:
-        return MappingProxyType(json.loads(json.dumps(dict(metadata), default=str)))
+        return FrozenDict(json.loads(json.dumps(dict(metadata), default=str)))
     except (TypeError, ValueError, RecursionError) as error:
         raise DemonstrationsError(
             f"metadata: found what JSON cannot hold ({error}), expected names and plain values"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -24,6 +25,7 @@ from sb3_pgfd.demonstrations.validation import (
 )
 
 _EDITS = tuple(inspect.signature(editing.edit).parameters)[1:]
+_CHOICE = tuple(inspect.signature(editing.pick).parameters)[1:]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,13 +84,16 @@ class Demonstrations(Transitions):
         Read demonstrations. The format is told by the content, not by the name: docs/formats.md lists them.
 
         :param source: A path, the name of packaged demonstrations (``"Pendulum-v1"``), the id of a Minari dataset
-            (``"minari:D4RL/door/human-v2"``), demonstrations, an SB3 replay buffer, or trajectories of ``imitation``
+            (``"minari:D4RL/door/human-v2"``), demonstrations, an SB3 replay buffer, or trajectories of ``imitation``. A list
+            of paths, names, ids or demonstrations is merged
         :param options: What to make of them, see :func:`sb3_pgfd.demonstrations.editing.edit`: ``n_episodes``,
             ``seed``, ``min_return``, ``successful_only``, ``action_low``, ``action_high``, ``done_means``,
             ``observation_keys``, ``flatten_observations``; and what the format needs to be told
         :raises DemonstrationsError: If there is no such source or it cannot be read
         :raises ImportError: If the format needs a library that is not installed
         """
+        if isinstance(source, (list, tuple)) and source and all(isinstance(item, _SOURCES) for item in source):
+            return cls._load_several(source, options)
         if isinstance(source, Demonstrations):
             formats.check_options(options, _EDITS, "demonstrations in memory")
             return editing.edit(source, **options)
@@ -99,6 +104,14 @@ class Demonstrations(Transitions):
             demonstrations = found if isinstance(found, Demonstrations) else cls(**vars(found))
             edited = editing.edit(demonstrations, **{key: options[key] for key in _EDITS if key in options})
         return edited.changed(source=name)
+
+    @classmethod
+    def _load_several(cls, sources: Sequence[Any], options: Mapping[str, Any]) -> Demonstrations:
+        """Episodes are chosen from all sources together; other options hold for each source."""
+        choice = {name: options[name] for name in _CHOICE if name in options}
+        parts = [cls.load(item, **{key: value for key, value in options.items() if key not in choice}) for item in sources]
+        names = dict.fromkeys(part.source or "a dataset in memory" for part in parts)
+        return editing.pick(cls.merge(parts), **choice).changed(source=" + ".join(names))
 
     save = formats.write
     select = editing.select
@@ -133,3 +146,7 @@ class Demonstrations(Transitions):
             origin = self.metadata.get("env_id")
             hint = f" These demonstrations were recorded in {origin}." if origin else ""
             raise DemonstrationsError(f"{error}.{hint}") from None
+
+
+# What a list of sources may hold
+_SOURCES = (str, os.PathLike, Demonstrations)

@@ -213,7 +213,8 @@ def merge(parts: Sequence[T]) -> T:
     expected = _shapes(parts[0])
     for number, part in enumerate(parts):
         if _shapes(part) != expected:
-            raise DemonstrationsError(f"merge: part {number}: found shapes {_shapes(part)} per step, expected {expected}")
+            name, first = (item.source or f"part {place}" for item, place in ((part, number), (parts[0], 0)))
+            raise DemonstrationsError(f"merge: {name}: found shapes {_shapes(part)} per step, expected {expected} of {first}")
     arrays = {
         name: concatenate([getattr(part, name) for part in parts])
         for name in (*_ROWS, "episode_lengths", "observations", "next_observations")

@@ -6,7 +6,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-INSTALL_BENCHMARK = 'pip install "sb3-pgfd[benchmark]"'
+from sb3_pgfd.utils.files import install
+
+INSTALL_BENCHMARK = install("benchmark")
 # Ids that register() registers, with Meta-World's names of the tasks
 TASKS = {"SparsePegInsertSide-v3": "peg-insert-side-v3", "SparseAssembly-v3": "assembly-v3"}
 MAX_EPISODE_STEPS = 200

@@ -1,10 +1,11 @@
 """Writing files whole or not at all, and the files that ship with the package."""
 
+import difflib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -19,6 +20,25 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     if not overwrite and (path.exists() or path.is_symlink()):
         kind = "a folder" if path.is_dir() else "a file"
         raise FileExistsError(f"{path}: found {kind}, expected none: pass overwrite=True (--force) to replace it")
+
+
+def near(path: Path, others: Iterable[str] = ()) -> str:
+    """
+    :param path: Which does not exist
+    :param others: Names that could be meant besides files
+    :return: The end of a message that names the files and names most like it, or nothing
+    """
+    folder = path.parent
+    while not folder.is_dir() and folder != folder.parent:
+        # A folder on the way may be misspelt as well
+        path, folder = folder, folder.parent
+    # Entries of a folder that cannot be listed are of no help
+    with suppress(OSError):
+        names = {str(other): str(other) for other in others}
+        names |= {item.name: str(folder / item.name) for item in folder.iterdir() if not item.name.startswith(".")}
+        close = difflib.get_close_matches(path.name, names, n=3)
+        return f". Did you mean {' or '.join(names[name] for name in close)}?" if close else ""
+    return ""
 
 
 @contextmanager
@@ -82,6 +102,13 @@ def _data_dir(name: str) -> Path:
     """A wheel carries the folder inside the package; in a checkout (editable install) it lies beside the package."""
     inside = _PACKAGE / name
     return inside if inside.is_dir() else _PACKAGE.parent / name
+
+
+def install(extra: str) -> str:
+    """:return: The command that installs an extra of this package; it is quoted, as some shells read brackets"""
+    checkout = _PACKAGE.parent
+    is_checkout = (checkout / "pyproject.toml").is_file()
+    return f'pip install -e "{checkout}[{extra}]"' if is_checkout else f'pip install "sb3-pgfd[{extra}]"'
 
 
 def hyperparams_file(algo: str) -> Path:

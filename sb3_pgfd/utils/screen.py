@@ -4,7 +4,10 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from ctypes.util import find_library
+from importlib.util import find_spec
 from typing import TypeVar
+
+from sb3_pgfd.utils.files import install
 
 Item = TypeVar("Item")
 
@@ -34,6 +37,11 @@ def draw_without_screen() -> None:
             os.environ["MUJOCO_GL"] = backend
 
 
+def can_show_progress() -> bool:
+    """:return: Whether standard output is a terminal and the libraries of :func:`progress` are installed"""
+    return sys.stdout.isatty() and all(find_spec(name) is not None for name in ("tqdm", "rich"))
+
+
 def progress(
     items: Iterable[Item], visible: bool, description: str, unit: str, total: int | None = None, initial: int = 0
 ) -> Iterable[Item]:
@@ -52,6 +60,6 @@ def progress(
     try:
         from tqdm.rich import tqdm
     except ImportError as error:
-        raise ImportError("The progress bar needs tqdm and rich: pip install sb3-pgfd[progress]") from error
+        raise ImportError(f"The progress bar needs tqdm and rich: {install('progress')}") from error
     bar: Callable[..., Iterable[Item]] = tqdm
     return bar(items, desc=description, unit=unit, total=total, initial=initial)

@@ -4,6 +4,7 @@ from sb3_pgfd.a2cfd import A2CfD
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.ddpgfd import DDPGfD
 from sb3_pgfd.td3fd import TD3fD
+from sb3_pgfd.utils.files import install
 
 ALGORITHMS: dict[str, type[LearnsFromDemonstrations]] = {"ddpgfd": DDPGfD, "td3fd": TD3fD, "a2cfd": A2CfD}
 """This package's algorithms by their name in the RL Zoo"""
@@ -20,7 +21,7 @@ def register() -> None:
         from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
         from rl_zoo3.utils import ALGOS
     except ImportError as error:
-        raise ImportError(f"The RL Zoo cannot be imported ({error}): pip install sb3-pgfd[zoo]") from error
+        raise ImportError(f"The RL Zoo cannot be imported ({error}): {install('zoo')}") from error
     from sb3_pgfd.zoo.hyperparams_opt import CONVERTERS, SAMPLERS
 
     ALGOS.update(ALGORITHMS)

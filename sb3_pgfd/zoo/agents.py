@@ -23,9 +23,11 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_pgfd.demonstrations.inspection.replay import check_video_path, write_video
 from sb3_pgfd.utils.files import write_whole
+from sb3_pgfd.utils.run_folders import plain, read_settings, require_trust
 from sb3_pgfd.utils.screen import has_screen, progress
 from sb3_pgfd.zoo.command_line import CommandError
 
+TRUST_HELP = "load files of another user: models and their statistics can run code when they are loaded"
 _METRICS = "train_eval_metrics.zip"
 _CARD = """---
 {metadata}
@@ -58,6 +60,15 @@ def saved_with(model_path: str | Path, what: Literal["vecnormalize", "replay_buf
     return path.parent / f"{name}.pkl"
 
 
+def pickles_of(model_path: str | Path, settings: Path) -> list[Path]:
+    """
+    :param settings: The folder ``<run>/<environment>`` of the model's run
+    :return: Files that run code when a model is loaded: pickles, and the settings, which name classes
+    """
+    of_settings = (settings / name for name in ("config.yml", "args.yml", "vecnormalize.pkl"))
+    return [Path(model_path), saved_with(model_path, "vecnormalize"), *of_settings]
+
+
 def load_without_buffer(algorithm: type[BaseAlgorithm], path: str | Path, **options: Any) -> BaseAlgorithm:
     """
     Load a model that is to act and not to learn: without memory for a replay buffer and without schedules, which another
@@ -72,16 +83,26 @@ def load_without_buffer(algorithm: type[BaseAlgorithm], path: str | Path, **opti
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """:return: Hyperparameters of a run and arguments of its environment, from its folder ``<run>/<environment>``"""
-    # Not at the top: demonstrations need no YAML
-    import yaml
-    from rl_zoo3.utils import get_saved_hyperparams
-
-    hyperparams = {"normalize": False, **get_saved_hyperparams(str(folder), test_mode=True)[0]}
-    # It has the environment's arguments of the command line, which replaced those of the entry
-    arguments = folder / "args.yml"
-    recorded = yaml.unsafe_load(arguments.read_text()).get("env_kwargs") if arguments.is_file() else None
-    return hyperparams, recorded or hyperparams.get("env_kwargs") or {}
+    """
+    :return: Hyperparameters of a run and arguments of its environment, from its folder ``<run>/<environment>``
+    :raises CommandError: If it needs an object, which is not made of what a file says
+    """
+    settings, arguments = (
+        read_settings(path) if (path := folder / name).is_file() else {} for name in ("config.yml", "args.yml")
+    )
+    # The rest is for training
+    names = ("normalize", "frame_stack", "env_wrapper", "vec_env_wrapper", "demonstrations")
+    try:
+        hyperparams = {name: plain(settings[name], name) for name in names if name in settings}
+        # args.yml has the environment's arguments of the command line, which replaced those of the entry
+        env_kwargs = plain(arguments.get("env_kwargs") or settings.get("env_kwargs"), "env_kwargs")
+    except ValueError as error:
+        raise CommandError(f"{folder}: {error}") from error
+    normalize = hyperparams.get("normalize", False)
+    # The Zoo prints them
+    hyperparams["normalize_kwargs"] = normalize if isinstance(normalize, dict) else {"norm_obs": normalize}
+    hyperparams["normalize"] = isinstance(normalize, dict) or bool(normalize)
+    return hyperparams, env_kwargs or {}
 
 
 @dataclass(frozen=True)
@@ -110,6 +131,7 @@ def add_agent_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="of PyTorch")
     parser.add_argument("--num-threads", type=int, default=-1, help="of PyTorch (default: -1: its own)")
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     parser.add_argument("--verbose", type=int, default=1)
 
 
@@ -131,21 +153,22 @@ def load_agent(options: argparse.Namespace, reward_log: str | None = None) -> Ag
     set_random_seed(options.seed)
     if options.num_threads > 0:
         th.set_num_threads(options.num_threads)
-    hyperparams, run_kwargs = read_run(Path(run, options.env))
+    folder, own = Path(run, options.env), saved_with(model_path, "vecnormalize")
+    require_trust(pickles_of(model_path, folder), options.trust)
+    hyperparams, run_kwargs = read_run(folder)
     env_kwargs = {**run_kwargs, **(options.env_kwargs or {})}
-    own = saved_with(model_path, "vecnormalize")
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as temporary:
         if own.is_file():
             print(f"VecNormalize statistics: {own}")
             # The Zoo looks for a file of this name
-            shutil.copy(own, Path(folder, "vecnormalize.pkl"))
+            shutil.copy(own, Path(temporary, "vecnormalize.pkl"))
         env = create_test_env(
             options.env.gym_id,
             n_envs=options.n_envs,
             seed=options.seed,
             log_dir=reward_log,
             env_kwargs=env_kwargs,
-            stats_path=folder if own.is_file() else str(Path(run, options.env)),
+            stats_path=temporary if own.is_file() else str(folder),
             hyperparams=hyperparams,
             should_render=not options.no_render,
         )

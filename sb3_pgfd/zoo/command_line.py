@@ -15,6 +15,8 @@ import gymnasium as gym
 
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.environments import metaworld
+from sb3_pgfd.utils.files import install
+from sb3_pgfd.utils.run_folders import UntrustedFileError
 
 # The environment variable that asks for the whole traceback
 _TRACEBACK = "SB3_PGFD_TRACEBACK"
@@ -22,7 +24,7 @@ _TRACEBACK = "SB3_PGFD_TRACEBACK"
 _MISTAKES = (AssertionError, ImportError, LookupError, OSError, TypeError, ValueError, gym.error.Error)
 
 # Installs gymnasium-robotics and a mujoco that works with it
-_INSTALL_ROBOTICS = "pip install sb3-pgfd[robotics]"
+_INSTALL_ROBOTICS = install("robotics")
 _ROBOTICS = re.compile(r"(Adroit|AntMaze|Fetch|FrankaKitchen|HandManipulate|HandReach|PointMaze)")
 # Raised on import of gymnasium-robotics if it is not installed, or mujoco is not
 _BROKEN = (ImportError, gym.error.Error)
@@ -60,7 +62,7 @@ def report(error: BaseException, command: str) -> bool:
         return False
     if isinstance(error, _network_errors()):
         text = f"the Hugging Face hub cannot be reached, or does not have this: {text}"
-    if not isinstance(error, (CommandError, DemonstrationsError)):
+    if not isinstance(error, (CommandError, DemonstrationsError, UntrustedFileError)):
         text += f" ({type(error).__name__} in {frames[-1].filename}:{frames[-1].lineno}; {_TRACEBACK}=1 shows all of it)"
     print(f"sb3-pgfd {command}: {explanation or text}", file=sys.stderr)
     return True

@@ -5,9 +5,10 @@ import runpy
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from sb3_pgfd.utils.screen import draw_without_screen
+from sb3_pgfd.utils.screen import can_show_progress, draw_without_screen
 from sb3_pgfd.zoo import register
 from sb3_pgfd.zoo.command_line import (
     CommandError,
@@ -118,14 +119,40 @@ def _parse(name: str, prog: str, command_line: Sequence[str]) -> argparse.Namesp
     return options
 
 
+def _parse_own(command_line: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """:return: The options of ``train`` that the Zoo does not know, and the rest of the command line"""
+    from sb3_pgfd.zoo.agents import TRUST_HELP
+
+    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
+    group = parser.add_argument_group("options of this package")
+    group.add_argument("--trust", action="store_true", help=f"with -i: {TRUST_HELP}")
+    group.add_argument("--no-progress", action="store_true", help="show no progress bars, which a terminal has by default")
+    text = "with -optimize: prune a trial that takes longer, pretraining included (default: no limit)"
+    group.add_argument("--trial-timeout", type=_seconds, metavar="SECONDS", help=text)
+    if {"-h", "--help"} & set(command_line):
+        print(parser.format_help())
+    return parser.parse_known_args(command_line)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not value > 0.0:
+        raise argparse.ArgumentTypeError(f"found {text}, expected a number of seconds above 0")
+    return value
+
+
 def _train(command_line: Sequence[str], prog: str) -> None:
     import rl_zoo3.train
 
     from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
+    own, command_line = _parse_own(command_line)
     sys.argv = [prog, "--algo", _parse("train", prog, command_line).algo, *command_line]
+    if not own.no_progress and can_show_progress():
+        sys.argv.append("--progress")
     # The Zoo's function names the class of its manager and has no argument for it
-    rl_zoo3.train.ExperimentManager = PgfdExperimentManager  # type: ignore[misc]
+    manager = partial(PgfdExperimentManager, trust=own.trust, trial_timeout=own.trial_timeout)
+    rl_zoo3.train.ExperimentManager = manager  # type: ignore[misc, assignment]
     rl_zoo3.train.train()
 
 

@@ -1,5 +1,6 @@
 """The RL Zoo's experiment manager with this package's hyperparameters, search, and files of a run."""
 
+import itertools
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -10,20 +11,25 @@ from pprint import pprint
 from typing import Any
 
 import optuna
-import yaml
 from gymnasium import spaces
 from optuna.trial import TrialState
-from rl_zoo3.callbacks import TrialEvalCallback
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import get_class_by_name
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, CheckpointCallback, EvalCallback
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    CallbackList,
+    CheckpointCallback,
+    EvalCallback,
+    ProgressBarCallback,
+)
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_pgfd.callbacks import (
     Checkpoints,
     EvaluateFirst,
+    Evaluation,
     ProgressLog,
     RunFigure,
     SaveNormalization,
@@ -32,12 +38,14 @@ from sb3_pgfd.callbacks import (
 )
 from sb3_pgfd.plotting import plot_run
 from sb3_pgfd.utils.files import hyperparams_file
+from sb3_pgfd.utils.run_folders import require_trust
 from sb3_pgfd.wrappers import monitor_successes
 from sb3_pgfd.zoo import ALGORITHMS
-from sb3_pgfd.zoo.agents import read_run, saved_with
+from sb3_pgfd.zoo.agents import pickles_of, read_run, saved_with
 from sb3_pgfd.zoo.command_line import CommandError
 from sb3_pgfd.zoo.hyperparameters import (
     as_mapping,
+    check_config,
     check_names,
     flatten,
     load_demonstrations,
@@ -47,6 +55,7 @@ from sb3_pgfd.zoo.hyperparameters import (
     with_schedules,
 )
 from sb3_pgfd.zoo.hyperparams_opt import CONVERTERS, SAMPLERS
+from sb3_pgfd.zoo.trials import TrialEvaluation, TrialTimeLimit
 
 # What bad hyperparameters can cause: numbers that are not finite, a batch too large for the memory, an environment that
 # breaks down in its process. A wrong keyword (TypeError) is wrong in every trial
@@ -59,18 +68,35 @@ class PgfdExperimentManager(ExperimentManager):
 
     * Hyperparameters: paths of demonstrations are relative to the yaml that names them. Classes may be named by their dotted
       path. ``-params`` and trials change single options of nested mappings. Unknown names are refused.
-    * Search: a trial begins with the entry, and options of ``-params`` are not searched.
+    * Search: a trial begins with the entry, and options of ``-params`` are not searched, nor the entry's ``pretrain_steps``.
+      A trial may have a time limit, and says what it does.
     * A run's folder has ``progress.csv``, ``summary.json`` and ``run.png``. Evaluation begins before the first step.
     * The best model and each checkpoint have their own statistics of ``VecNormalize`` and, if buffers are saved, the newest
       checkpoint its replay buffer. A run that continues from them uses these.
 
+    :param trust: Whether to load the files of another user, to continue from them
+    :param trial_timeout: Seconds that a trial may take; None: no limit
     :raises CommandError: If a trial is named without its study
+    :raises UntrustedFileError: If it is to continue from another user's files, which are not trusted
     """
 
-    def __init__(self, args: Any, algo: str, *positional: Any, **kwargs: Any):
+    def __init__(
+        self,
+        args: Any,
+        algo: str,
+        *positional: Any,
+        trust: bool = False,
+        trial_timeout: float | None = None,
+        **kwargs: Any,
+    ):
         if kwargs.get("config") is None and algo in ALGORITHMS:
             kwargs["config"] = str(hyperparams_file(algo))
         super().__init__(args, algo, *positional, **kwargs)
+        self._trial_timeout, self._trial_numbers = trial_timeout, itertools.count(1)
+        if self.continue_training:
+            folder, own = Path(self.trained_agent).parent, saved_with(self.trained_agent, "replay_buffer")
+            pickles = pickles_of(self.trained_agent, folder / self.env_name)
+            require_trust([*pickles, own, folder / "replay_buffer.pkl"], trust)
         if self.trial_id is not None and not (self.storage and self.study_name):
             found = f"found --storage {self.storage} and --study-name {self.study_name}"
             raise CommandError(f"--trial-id {self.trial_id}: {found}, expected both: name the study that the trial is in")
@@ -83,11 +109,8 @@ class PgfdExperimentManager(ExperimentManager):
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """:raises DemonstrationsError, CommandError: If there are no such demonstrations or trial, or a name is unknown"""
-        try:
-            self._entry = with_numbers(super().read_hyperparameters()[0])
-        except (yaml.YAMLError, AttributeError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())
-            raise CommandError(f"{self.config}: found {reason}, expected YAML with options by environment") from error
+        check_config(self.config, self.env_name.gym_id, may_be_atari=self._is_atari)
+        self._entry = with_numbers(super().read_hyperparameters()[0])
         trial = {} if self._trial_to_train is None else self._load_trial(self._trial_to_train)
         for origin, changes in {f"trial {self._trial_to_train} of {self.study_name}": trial, "-params": self._given}.items():
             if changes:
@@ -180,11 +203,19 @@ class PgfdExperimentManager(ExperimentManager):
                 options = {"save_replay_buffer": self.save_replay_buffer, "save_vecnormalize": True, "verbose": 1}
                 self.callbacks[i] = Checkpoints(self.save_freq, self.save_path, **options)
             elif isinstance(callback, EvalCallback):
-                self._evaluation = callback
                 of_best = SaveNormalization(saved_with(f"{self.save_path}/best_model.zip", "vecnormalize"))
                 # Besides the Zoo's, which keeps the newest statistics of all
                 newest = callback.callback_on_new_best
-                callback.callback_on_new_best = CallbackList([of_best] if newest is None else [newest, of_best])
+                self.callbacks[i] = self._evaluation = Evaluation(
+                    callback.eval_env,
+                    callback_on_new_best=CallbackList([of_best] if newest is None else [newest, of_best]),
+                    n_eval_episodes=self.n_eval_episodes,
+                    eval_freq=self.eval_freq,
+                    log_path=self.save_path,
+                    best_model_save_path=self.save_path,
+                    deterministic=self.deterministic_eval,
+                    verbose=min(self.verbose, 1),
+                )
         self.callbacks.append(ProgressLog(self.save_path))
         if self._evaluation is not None and not self.continue_training:
             self.callbacks.append(EvaluateFirst(self._evaluation))
@@ -260,25 +291,41 @@ class PgfdExperimentManager(ExperimentManager):
             raise CommandError(f"-optimize: {found}. {reason}") from error
 
     def objective(self, trial: optuna.Trial) -> float:
-        if self.algo not in ALGORITHMS:
-            return super().objective(trial)
         self._study = trial.study
         # What a trial changes is its own, also with several threads
-        return copy(self)._run_trial(trial)
+        own = copy(self)
+        limits = [] if self._trial_timeout is None else [TrialTimeLimit(trial, self._trial_timeout)]
+        if self.verbose >= 1:
+            number, total = next(self._trial_numbers), self.n_trials
+            if self.max_total_trials is not None:
+                number, total = trial.number + 1, self.max_total_trials
+            print(f"Trial {trial.number} ({number} of {total}) begins: {self.n_timesteps:,} steps", flush=True)
+        if self.algo in ALGORITHMS:
+            return own._run_trial(trial, limits)
+        specified = self.specified_callbacks or []
+        own.specified_callbacks = [*(specified if isinstance(specified, list) else [specified]), *limits]
+        return super(PgfdExperimentManager, own).objective(trial)
 
-    def _run_trial(self, trial: optuna.Trial) -> float:
+    def _run_trial(self, trial: optuna.Trial, callbacks: list[BaseCallback]) -> float:
         # The Zoo keeps the output clean with only the trial's results, unless in debug mode
-        self.verbose = self.verbose if self.verbose >= 2 else 0
-        told = {"given": flatten(self._given), "has_demonstrations": self._with_trial({}).get("demonstrations") is not None}
+        says_progress, self.verbose = self.verbose >= 1, self.verbose if self.verbose >= 2 else 0
+        if self.show_progress and self.n_jobs == 1:
+            callbacks = [*callbacks, ProgressBarCallback()]
+        entry = self._with_trial({})
+        # How long a trial may be is the entry's to say
+        given = {**{name: entry[name] for name in ("pretrain_steps",) if name in entry}, **flatten(self._given)}
+        told = {"given": given, "has_demonstrations": entry.get("demonstrations") is not None}
         SAMPLERS[self.algo](trial, self.n_actions, self.n_envs, told)
         # As --trial-id will read it
         sampled = CONVERTERS[self.algo](trial.params)
         try:
             with closing(self.create_envs(self.n_eval_envs, eval_env=True)) as eval_env:
                 folder = self.optimization_log_path and str(Path(self.optimization_log_path) / f"trial_{trial.number}")
-                evaluation = TrialEvalCallback(
+                evaluation = TrialEvaluation(
                     eval_env,
                     trial,
+                    n_timesteps=self.n_timesteps,
+                    says_progress=says_progress,
                     best_model_save_path=folder,
                     log_path=folder,
                     n_eval_episodes=self.n_eval_episodes,
@@ -287,13 +334,13 @@ class PgfdExperimentManager(ExperimentManager):
                 )
                 # The Zoo writes the trial's gamma into this one
                 self.normalize_kwargs = {}
-                hyperparams, _, callbacks, _ = self._preprocess_hyperparams(self._with_trial(sampled))
+                hyperparams, _, specified, _ = self._preprocess_hyperparams(self._with_trial(sampled))
                 hyperparams = self._preprocess_action_noise(hyperparams, {}, eval_env)
                 with closing(self.create_envs(self.n_envs, no_log=True)) as env:
                     model = ALGORITHMS[self.algo](
                         env=env, tensorboard_log=None, seed=None, verbose=self.verbose, device=self.device, **hyperparams
                     )
-                    model.learn(self.n_timesteps, callback=[*callbacks, evaluation])
+                    model.learn(self.n_timesteps, callback=[*callbacks, *specified, evaluation])
             # An environment may clip actions that are NaN, and a return that is NaN would count as a failure
             if not all(bool(parameter.isfinite().all()) for parameter in model.policy.parameters()):
                 raise ValueError("found parameters that are not finite: learning has diverged")

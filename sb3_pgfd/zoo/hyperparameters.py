@@ -13,7 +13,7 @@ from rl_zoo3.utils import SimpleLinearSchedule
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.formats import locate
-from sb3_pgfd.utils.files import hyperparams_file
+from sb3_pgfd.utils.files import hyperparams_file, near
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
 from sb3_pgfd.zoo.command_line import CommandError
 
@@ -34,6 +34,38 @@ _ZOO_OPTIONS |= {"monitor_kwargs", "callback", "noise_type", "noise_std"}
 def default_algorithm(env_id: str) -> str:
     """:return: The algorithm of commands without ``--algo``: ``ddpgfd`` if it is tuned for the environment, or ``td3fd``"""
     return "ddpgfd" if env_id in yaml.safe_load(hyperparams_file("ddpgfd").read_text()) else "td3fd"
+
+
+def check_config(config: str, env_id: str, may_be_atari: bool) -> None:
+    """
+    Check a yaml before the Zoo reads it. Other configurations are Python, which the Zoo runs.
+
+    :param config: Path of the yaml, or something else
+    :param env_id: The environment
+    :param may_be_atari: Whether the entry ``atari`` is for it
+    :raises CommandError: If there is no such file, it is no mapping, or it has no entry for the environment
+    """
+    path = Path(config)
+    if path.suffix not in (".yml", ".yaml"):
+        return
+    if not path.is_file():
+        raise CommandError(f"{config}: found no such file, expected YAML with options by environment{near(path)}")
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise CommandError(
+            f"{config}: found a mistake{place} ({reason}), expected YAML with options by environment"
+        ) from error
+    if not isinstance(entries, dict) or not isinstance(entries.get(env_id, {}), dict):
+        found = entries.get(env_id) if isinstance(entries, dict) else entries
+        raise CommandError(f"{config}: found {found!r:.100}, expected YAML with options by environment")
+    if not {env_id, "default", *(["atari"] if may_be_atari else [])} & entries.keys():
+        raise CommandError(
+            f"{config}: found entries for {', '.join(map(str, entries)) or 'nothing'}, expected one for {env_id}, or 'default'"
+        )
 
 
 def with_numbers(value: Any) -> Any:
@@ -103,7 +135,7 @@ def resolve_demonstrations(named: Any, folders: Sequence[Path], origin: str) -> 
     """
     Make a relative path of demonstrations absolute, so that it holds in every folder. Names and ids stay as they are.
 
-    :param named: A path, a name, an id, or a mapping with one of them as ``source`` and options of
+    :param named: A path, a name, an id, a list of them, or a mapping with one of these as ``source`` and options of
         :meth:`Demonstrations.load`. None means no demonstrations
     :param folders: What a relative path may be relative to. The first one where it exists counts
     :param origin: Where it is named, for messages
@@ -113,10 +145,12 @@ def resolve_demonstrations(named: Any, folders: Sequence[Path], origin: str) -> 
         return None
     if isinstance(named, Mapping) and "source" in named:
         return {**named, "source": resolve_demonstrations(named["source"], folders, origin)}
+    if isinstance(named, list) and named:
+        return [resolve_demonstrations(item, folders, origin) for item in named]
     if not isinstance(named, (str, os.PathLike)):
         raise DemonstrationsError(
             f"{origin}: demonstrations: found {named!r:.200}, expected a path, the name of packaged demonstrations, the id of "
-            "a Minari dataset, or a mapping with one of them as 'source' and options of Demonstrations.load"
+            "a Minari dataset, a list of them, or a mapping with one of them as 'source' and options of Demonstrations.load"
         )
     path = Path(named).expanduser()
     for folder in folders:

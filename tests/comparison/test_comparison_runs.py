@@ -1,21 +1,18 @@
 """Finding, reading and labelling runs."""
 
-import argparse
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
-import yaml
 from run_folders import write_run
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_pgfd.comparison import ComparisonError, Run, find_runs
-from sb3_pgfd.comparison.runs import folder_name, read_evaluations, read_settings
+from sb3_pgfd.comparison.runs import folder_name, read_evaluations
 
 CURVE = {0: 1.0, 100: 2.0}
 
@@ -181,50 +178,3 @@ def test_a_single_array_is_refused(tmp_path: Path):
         np.save(file, np.ones(3))
     with pytest.raises(ComparisonError, match="cannot be read"):
         read_evaluations(tmp_path / "evaluations.npz")
-
-
-def write_settings(folder: Path, text: str) -> Path:
-    path = folder / "args.yml"
-    path.write_text(text)
-    return path
-
-
-def test_an_ordered_dict_is_read(tmp_path: Path):
-    values = {"algo": "sac", "seed": 3, "policy_kwargs": OrderedDict(net_arch=[64, 64])}
-    path = write_settings(tmp_path, yaml.dump(OrderedDict(values)))
-    assert "OrderedDict" in path.read_text()
-    assert read_settings(path) == {"algo": "sac", "seed": 3, "policy_kwargs": {"net_arch": [64, 64]}}
-    assert read_settings(write_settings(tmp_path, yaml.dump(OrderedDict()))) == {}
-
-
-def test_objects_of_other_classes_are_nothing(tmp_path: Path):
-    values = {"a": argparse.Namespace(x=1), "b": np.float64(1.0), "c": (1, 2), "d": argparse.ArgumentParser, "e": "kept"}
-    expected = {"a": None, "b": None, "c": None, "d": None, "e": "kept"}
-    assert read_settings(write_settings(tmp_path, yaml.dump(values))) == expected
-
-
-@pytest.mark.parametrize("tag", ["object/apply:os.system", "object/new:os.system", "object:os.system"])
-def test_nothing_is_executed(tag: str, tmp_path: Path):
-    marker = tmp_path / "executed"
-    text = f"algo: sac\nenv: !!python/{tag} ['touch {marker}']\nother: !!python/name:os.system\n"
-    assert read_settings(write_settings(tmp_path, text)) == {"algo": "sac", "env": None, "other": None}
-    assert not marker.exists()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "algo: [",
-        "- a\n- b",
-        "!!python/object/apply:collections.OrderedDict\n- 3",
-        "!!python/object/apply:collections.OrderedDict {args: [[[a, 1]]]}",
-        "when: 2024-99-99",
-        "\x00",
-        "\xff",
-        "[" * 1000,
-    ],
-)
-def test_a_file_with_something_else_is_refused_by_name(text: str, tmp_path: Path):
-    (tmp_path / "args.yml").write_bytes(text.encode("latin-1"))
-    with pytest.raises(ComparisonError, match=r"args\.yml: found .*expected"):
-        read_settings(tmp_path / "args.yml")

@@ -20,7 +20,7 @@ from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats import hdf5, in_memory, lerobot, minari, minari_writer, npz, pickles, recording_folder
 from sb3_pgfd.demonstrations.formats.checks import UNREADABLE, errors_naming, is_hdf5
-from sb3_pgfd.utils.files import packaged_demonstrations
+from sb3_pgfd.utils.files import near, packaged_demonstrations
 
 __all__ = ["FILES", "OBJECTS", "UNREADABLE", "Format", "check_options", "errors_naming", "locate", "read", "write"]
 
@@ -76,7 +76,7 @@ def locate(source: Any) -> tuple[str, Any]:
         return name, minari.dataset_folder(name)
     raise DemonstrationsError(
         f"{source}: found no such file, expected a file, a folder, the id of a Minari dataset, or the name of packaged "
-        f"demonstrations: {', '.join(packaged) or 'none'}"
+        f"demonstrations: {', '.join(packaged) or 'none'}{near(path, packaged)}"
     )
 
 

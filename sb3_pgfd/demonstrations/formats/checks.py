@@ -24,6 +24,7 @@ import numpy as np
 from sb3_pgfd.demonstrations.arrays import owned
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import Observations
+from sb3_pgfd.utils.files import install
 
 # What the libraries underneath raise for damaged files
 _BUILT_IN = (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError)
@@ -143,7 +144,7 @@ def open_hdf5(path: Path, checked: bool = True) -> Iterator[Any]:
     try:
         import h5py
     except ImportError as error:
-        raise ImportError("reading HDF5 files needs h5py: pip install sb3-pgfd[hdf5]") from error
+        raise ImportError(f"reading HDF5 files needs h5py: {install('hdf5')}") from error
     with h5py.File(path, "r") as file:
         if checked:
             check_ratio("arrays", _check_content(file), path.stat().st_size)

@@ -28,6 +28,7 @@ from sb3_pgfd.demonstrations.formats.checks import (
     starts_with,
 )
 from sb3_pgfd.demonstrations.formats.successors import check_final_reward, from_steps
+from sb3_pgfd.utils.files import install
 
 _MAGIC = b"PAR1"
 _INDEX = ("episode_index", "frame_index")
@@ -200,7 +201,7 @@ def _libraries() -> tuple[Any, Any]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise ImportError("reading LeRobot datasets needs pyarrow: pip install sb3-pgfd[lerobot]") from error
+        raise ImportError(f"reading LeRobot datasets needs pyarrow: {install('lerobot')}") from error
     return pyarrow, parquet
 
 

@@ -33,6 +33,7 @@ from sb3_pgfd.demonstrations.formats.checks import (
     numeric_array,
     open_hdf5,
 )
+from sb3_pgfd.utils.files import install
 
 PREFIX = "minari:"
 DATA_FOLDER = "data"
@@ -211,7 +212,7 @@ def _nested(item: Any) -> Any:
         kind = "JPEG files" if is_jpeg else f"values of type {item.dtype}"
         raise DemonstrationsError(
             f"{item.name[1:]}: found {kind}, expected numbers: encoded images are read through minari "
-            "(pip install sb3-pgfd[minari]) from a dataset that describes its spaces"
+            f"({install('minari')}) from a dataset that describes its spaces"
         )
     return item[()]
 
@@ -220,7 +221,7 @@ def _check_tables(folder: Path, data_format: str, described: Mapping[str, Any]) 
     """The library does not ask pyarrow whether a table is sound, and one that is not can crash it."""
     check_present(described, _SPACES, f"{METADATA_FILE}: ", ": make the dataset again with these")
     if _storage_class() is None or find_spec("pyarrow") is None:
-        raise ImportError(f"reading Minari's {data_format} storage needs minari: pip install sb3-pgfd[minari]")
+        raise ImportError(f"reading Minari's {data_format} storage needs minari: {install('minari')}")
     from pyarrow import ArrowException
     from pyarrow import dataset as tables
 

@@ -22,7 +22,7 @@ from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats import minari
 from sb3_pgfd.demonstrations.spaces import space_from_json, space_to_json
 from sb3_pgfd.demonstrations.validation import Locator, check_actions, check_observations
-from sb3_pgfd.utils.files import refuse_existing, write_whole
+from sb3_pgfd.utils.files import install, refuse_existing, write_whole
 
 # The oldest version of Minari that reads images that are no JPEG
 _VERSION = "0.5.4"
@@ -51,7 +51,7 @@ def write_minari(transitions: Transitions, target: str | Path, overwrite: bool =
     try:
         import h5py
     except ImportError as error:
-        raise ImportError("writing Minari datasets needs h5py: pip install sb3-pgfd[hdf5]") from error
+        raise ImportError(f"writing Minari datasets needs h5py: {install('hdf5')}") from error
     folder, dataset_id = _place(target)
     refuse_existing(folder, overwrite)
     if folder.exists() and minari.data_folder(folder) is None:

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.environment import recorded_action_space
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.utils.files import refuse_existing, write_whole
+from sb3_pgfd.utils.files import install, refuse_existing, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ def new_figure(size: tuple[float, float]) -> Figure:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(f"Pictures need matplotlib ({error}): pip install sb3-pgfd[plots]") from error
+        raise ImportError(f"Pictures need matplotlib ({error}): {install('plots')}") from error
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

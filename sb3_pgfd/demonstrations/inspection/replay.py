@@ -16,7 +16,7 @@ from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.environment import ENVIRONMENT_ERRORS
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import Locator, as_dict, check_actions, check_observations
-from sb3_pgfd.utils.files import write_whole
+from sb3_pgfd.utils.files import install, write_whole
 
 # Largest distance that counts as the recorded start, and default for no drift, in standard deviations
 START_TOLERANCE = 1e-3
@@ -205,7 +205,7 @@ def write_video(path: Path, fps: float, overwrite: bool = False) -> Iterator[Cal
     try:
         from moviepy.video.io.ffmpeg_writer import FFMPEG_VideoWriter
     except ImportError as error:
-        raise ImportError(f"Videos need moviepy ({error}): pip install sb3-pgfd[video]") from error
+        raise ImportError(f"Videos need moviepy ({error}): {install('video')}") from error
     with write_whole(path, overwrite) as temporary:
         encoder: Any = None
 

@@ -14,8 +14,8 @@ from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.environment import recorded_action_space
 from sb3_pgfd.demonstrations.inspection.warnings import find_warnings
 
-# Vectors with more components are summarised by one range; discrete actions are counted up to this many different ones
-MAX_COMPONENTS, MAX_COUNTED = 30, 32
+# Discrete actions are counted up to this many different ones
+MAX_COUNTED = 32
 # An action is saturated this near to a bound, relative to the range of its component
 SATURATION_MARGIN = 0.01
 
@@ -43,7 +43,7 @@ class ObservationSummary:
     """Shape per step"""
     dtype: str
     low: Range
-    """For a vector of at most ``MAX_COMPONENTS`` one value per component, otherwise one value"""
+    """For a vector one value per component, otherwise (images, single numbers) one value"""
     high: Range
 
 
@@ -140,7 +140,7 @@ def _success_rate(demonstrations: Demonstrations) -> float | None:
 def _range(array: np.ndarray) -> tuple[Range, Range]:
     if array.size == 0:
         return [], []
-    if array.ndim == 2 and array.shape[1] <= MAX_COMPONENTS:
+    if array.ndim == 2:
         return array.min(axis=0).astype(float).tolist(), array.max(axis=0).astype(float).tolist()
     return float(array.min()), float(array.max())
 

@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.utils.checks import is_number
+from sb3_pgfd.utils.files import install
 
 KeyPairs = Sequence[Sequence[str]]
 
@@ -53,7 +54,7 @@ def import_pygame() -> Any:
     try:
         import pygame
     except ImportError as error:
-        raise ImportError("Recording from a person needs pygame: pip install sb3-pgfd[keyboard]") from error
+        raise ImportError(f"Recording from a person needs pygame: {install('keyboard')}") from error
     return pygame
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.episode import Episode
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.recording.session import Rollout, Session, describe_env, open_env
+from sb3_pgfd.utils.checks import is_whole
 from sb3_pgfd.utils.screen import progress
 
 
@@ -35,10 +37,11 @@ AnyPolicy = Policy | Callable[[Any], Any]
 
 def record(
     policy: AnyPolicy,
-    env: gym.Env | str,
+    env: gym.Env | VecEnv | str,
     n_episodes: int,
     *,
     seed: int = 0,
+    max_episode_steps: int | None = None,
     deterministic: bool = True,
     action_noise: float = 0.0,
     successes_only: bool = False,
@@ -55,9 +58,11 @@ def record(
 
     :param policy: See :class:`Policy`, or a function from an observation to an action in environment units; the function's
         method ``reset``, if it has one, is called at the start of each episode
-    :param env: A Gymnasium environment with a time limit, or its id. Attempt k is reset with ``seed + k``
+    :param env: A Gymnasium environment, a ``VecEnv`` of one environment, or an id. Attempt k is reset with ``seed + k``.
+        Demonstrations hold what ``VecNormalize`` around it has not yet normalised
     :param n_episodes: Number of episodes to keep
     :param seed: Seed of the first attempt and of the action noise
+    :param max_episode_steps: Cut an episode after so many steps, as truncated. An environment without a time limit needs it
     :param deterministic: Passed to ``predict``
     :param action_noise: Standard deviation of Gaussian noise on Box actions, in units of half the action range. A little
         noise widens the states that the demonstrations cover
@@ -79,6 +84,10 @@ def record(
     """
     if n_episodes < 1:
         raise DemonstrationsError(f"record: found n_episodes={n_episodes}, expected at least 1")
+    if max_episode_steps is not None and not is_whole(max_episode_steps, 1):
+        raise DemonstrationsError(f"record: found max_episode_steps={max_episode_steps!r}, expected at least 1, or None")
+    if isinstance(env, VecNormalize):
+        vec_normalize, env = vec_normalize or env, env.venv
     with open_env(env, "record") as environment:
         settings = {
             **describe_env(environment.spec, environment.observation_space, environment.action_space),
@@ -88,6 +97,7 @@ def record(
             "seed": int(seed),
             "deterministic": bool(deterministic),
             "successes_only": bool(successes_only),
+            **({} if max_episode_steps is None else {"max_episode_steps": int(max_episode_steps)}),
         }
         actor = _Actor(policy, environment.action_space, settings, vec_normalize)
         session = Session(path, settings, resume, overwrite)
@@ -106,6 +116,8 @@ class _Actor:
         if self.action_noise and not isinstance(space, spaces.Box):
             raise DemonstrationsError(f"record: found action_noise={self.action_noise} with {space}, expected a Box space")
         self.policy, self.space, self.vec_normalize = policy, space, normalize
+        self.max_steps = settings.get("max_episode_steps", float("inf"))
+        self._has_warned = False
         self.rng = np.random.default_rng(settings["seed"])
         predict = getattr(policy, "predict", None)
         self._has_state = predict is not None and {"state", "episode_start"} <= set(inspect.signature(predict).parameters)
@@ -115,7 +127,7 @@ class _Actor:
         rollout, self._state, reset = Rollout(env, seed), None, getattr(self.policy, "reset", None)
         if callable(reset):
             reset()
-        while not rollout.over:
+        while not rollout.over and len(rollout) < self.max_steps:
             rollout.step(self._act(rollout.observation, len(rollout) == 0))
         return rollout.episode()
 
@@ -128,11 +140,36 @@ class _Actor:
         else:
             action = self.policy(observation)
         if not isinstance(self.space, spaces.Box):
+            if not self.space.contains(action):
+                raise DemonstrationsError(f"record: found the action {action!r:.100}, expected one of {self.space}")
             return action
+        action = self._checked(action, self.space)
         low, high = self.space.low, self.space.high
         if self.action_noise:
             action = action + self.action_noise * self.rng.standard_normal(self.space.shape) * (high - low) / 2
         return np.clip(action, low, high).astype(self.space.dtype)
+
+    def _checked(self, action: Any, space: spaces.Box) -> np.ndarray:
+        """:return: The action in the space's shape. NumPy would broadcast one number to a whole action"""
+        values = np.asarray(action)
+        if values.shape != space.shape and not values.size == np.prod(space.shape) == 1:
+            found = f"an action of shape {values.shape} ({action!r:.100})"
+            raise DemonstrationsError(f"record: found {found}, expected {space.shape}, a number for each component")
+        if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+            raise DemonstrationsError(f"record: found the action {action!r:.100}, expected finite numbers")
+        values = values.reshape(space.shape)
+        beyond = np.maximum(space.low - values, values - space.high)
+        # Rounding is no reason to warn
+        if not self._has_warned and (beyond > 1e-6 * (1.0 + np.abs(values))).any():
+            self._has_warned = True
+            place = tuple(int(i) for i in np.unravel_index(np.argmax(beyond), beyond.shape))
+            bounds = f"[{space.low[place]:g}, {space.high[place]:g}]"
+            warnings.warn(
+                f"record: found an action of {values[place]:g} in component {', '.join(map(str, place))}, outside the bounds "
+                f"{bounds}: such actions are clipped. Are they in the environment's units?",
+                stacklevel=2,
+            )
+        return values
 
 
 def _keep_episodes(session: Session, actor: _Actor, env: gym.Env, n_episodes: int, max_attempts: int) -> Iterator[Episode]:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from copy import deepcopy
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import numpy as np
 import stable_baselines3 as sb3
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
-from sb3_pgfd.demonstrations.arrays import json_copy
+from sb3_pgfd.demonstrations.arrays import json_copy, map_observations
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.environment import make_env
 from sb3_pgfd.demonstrations.episode import Episode
@@ -90,20 +92,51 @@ class Rollout(EpisodeBuilder):
         return self.build(self.terminated, success_of(self.info))
 
 
+class _OnlyEnv(gym.Env):
+    """The environment of a ``VecEnv`` that has one, which resets itself at the end of an episode."""
+
+    def __init__(self, vec_env: VecEnv, recorder: str):
+        if vec_env.num_envs != 1:
+            found = f"a VecEnv of {vec_env.num_envs} environments"
+            raise DemonstrationsError(
+                f"{recorder}: found {found}, expected one: a policy with a memory can follow one episode at a time"
+            )
+        if unwrap_vec_normalize(vec_env) is not None:
+            raise DemonstrationsError(f"{recorder}: found VecNormalize inside other wrappers, expected it outermost or none")
+        self.vec_env, self.spec = vec_env, vec_env.get_attr("spec")[0]
+        self.observation_space, self.action_space = vec_env.observation_space, vec_env.action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        if seed is not None:
+            self.vec_env.seed(seed)
+        observations: Any = self.vec_env.reset()
+        return map_observations(observations, itemgetter(0)), dict(self.vec_env.reset_infos[0])
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observations, rewards, dones, infos = self.vec_env.step(np.asarray([action]))
+        info, done = infos[0], bool(dones[0])
+        seen: Any = info["terminal_observation"] if done else map_observations(observations, itemgetter(0))
+        truncated = done and bool(info.get("TimeLimit.truncated", False))
+        return seen, float(rewards[0]), done and not truncated, truncated, info
+
+
 @contextmanager
-def open_env(env: gym.Env | str, recorder: str, render_mode: str | None = None) -> Iterator[gym.Env]:
+def open_env(env: gym.Env | VecEnv | str, recorder: str, render_mode: str | None = None) -> Iterator[gym.Env]:
     """
     Yield an environment, which stays open, or the environment of an id, which is made and closed.
 
-    :raises DemonstrationsError: If it is neither, or the environment cannot be made
+    :raises DemonstrationsError: If it is something else, or the environment cannot be made
     """
     if isinstance(env, str):
         with closing(make_env(env, render_mode=render_mode)) as made:
             yield made
     elif isinstance(env, gym.Env):
         yield env
+    elif isinstance(env, VecEnv):
+        yield _OnlyEnv(env, recorder)
     else:
-        raise DemonstrationsError(f"{recorder}: found env of type {type(env).__name__}, expected a gymnasium.Env or its id")
+        found = f"found env of type {type(env).__name__}"
+        raise DemonstrationsError(f"{recorder}: {found}, expected a gymnasium.Env, a VecEnv of one environment, or an id")
 
 
 def describe_env(spec: EnvSpec | None, observation_space: spaces.Space, action_space: spaces.Space) -> dict[str, Any]:
