@@ -21,7 +21,7 @@ from sb3_pgfd.demonstrations.arrays import channels_first, map_observations
 from sb3_pgfd.demonstrations.environment import make_env
 from sb3_pgfd.demonstrations.recording.policy import AnyPolicy
 from sb3_pgfd.demonstrations.validation import check_observations
-from sb3_pgfd.utils.files import install
+from sb3_pgfd.utils.files import install, near
 from sb3_pgfd.utils.run_folders import require_trust
 from sb3_pgfd.zoo import ALGORITHMS, register
 from sb3_pgfd.zoo.agents import load_without_buffer, pickles_of, read_run, saved_with
@@ -50,7 +50,7 @@ def load_policy(args: argparse.Namespace) -> PolicySource:
         raise DemonstrationsError("--algo: found none, expected the name of the model's algorithm: ppo, sac, ddpgfd, ...")
     path = args.model or _find_in_zoo(args)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: found no such file, expected a model saved by SB3")
+        raise FileNotFoundError(f"{path}: found no such file, expected a model saved by SB3{near(path)}")
     folder = path.parent / args.env.split(":")[-1].replace("/", "-")
     require_trust([*pickles_of(path, folder), *([args.vecnormalize] if args.vecnormalize else [])], bool(args.trust))
     env_kwargs, wrap, wrapper, statistics = dict(args.env_kwargs), None, None, None

@@ -24,6 +24,7 @@ from sb3_pgfd.demonstrations.formats.minari import PREFIX
 from sb3_pgfd.demonstrations.formats.npz import with_ending
 from sb3_pgfd.demonstrations.recording.policy import scripted_expert
 from sb3_pgfd.demonstrations.recording.session import session_folder
+from sb3_pgfd.utils.files import near
 from sb3_pgfd.zoo.agents import TRUST_HELP
 from sb3_pgfd.zoo.command_line import register_environments, require_installed
 
@@ -173,7 +174,7 @@ def _load_function(name: str, env: gym.Env) -> Callable[[Any], Any]:
         raise DemonstrationsError(f"--policy: found {name!r}, expected module:function or file.py:function")
     if where.endswith(".py"):
         if not Path(where).is_file():
-            raise FileNotFoundError(f"{where}: found no such file, expected Python code")
+            raise FileNotFoundError(f"{where}: found no such file, expected Python code{near(Path(where))}")
         # The file can import its neighbours, as if it were run
         sys.path.append(str(Path(where).resolve().parent))
         values = runpy.run_path(where, run_name=f"policy_of_{Path(where).stem}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sb3_pgfd.utils.files import near
 from sb3_pgfd.utils.run_folders import read_settings
 
 _EVALUATIONS = "evaluations.npz"
@@ -74,7 +75,9 @@ def find_runs(folders: Sequence[str | Path], labels: Sequence[str] | None = None
 def _runs_below(folder: Path) -> tuple[list[Run], list[str]]:
     if not folder.is_dir():
         found = "a file" if folder.exists() else "no such folder"
-        raise ComparisonError(f"{folder}: found {found}, expected a folder of runs: {_LAYOUT}, or a part of this path")
+        raise ComparisonError(
+            f"{folder}: found {found}, expected a folder of runs: {_LAYOUT}, or a part of this path{near(folder)}"
+        )
     runs, notes = [], []
     for path in sorted(folder.resolve().rglob(_EVALUATIONS)):
         try:

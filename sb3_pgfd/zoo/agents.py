@@ -148,7 +148,13 @@ def load_agent(options: argparse.Namespace, reward_log: str | None = None) -> Ag
     from rl_zoo3.utils import ALGOS, create_test_env, get_model_path
 
     which = (options.load_best, options.load_checkpoint, options.load_last_checkpoint)
-    _, model_path, run = get_model_path(options.exp_id, options.folder, options.algo, options.env, *which)
+    try:
+        _, model_path, run = get_model_path(options.exp_id, options.folder, options.algo, options.env, *which)
+    except (AssertionError, ValueError) as error:
+        runs = sorted(str(path) for path in Path(options.folder).glob("*/*_[0-9]*"))
+        there = f"found the runs {', '.join(runs[:8])}" if runs else f"found no runs in {options.folder}"
+        expected = f"expected {options.folder}/{options.algo}/{options.env}_<number>: see --algo, --env, --exp-id and -f"
+        raise CommandError(f"{error}: {there}, {expected}") from error
     print(f"Loading {model_path}")
     set_random_seed(options.seed)
     if options.num_threads > 0:

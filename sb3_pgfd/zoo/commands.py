@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from sb3_pgfd.utils.files import near
 from sb3_pgfd.utils.screen import can_show_progress, draw_without_screen
 from sb3_pgfd.zoo import register
 from sb3_pgfd.zoo.command_line import (
@@ -94,6 +95,7 @@ def _parse(name: str, prog: str, command_line: Sequence[str]) -> argparse.Namesp
         parser.add_argument("-orga", "--organization", required=True, help="user or organization of the Hugging Face hub")
         parser.add_argument("-name", "--repo-name", help="of the repository (default: <algo>-<env>)")
     if name == "train":
+        parser.add_argument("-i", "--trained-agent", type=Path)
         for names in (("-params", "--hyperparams"), ("--eval-env-kwargs",)):
             parser.add_argument(*names, nargs="+", action=StoreDict)
     elif name == "enjoy":
@@ -147,7 +149,11 @@ def _train(command_line: Sequence[str], prog: str) -> None:
     from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
     own, command_line = _parse_own(command_line)
-    sys.argv = [prog, "--algo", _parse("train", prog, command_line).algo, *command_line]
+    shared = _parse("train", prog, command_line)
+    model = shared.trained_agent
+    if model is not None and not (model.suffix == ".zip" and model.is_file()):
+        raise CommandError(f"-i {model}: found no such model, expected the .zip file of one{near(model)}")
+    sys.argv = [prog, "--algo", shared.algo, *command_line]
     if not own.no_progress and can_show_progress():
         sys.argv.append("--progress")
     # The Zoo's function names the class of its manager and has no argument for it

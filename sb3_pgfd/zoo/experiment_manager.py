@@ -286,7 +286,7 @@ class PgfdExperimentManager(ExperimentManager):
             if self._study is None or self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
                 raise
             errors = [trial.user_attrs["error"] for trial in self._study.trials if "error" in trial.user_attrs]
-            reason = f"{len(errors)} stopped with an error, the last one: {errors[-1]}" if errors else "Try --pruner none"
+            reason = f"{len(errors)} stopped early, the last one: {errors[-1]}" if errors else "Try --pruner none"
             found = f"found {len(self._study.trials)} trials, all pruned or failed, expected one to finish"
             raise CommandError(f"-optimize: {found}. {reason}") from error
 

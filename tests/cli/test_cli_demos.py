@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from command_line import fails, misused, result, run
 
+import sb3_pgfd
 from sb3_pgfd import Demonstrations
 from sb3_pgfd.cli import main
 from sb3_pgfd.cli.arguments import named_value
@@ -133,7 +134,7 @@ def test_merge_joins_and_then_chooses(capsys: pytest.CaptureFixture[str], toy: P
     options = ("--min-return", 3, "--episodes", 3, "--done-means", "truncated", "--force")
     assert result(capsys, "merge", out, toy, toy, *options)["success_rate"] == pytest.approx(1 / 3)
     assert returns(out) == [3, 4, 3]
-    assert "part 1: found shapes" in fails(capsys, "merge", tmp_path / "b", toy, "Pendulum-v1")
+    assert "merge: Pendulum-v1: found shapes" in fails(capsys, "merge", tmp_path / "b", toy, "Pendulum-v1")
 
 
 def test_filter_keeps_what_is_asked_for(capsys: pytest.CaptureFixture[str], toy: Path, tmp_path: Path):
@@ -190,6 +191,13 @@ def test_all_commands_are_listed(capsys: pytest.CaptureFixture[str]):
     assert stop.value.code == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if re.match(r"    [a-z]", line)]
     assert names == ["demos", "compare", "train", "enjoy", "push-to-hub", "load-from-hub", "zoo"]
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"sb3-pgfd {sb3_pgfd.__version__}\n"
 
 
 def test_missing_demonstrations_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path):

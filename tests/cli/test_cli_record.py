@@ -39,6 +39,16 @@ class Until:
         return half(observation)
 
 
+class Privileged:
+    """A controller that sees the angle in the simulator, not the observation."""
+
+    def __init__(self, env, gain=0.25):
+        self.env, self.gain = env, gain
+
+    def __call__(self, observation):
+        return np.array([self.gain * np.sign(np.sin(self.env.unwrapped.state[0]))], dtype=np.float32)
+
+
 number = 5
 '''
 PENDULUM = ("--env", "Pendulum-v1", "--no-progress")
@@ -73,6 +83,14 @@ def test_a_function_in_a_file_is_recorded(policies: str, capsys: pytest.CaptureF
     assert set(demonstrations.actions.ravel().tolist()) == {0.5}
     assert demonstrations.metadata["producer"] == "function my_policies.py:half"
     np.testing.assert_array_equal(box("out.npz")[0], gym.make("Pendulum-v1").reset(seed=3)[0])
+
+
+def test_a_class_may_take_the_environment(policies: str):
+    options = ("--policy", f"{policies}:Privileged", "--episodes", 1, "--max-episode-steps", 20)
+    assert run("record", "out", *PENDULUM, *options) == 0
+    demonstrations = Demonstrations.load("out.npz")
+    assert len(demonstrations) == 20
+    np.testing.assert_array_equal(demonstrations.actions.ravel(), 0.25 * np.sign(box("out.npz")[:, 1]))
 
 
 def test_a_function_in_a_module_is_recorded_with_noise(policies: str):

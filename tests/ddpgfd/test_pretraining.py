@@ -109,6 +109,13 @@ def test_pretraining_is_logged_with_all_that_an_update_logs(
     assert not any(row.keys() & {"train/critic_loss", "time/fps"} for row in recorder.rows)
 
 
+def test_pretraining_prints_one_table(make_model: MakeModel, capsys: pytest.CaptureFixture[str]) -> None:
+    make_model(pretrain_steps=120, verbose=1).learn(0)
+    printed = capsys.readouterr().out
+    assert "Pretraining: 120 updates on demonstrations" in printed
+    assert printed.count("| pretrain/") == printed.count("n_updates") == 1
+
+
 def test_cloning_gets_better_while_pretraining(
     make_model: MakeModel, attach: Callable[[DDPGfD], DDPGfD], recorder: Any
 ) -> None:

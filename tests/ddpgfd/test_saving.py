@@ -124,6 +124,13 @@ def test_each_way_out_that_the_message_names_works(
     assert (loaded.demonstrations_source is None) == (n_demonstrations == 0)
 
 
+def test_the_environment_may_be_named_by_its_id(trained: DDPGfD, tmp_path: Path) -> None:
+    trained.save(tmp_path / "model")
+    loaded = DDPGfD.load(tmp_path / "model", env="PointToGoal-v0", demonstrations=trained.demonstrations)
+    assert loaded.env is not None
+    assert loaded.learn(2).num_timesteps == 2
+
+
 def test_an_environment_set_later_is_enough_to_go_on(trained: DDPGfD, tmp_path: Path) -> None:
     loaded = DDPGfD.load(tmp_path / "model", device="cpu", demonstrations=tmp_path / "to_goal.npz")
     loaded.set_env(make_env())

@@ -1,5 +1,6 @@
 """What a dataset holds, and what it refuses to change."""
 
+import copy
 import pickle
 from dataclasses import FrozenInstanceError
 from typing import Any
@@ -63,6 +64,15 @@ def test_fields_cannot_be_replaced(name: str):
 def test_arrays_cannot_be_written_to(name: str):
     with pytest.raises(ValueError, match="read-only"):
         getattr(make(), name)[0] = 0
+
+
+def test_dict_observations_are_a_dict():
+    observations = Demonstrations.load("FetchReach-v4").observations
+    assert isinstance(observations, dict)
+    assert type(copy.deepcopy(observations)) is dict
+    for change in ("clear", "popitem"):
+        with pytest.raises(TypeError, match="cannot be changed"):
+            getattr(observations, change)()
 
 
 def test_dict_observations_and_metadata_cannot_be_written_to():

@@ -1,6 +1,7 @@
 """The options that every source has, and what is made of demonstrations in memory."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -203,6 +204,21 @@ def test_parts_are_merged_one_after_the_other():
     assert merged.episode_lengths.tolist() == [2, 3, 2, 3]
     assert_same(merged.select([0, 1]).observations, first.observations)
     assert_same(merged.select([2, 3]).next_observations, second.next_observations)
+
+
+def test_a_part_that_does_not_fit_is_named():
+    with pytest.raises(DemonstrationsError, match=r"merge: MountainCarContinuous-v0: found .* expected .* of Pendulum-v1"):
+        Demonstrations.load(["Pendulum-v1", "MountainCarContinuous-v0"])
+
+
+def test_a_list_is_loaded_as_a_merge(tmp_path: Path):
+    first = Demonstrations.load("Pendulum-v1")
+    path = first.select(2).save(tmp_path / "two.npz")
+    found = Demonstrations.load(["Pendulum-v1", path, first], n_episodes=6)
+    assert found.source == f"Pendulum-v1 + {path}"
+    expected = merge([first, first.select(1)])
+    assert_same(found.observations, expected.observations)
+    assert found.episode_lengths.tolist() == expected.episode_lengths.tolist()
 
 
 @pytest.mark.parametrize("n_first", [1, 2, 3])

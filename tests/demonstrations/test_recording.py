@@ -7,7 +7,7 @@ import stable_baselines3 as sb3
 from gymnasium import spaces
 from stable_baselines3 import TD3
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 from toy_dataset import box
 from toy_walk import ReportsSuccessesAlone, Walk, half
 
@@ -240,10 +240,70 @@ def test_no_episode_is_refused():
         record(half, Walk(), 0)
 
 
-def test_a_vectorised_environment_is_refused():
-    env: Any = DummyVecEnv([Walk])
-    with pytest.raises(DemonstrationsError, match=r"found env of type DummyVecEnv, expected a gymnasium.Env or its id"):
-        record(half, env, 1)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_vectorised_environment_is_recorded_like_the_one_in_it(normalize: bool, td3: TD3):
+    plain = DummyVecEnv([lambda: gym.make("Pendulum-v1")])
+    env = VecNormalize(plain) if normalize else plain
+    statistics = env if isinstance(env, VecNormalize) else None
+    found, expected = record(td3, env, 2, seed=3), record(td3, "Pendulum-v1", 2, seed=3, vec_normalize=statistics)
+    for name in ("observations", "next_observations", "actions", "rewards", "terminated", "truncated"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert found.metadata["env_id"] == "Pendulum-v1"
+
+
+def test_vectorised_environments_that_cannot_be_recorded_are_refused():
+    with pytest.raises(DemonstrationsError, match="found a VecEnv of 2 environments, expected one: a policy with a memory"):
+        record(half, DummyVecEnv([Walk, Walk]), 1)
+    with pytest.raises(DemonstrationsError, match="found VecNormalize inside other wrappers, expected it outermost"):
+        record(half, VecFrameStack(VecNormalize(DummyVecEnv([Walk])), 2), 1)
+    with pytest.raises(DemonstrationsError, match=r"found env of type int, expected a gymnasium.Env, a VecEnv of one"):
+        record(half, 3, 1)  # type: ignore[arg-type]
+
+
+def test_an_episode_is_cut_after_so_many_steps():
+    demonstrations = record(half, Walk(terminates=True), 2, max_episode_steps=2)
+    assert demonstrations.episode_lengths.tolist() == [2, 2]
+    assert demonstrations.truncated.tolist() == [False, True] * 2
+    assert not demonstrations.terminated.any()
+    with pytest.raises(DemonstrationsError, match="found max_episode_steps=0, expected at least 1"):
+        record(half, Walk(), 1, max_episode_steps=0)
+
+
+class TwoMotors(Walk):
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = spaces.Box(-1, 1, (2,), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (0.5, r"found an action of shape \(\) \(0.5\), expected \(2,\), a number for each component"),
+        ([0.5], r"found an action of shape \(1,\)"),
+        ([[0.5, 0.5]], r"found an action of shape \(1, 2\)"),
+        ([0.5, float("nan")], "found the action .*nan.*, expected finite numbers"),
+        (["left", "up"], "found the action .*, expected finite numbers"),
+    ],
+)
+def test_an_action_that_numpy_would_broadcast_is_refused(action: Any, message: str):
+    with pytest.raises(DemonstrationsError, match=message):
+        record(lambda observation: action, TwoMotors(), 1)
+
+
+def test_an_action_out_of_bounds_is_clipped_with_one_warning():
+    with pytest.warns(UserWarning, match=r"found an action of -3 in component 1, outside the bounds \[-1, 1\]") as caught:
+        demonstrations = record(lambda observation: [1.0 + 1e-7, -3.0], TwoMotors(), 2)
+    assert len(caught) == 1
+    assert demonstrations.actions.tolist() == [[1.0, -1.0]] * 6
+
+
+def test_one_number_is_an_action_of_one_component():
+    assert record(lambda observation: 0.5, Walk(), 1).actions.tolist() == [[0.5]] * 3
+
+
+def test_a_discrete_action_that_is_not_there_is_refused():
+    with pytest.raises(DemonstrationsError, match=r"found the action 2, expected one of Discrete\(2\)"):
+        record(lambda observation: 2, "CartPole-v1", 1)
 
 
 def test_rewards_that_are_no_numbers_are_refused():

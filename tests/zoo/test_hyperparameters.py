@@ -18,7 +18,7 @@ from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.zoo import ALGORITHMS, register
 from sb3_pgfd.zoo.command_line import CommandError
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
-from sb3_pgfd.zoo.hyperparameters import default_algorithm, merge, with_schedules
+from sb3_pgfd.zoo.hyperparameters import check_config, default_algorithm, merge, with_schedules
 
 Make = Callable[..., PgfdExperimentManager]
 
@@ -126,11 +126,27 @@ def test_schedules_of_our_own_options_are_spelled_like_the_zoos() -> None:
     assert processed["importance_exponent"] == 0.5
 
 
-@pytest.mark.parametrize("text", ["Pendulum-v1: [unclosed", "- a list"])
-def test_a_file_that_is_no_yaml_of_the_zoo_is_named(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Pendulum-v1:\n  policy: [unclosed\n", r"a mistake in line 3, column 1 \(expected ',' or '\]', .*\)"),
+        ("- a list", r"\['a list'\]"),
+        ("Pendulum-v1: 3", "3"),
+    ],
+)
+def test_a_file_that_is_no_yaml_of_the_zoo_is_named(text: str, found: str, tmp_path: Path) -> None:
     config = tmp_path / "broken.yml"
     config.write_text(text)
     register()
     manager = PgfdExperimentManager(argparse.Namespace(), "td3fd", "Pendulum-v1", str(tmp_path), config=str(config))
-    with pytest.raises(CommandError, match=r"broken.yml: found .*, expected YAML with options by environment"):
+    with pytest.raises(CommandError, match=rf"broken.yml: found {found}, expected YAML with options by environment$"):
         manager.read_hyperparameters()
+
+
+def test_a_file_without_an_entry_or_no_file_names_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "mine.yml").write_text("Peg-v0: {n_timesteps: 1}\nHole-v1: {n_timesteps: 1}\n")
+    with pytest.raises(CommandError, match=r"mine.yml: found entries for Peg-v0, Hole-v1, expected one for Peg-v1, or 'def"):
+        check_config(str(tmp_path / "mine.yml"), "Peg-v1", may_be_atari=False)
+    with pytest.raises(CommandError, match=r"mein.yml: found no such file, .*\. Did you mean .*mine.yml\?$"):
+        check_config(str(tmp_path / "mein.yml"), "Peg-v1", may_be_atari=False)
+    check_config("a.python.module", "Peg-v1", may_be_atari=False)

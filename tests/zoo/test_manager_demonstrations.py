@@ -115,7 +115,8 @@ def test_a_mapping_has_options(
         ({"n_episodes": 2}, r"found {'n_episodes': 2}, expected .* a mapping with one of them as 'source'"),
         ({"source": "Pendulum-v1", "n": 2}, "found option 'n', but sb3-pgfd .npz knows only"),
         (7, "my.yml: demonstrations: found 7, expected a path, the name of packaged demonstrations"),
-        (["Pendulum-v1"], r"found \['Pendulum-v1'\], expected a path"),
+        ([], r"found \[\], expected a path"),
+        (["Pendulum-v1", "nothing.npz"], "demonstrations: nothing.npz: found no such file"),
         ("broken.npz", "broken.npz: found a file that begins with b'no'"),
     ],
 )

@@ -82,6 +82,25 @@ def test_the_summary_compares_the_last_evaluation_with_the_demonstrations(
     assert all("demonstrations 1" in line for line in lines[first : first + 3])
 
 
+def test_nothing_is_printed_twice(
+    tmp_path: Path, make_manager: Make, run_to_its_end: Run, entry: dict[str, Any], demonstrations: Demonstrations,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    entry = {**entry, "pretrain_steps": 100, "demonstrations": str(demonstrations.save(tmp_path / "demo.npz"))}
+    manager = make_manager(tmp_path, entry, eval_freq=20, n_eval_episodes=1, verbose=1, log_interval=2)
+    model = run_to_its_end(manager)
+    printed = capsys.readouterr().out
+    assert printed.count("| pretrain/") == 1
+    assert printed.count("Eval num_timesteps") == 3
+    assert "| eval/" not in printed
+    # One table for every second episode
+    assert printed.count("| rollout/") == model._episode_num // 2  # type: ignore[attr-defined]
+    with (Path(manager.save_path) / "progress.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(bool(row["pretrain/n_updates"]) for row in rows) == 50
+    assert sum(bool(row["eval/mean_reward"]) for row in rows) == 3
+
+
 def test_the_progress_bars_count_the_pretraining_and_the_steps(finished: tuple[Path, str, str]) -> None:
     bars = finished[1] + finished[2]
     assert "Pretraining" in bars

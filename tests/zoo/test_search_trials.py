@@ -221,7 +221,7 @@ def test_trials_that_diverge_are_pruned_and_the_reason_is_told(
     study: dict[str, Any] = {"storage": str(tmp_path / "study.log"), "study_name": "s"}
     manager = make_manager(tmp_path, algo, hyperparams=given, n_timesteps=64, **study)
     manager.setup_experiment()
-    with pytest.raises(CommandError, match=f"(?s)found 2 trials, all pruned.*2 stopped with an error.*({reason})"):
+    with pytest.raises(CommandError, match=f"(?s)found 2 trials, all pruned.*2 stopped early.*({reason})"):
         manager.hyperparameters_optimization()
     assert [trial.state for trial in journal(tmp_path).trials] == [TrialState.PRUNED] * 2
 
@@ -242,6 +242,37 @@ def test_what_is_wrong_with_every_trial_is_an_error_at_once(
     with pytest.raises(error, match=match):
         optimize(manager)
     assert not (tmp_path / "study.log").exists()
+
+
+def test_a_trial_takes_the_entrys_lengths_and_says_what_it_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings: dict[str, Any] = {"n_trials": 3, "n_timesteps": -1, "verbose": 1}
+    manager = make_manager(tmp_path, **settings)
+    short = {**ENTRIES["ddpgfd"], "n_timesteps": 24, "pretrain_steps": 3}
+    Path(manager.config).write_text(yaml.safe_dump({ENV_ID: short}))
+    manager._given = {"policy_kwargs": {"net_arch": [8]}, "gradient_steps": 1}
+    report = optimize(manager)
+    assert [options["pretrain_steps"] for options in RecordOptions.seen] == [3] * 3
+    assert "params_pretrain_steps" not in report
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Trial ")]
+    assert lines[0] == "Trial 0 (1 of 3) begins: 24 steps"
+    assert [line.partition(", mean return")[0] for line in lines[1:3]] == [f"Trial 0: {n} of 24 steps" for n in (12, 24)]
+    assert len(lines) == 9
+
+
+@pytest.mark.parametrize("algo", ["ddpgfd", "a2c"])
+def test_a_trial_is_stopped_when_its_time_is_up(algo: str, tmp_path: Path) -> None:
+    config = tmp_path / "endless.yml"
+    entry = {"policy": "MlpPolicy", "n_timesteps": 10**8}
+    # In pretraining, and in learning
+    own = {"demonstrations": ENV_ID, "pretrain_steps": 10**6, "policy_kwargs": {"net_arch": [8]}, "buffer_size": 1000}
+    config.write_text(yaml.safe_dump({ENV_ID: {**entry, **(own if algo == "ddpgfd" else {})}}))
+    manager = PgfdExperimentManager(
+        argparse.Namespace(), algo, ENV_ID, str(tmp_path), n_timesteps=-1, n_evaluations=1, n_trials=1, device="cpu",
+        optimize_hyperparameters=True, no_optim_plots=True, verbose=0, config=str(config), trial_timeout=0.5,
+    )  # fmt: skip
+    manager.setup_experiment()
+    with pytest.raises(CommandError, match=r"found 1 trials, all pruned .* it took more than 0.5 s \(--trial-timeout\)"):
+        manager.hyperparameters_optimization()
 
 
 def test_two_threads_share_a_study(tmp_path: Path) -> None:
