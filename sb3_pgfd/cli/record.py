@@ -25,6 +25,7 @@ from sb3_pgfd.demonstrations.formats.npz import with_ending
 from sb3_pgfd.demonstrations.recording.policy import scripted_expert
 from sb3_pgfd.demonstrations.recording.session import session_folder
 from sb3_pgfd.utils.files import near
+from sb3_pgfd.utils.screen import can_show_progress
 from sb3_pgfd.zoo.agents import TRUST_HELP
 from sb3_pgfd.zoo.command_line import register_environments, require_installed
 
@@ -61,7 +62,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--stochastic", action="store_true", default=None, help="sample the model's actions")
     parser.add_argument("--resume", action="store_true", help="continue an unfinished recording, if there is one")
     parser.add_argument("--force", action="store_true", help="replace an existing file or unfinished recording")
-    parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
+    parser.add_argument("--no-progress", action="store_true", help="show no progress bar, which a terminal has by default")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=_run)
 
@@ -162,7 +163,7 @@ def _record(args: argparse.Namespace, path: Path) -> Demonstrations:
             max_episode_steps=args.max_episode_steps,
             vec_normalize=source.vec_normalize,
             producer=source.producer,
-            progress_bar=not (args.no_progress or args.json),
+            progress_bar=can_show_progress() and not (args.no_progress or args.json),
             **common,
         )
 

@@ -121,11 +121,11 @@ def _parse(name: str, prog: str, command_line: Sequence[str]) -> argparse.Namesp
     return options
 
 
-def _parse_own(command_line: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+def _parse_own(command_line: Sequence[str], prog: str) -> tuple[argparse.Namespace, list[str]]:
     """:return: The options of ``train`` that the Zoo does not know, and the rest of the command line"""
     from sb3_pgfd.zoo.agents import TRUST_HELP
 
-    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=prog, usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
     group = parser.add_argument_group("options of this package")
     group.add_argument("--trust", action="store_true", help=f"with -i: {TRUST_HELP}")
     group.add_argument("--no-progress", action="store_true", help="show no progress bars, which a terminal has by default")
@@ -148,7 +148,7 @@ def _train(command_line: Sequence[str], prog: str) -> None:
 
     from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
-    own, command_line = _parse_own(command_line)
+    own, command_line = _parse_own(command_line, prog)
     shared = _parse("train", prog, command_line)
     model = shared.trained_agent
     if model is not None and not (model.suffix == ".zip" and model.is_file()):

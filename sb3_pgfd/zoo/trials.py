@@ -6,7 +6,6 @@ from typing import Any
 import optuna
 from rl_zoo3.callbacks import TrialEvalCallback
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import KVWriter
 
 
 class TrialEvaluation(TrialEvalCallback):
@@ -34,7 +33,7 @@ class TrialEvaluation(TrialEvalCallback):
 
 class TrialTimeLimit(BaseCallback):
     """
-    Prunes a trial that takes too long, at the next step or, in pretraining, when its numbers are logged next.
+    Prunes a trial that takes too long, at its next step or its next update of pretraining.
 
     :param trial: The trial, which begins now
     :param seconds: What it may take
@@ -44,9 +43,16 @@ class TrialTimeLimit(BaseCallback):
         super().__init__()
         self.trial, self.seconds, self.start = trial, seconds, time.monotonic()
 
-    # Callbacks are not called in pretraining, but its numbers are logged
+    # Callbacks are not called in pretraining, which comes between these two
     def _init_callback(self) -> None:
-        self.logger.output_formats.append(_Watch(self))
+        update = getattr(self.model, "_pretrain_update", None)
+        if update is not None:
+            # The instance's own method hides that of its class
+            vars(self.model)["_pretrain_update"] = lambda: (self.check(), update())
+
+    def _on_training_start(self) -> None:
+        # Otherwise it would be saved with the model
+        vars(self.model).pop("_pretrain_update", None)
 
     def check(self) -> None:
         """:raises optuna.TrialPruned: If the time is up"""
@@ -59,16 +65,3 @@ class TrialTimeLimit(BaseCallback):
     def _on_step(self) -> bool:
         self.check()
         return True
-
-
-class _Watch(KVWriter):
-    """Looks at the time whenever something is logged."""
-
-    def __init__(self, limit: TrialTimeLimit):
-        self.limit = limit
-
-    def write(self, *args: Any, **kwargs: Any) -> None:
-        self.limit.check()
-
-    def close(self) -> None:
-        """Nothing is open."""

@@ -105,9 +105,9 @@ def test_a_function_in_a_module_is_recorded_with_noise(policies: str):
 def test_what_was_done_is_said(policies: str, capsys: pytest.CaptureFixture[str]):
     assert run("record", "out.npz", "--env", "Pendulum-v1", "--policy", f"{policies}:half", "--episodes", 1) == 0
     output = capsys.readouterr()
-    assert "out.npz: 1 episode, 200 transitions, mean return -" in output.out
-    # A bar of progress, too
-    assert "1/1" in output.out + output.err
+    assert output.out.startswith("out.npz: 1 episode, 200 transitions, mean return -")
+    # A bar of progress is for a terminal
+    assert output.err == ""
 
 
 def test_an_interrupted_recording_is_resumed(

@@ -1,6 +1,7 @@
 """What the commands say of missing environments and of errors, and where they draw."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import gymnasium as gym
 import pytest
 from command import PYTHON, finish
 
+from sb3_pgfd.utils.files import install
 from sb3_pgfd.utils.screen import draw_without_screen, has_screen
 from sb3_pgfd.zoo.command_line import CommandError, explain, report, require_registered
 from sb3_pgfd.zoo.commands import COMMANDS
@@ -53,7 +55,7 @@ def test_environments_of_robotics_that_are_missing_are_named(env_id: str, monkey
     monkeypatch.delitem(gym.registry, env_id, raising=False)
     # As if it were not installed
     monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
-    with pytest.raises(ImportError, match=rf"{env_id}: found no such environment, .*: pip install sb3-pgfd\[robotics\]"):
+    with pytest.raises(ImportError, match=f"{env_id}: found no such environment, .*: {re.escape(install('robotics'))}"):
         require_registered(env_id)
 
 
@@ -80,7 +82,7 @@ def test_a_mujoco_that_is_too_new_is_named(tmp_path: Path, monkeypatch: pytest.M
         explanation = explain(error)
         assert explanation is not None
         assert "found mujoco 3.12.0" in explanation
-        assert "expected mujoco < 3.12: pip install sb3-pgfd[robotics]" in explanation
+        assert f"expected mujoco < 3.12: {install('robotics')}" in explanation
     assert explain(ValueError("other")) is None
 
 

@@ -14,6 +14,7 @@ import pytest
 from hdf5_files import d4rl_arrays, describe_robomimic, minari_arrays, robomimic_arrays, write_arrays
 
 from sb3_pgfd import Demonstrations, DemonstrationsError
+from sb3_pgfd.utils.files import install
 
 Change = Callable[[h5py.File], Any]
 
@@ -204,7 +205,7 @@ for attempt in (lambda: Demonstrations.load({str(path)!r}), lambda: pendulum.sav
 """
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert outcome.stdout.splitlines() == [
-        "reading HDF5 files needs h5py: pip install sb3-pgfd[hdf5]",
-        "writing Minari datasets needs h5py: pip install sb3-pgfd[hdf5]",
+        f"reading HDF5 files needs h5py: {install('hdf5')}",
+        f"writing Minari datasets needs h5py: {install('hdf5')}",
     ]
     assert [item.name for item in tmp_path.iterdir()] == ["a.hdf5"]

@@ -15,6 +15,7 @@ from toy_dataset import assert_same, box
 
 from sb3_pgfd import Demonstrations
 from sb3_pgfd.demonstrations.spaces import space_to_json
+from sb3_pgfd.utils.files import install
 
 
 @pytest.fixture
@@ -228,8 +229,8 @@ for name in ("arrow-v0", "hdf5-v0"):
 """
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     arrow, images = outcome.stdout.splitlines()
-    assert arrow == "reading Minari's arrow storage needs minari: pip install sb3-pgfd[minari]"
-    assert "encoded images are read through minari (pip install sb3-pgfd[minari])" in images
+    assert arrow == f"reading Minari's arrow storage needs minari: {install('minari')}"
+    assert f"encoded images are read through minari ({install('minari')})" in images
     assert list(minari.list_local_datasets(prefix="toy")) == ["toy/copy-v0"]
     copy, original = minari.load_dataset("toy/copy-v0"), minari.load_dataset("box-v0")
     assert (copy.total_episodes, copy.total_steps) == (3, 8)
