@@ -18,7 +18,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
 from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.save_util import open_path
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_pgfd.common.metrics import without_tables
@@ -79,7 +79,7 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         super().save(path, *args, **kwargs)
 
     @classmethod
-    def load(cls, path: str | Path | io.BufferedIOBase, env: GymEnv | str | None = None, *args: Any, **kwargs: Any) -> Any:
+    def load(cls, path: str | Path | io.BufferedIOBase, env: Any = None, *args: Any, **kwargs: Any) -> Any:
         """
         cf ``BaseAlgorithm``.
 

@@ -39,9 +39,12 @@ def read_settings(path: Path) -> dict[str, Any]:
     def ordered_dict(loader: Any, node: Any) -> dict[Any, Any]:
         return dict(*loader.construct_sequence(node, deep=True))
 
+    def as_tuple(loader: Any, node: Any) -> tuple[Any, ...]:
+        return tuple(loader.construct_sequence(node, deep=True))
+
     python = "tag:yaml.org,2002:python/"
     PlainLoader.add_constructor(f"{python}object/apply:collections.OrderedDict", ordered_dict)
-    PlainLoader.add_constructor(f"{python}tuple", lambda loader, node: tuple(loader.construct_sequence(node, deep=True)))
+    PlainLoader.add_constructor(f"{python}tuple", as_tuple)
     PlainLoader.add_constructor(None, lambda loader, node: UnknownObject(node.tag))
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=PlainLoader)

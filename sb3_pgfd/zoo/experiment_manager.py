@@ -294,7 +294,7 @@ class PgfdExperimentManager(ExperimentManager):
         self._study = trial.study
         # What a trial changes is its own, also with several threads
         own = copy(self)
-        limits = [] if self._trial_timeout is None else [TrialTimeLimit(trial, self._trial_timeout)]
+        limits: list[BaseCallback] = [] if self._trial_timeout is None else [TrialTimeLimit(trial, self._trial_timeout)]
         if self.verbose >= 1:
             number, total = next(self._trial_numbers), self.n_trials
             if self.max_total_trials is not None:

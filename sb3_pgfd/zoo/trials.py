@@ -1,6 +1,8 @@
 """What a trial of ``-optimize`` says while it runs, and its time limit."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import optuna
@@ -48,7 +50,7 @@ class TrialTimeLimit(BaseCallback):
         update = getattr(self.model, "_pretrain_update", None)
         if update is not None:
             # The instance's own method hides that of its class
-            vars(self.model)["_pretrain_update"] = lambda: (self.check(), update())
+            vars(self.model)["_pretrain_update"] = partial(self._check_and_call, update)
 
     def _on_training_start(self) -> None:
         # Otherwise it would be saved with the model
@@ -61,6 +63,10 @@ class TrialTimeLimit(BaseCallback):
             print(f"Trial {self.trial.number} stopped: {reason}", flush=True)
             self.trial.set_user_attr("error", reason)
             raise optuna.TrialPruned(reason)
+
+    def _check_and_call(self, update: Callable[[], None]) -> None:
+        self.check()
+        update()
 
     def _on_step(self) -> bool:
         self.check()

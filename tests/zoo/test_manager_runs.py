@@ -94,7 +94,7 @@ def test_nothing_is_printed_twice(
     assert printed.count("Eval num_timesteps") == 3
     assert "| eval/" not in printed
     # One table for every second episode
-    assert printed.count("| rollout/") == model._episode_num // 2  # type: ignore[attr-defined]
+    assert printed.count("| rollout/") == model._episode_num // 2
     with (Path(manager.save_path) / "progress.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert sum(bool(row["pretrain/n_updates"]) for row in rows) == 50

@@ -113,6 +113,7 @@ class _OnlyEnv(gym.Env):
         return map_observations(observations, itemgetter(0)), dict(self.vec_env.reset_infos[0])
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observations: Any
         observations, rewards, dones, infos = self.vec_env.step(np.asarray([action]))
         info, done = infos[0], bool(dones[0])
         seen: Any = info["terminal_observation"] if done else map_observations(observations, itemgetter(0))
