@@ -1,13 +1,13 @@
 """Reading run folders without running anything, and whose files are loaded."""
 
 import argparse
-import os
 from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from foreign_files import give_away
 
 from sb3_pgfd.utils.run_folders import UnknownObject, UntrustedFileError, plain, read_settings, require_trust
 
@@ -81,10 +81,7 @@ def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that another user has written."""
     path = tmp_path / "model.zip"
     path.write_text("")
-    if os.getuid() == 0:
-        os.chown(path, 12345, -1)
-    else:
-        monkeypatch.setattr(os, "getuid", lambda: 12345)
+    give_away(tmp_path, monkeypatch)
     return path
 
 

@@ -293,24 +293,29 @@ class PgfdExperimentManager(ExperimentManager):
     def objective(self, trial: optuna.Trial) -> float:
         self._study = trial.study
         # What a trial changes is its own, also with several threads
-        own = copy(self)
-        limits: list[BaseCallback] = [] if self._trial_timeout is None else [TrialTimeLimit(trial, self._trial_timeout)]
+        own, bar = copy(self), ProgressBarCallback() if self.show_progress and self.n_jobs == 1 else None
+        callbacks: list[BaseCallback] = [] if bar is None else [bar]
+        if self._trial_timeout is not None:
+            callbacks.append(TrialTimeLimit(trial, self._trial_timeout))
         if self.verbose >= 1:
             number, total = next(self._trial_numbers), self.n_trials
             if self.max_total_trials is not None:
                 number, total = trial.number + 1, self.max_total_trials
             print(f"Trial {trial.number} ({number} of {total}) begins: {self.n_timesteps:,} steps", flush=True)
-        if self.algo in ALGORITHMS:
-            return own._run_trial(trial, limits)
-        specified = self.specified_callbacks or []
-        own.specified_callbacks = [*(specified if isinstance(specified, list) else [specified]), *limits]
-        return super(PgfdExperimentManager, own).objective(trial)
+        try:
+            if self.algo in ALGORITHMS:
+                return own._run_trial(trial, callbacks)
+            specified = self.specified_callbacks or []
+            own.specified_callbacks = [*(specified if isinstance(specified, list) else [specified]), *callbacks]
+            return super(PgfdExperimentManager, own).objective(trial)
+        finally:
+            # A trial that stops with an error leaves it open
+            if bar is not None and hasattr(bar, "pbar"):
+                bar.on_training_end()
 
     def _run_trial(self, trial: optuna.Trial, callbacks: list[BaseCallback]) -> float:
         # The Zoo keeps the output clean with only the trial's results, unless in debug mode
         says_progress, self.verbose = self.verbose >= 1, self.verbose if self.verbose >= 2 else 0
-        if self.show_progress and self.n_jobs == 1:
-            callbacks = [*callbacks, ProgressBarCallback()]
         entry = self._with_trial({})
         # How long a trial may be is the entry's to say
         given = {**{name: entry[name] for name in ("pretrain_steps",) if name in entry}, **flatten(self._given)}

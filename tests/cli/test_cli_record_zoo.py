@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from command_line import run
+from foreign_files import give_away
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -132,3 +133,26 @@ def test_statistics_of_another_environment_are_refused(logs: Path, tmp_path: Pat
     VecNormalize(DummyVecEnv([lambda: gym.make("CartPole-v1")])).save(str(tmp_path / "other.pkl"))
     message = refused(capsys, *command(tmp_path, "--zoo", logs, "--vecnormalize", tmp_path / "other.pkl"))
     assert "other.pkl: found statistics of another environment" in message
+
+
+def test_nothing_that_a_run_names_is_run(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    shutil.copytree(logs, tmp_path / "logs")
+    settings, marker = run_folder(tmp_path / "logs") / "Pendulum-v1", tmp_path / "executed"
+    (settings / "args.yml").write_text(f"env_kwargs: !!python/object/apply:os.system ['touch {marker}']\n")
+    message = refused(capsys, *command(tmp_path, "--zoo", tmp_path / "logs"))
+    assert "env_kwargs: found an object python/object/apply:os.system, expected plain values" in message
+    (settings / "args.yml").unlink()
+    (settings / "config.yml").write_text(f"normalize: dict(norm_obs=__import__('os').system('touch {marker}'))\n")
+    assert "normalize: found" in refused(capsys, *command(tmp_path, "--zoo", tmp_path / "logs"))
+    assert not marker.exists()
+
+
+def test_a_run_of_another_user_needs_trust(
+    logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    shutil.copytree(logs, tmp_path / "logs")
+    give_away(tmp_path / "logs", monkeypatch)
+    message = refused(capsys, *command(tmp_path, "--zoo", tmp_path / "logs"))
+    assert "Pendulum-v1.zip: found a file of the user" in message
+    assert "--trust" in message
+    assert run(*command(tmp_path, "--zoo", tmp_path / "logs", "--trust")) == 0

@@ -1,11 +1,13 @@
 """``enjoy``, as a user runs it."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import ENV_ID, call, frames, refused, run
+from foreign_files import give_away
 
 
 @pytest.fixture
@@ -41,6 +43,20 @@ def test_enjoy_plays_the_best_model_in_several_processes(here: Path, capsys: pyt
     # Two pictures of 500 x 500, one above the other
     assert film.shape == (31, 1000, 500, 3)
     assert np.abs(film[0, :500].astype(int) - film[0, 500:]).max() > 100
+
+
+def test_a_run_of_another_user_is_played_and_continued_with_trust_only(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(here / "logs", tmp_path / "logs")
+    monkeypatch.chdir(tmp_path)
+    give_away(tmp_path / "logs", monkeypatch)
+    play = ["--env", ENV_ID, "-n", "5", "--no-render"]
+    go_on = ["--env", ENV_ID, "-n", "5", "--eval-freq", "-1", "-i", f"logs/ddpgfd/{ENV_ID}_1/{ENV_ID}.zip", "-f", "more"]
+    for name, arguments in (("enjoy", play), ("train", go_on)):
+        assert "found a file of the user" in refused(capsys, name, *arguments)
+        assert not (tmp_path / "more").exists()
+        call(capsys, name, *arguments, "--trust")
 
 
 def test_enjoy_without_a_screen_names_the_ways_out(

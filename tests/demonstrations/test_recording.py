@@ -62,6 +62,7 @@ def test_the_end_is_recorded_as_the_environment_reports_it(terminates: bool):
     assert demonstrations.truncated.tolist() == [False, False, not terminates]
 
 
+@pytest.mark.filterwarnings("ignore:record. found an action of 5")
 def test_an_action_beyond_the_bounds_is_recorded_as_it_was_taken():
     demonstrations = record(lambda observation: 5.0, Walk(), 1)
     assert demonstrations.actions.tolist() == [[2.0]] * 3
