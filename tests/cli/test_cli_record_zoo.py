@@ -31,6 +31,7 @@ CONFIG = {
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a run with normalised observations of the last two steps, in another gravity."""
+    import rl_zoo3.exp_manager
     import rl_zoo3.train
 
     folder = tmp_path_factory.mktemp("zoo")
@@ -49,6 +50,8 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ["-f", str(folder / "logs"), "--eval-freq", "128", "--eval-episodes", "1", "--device", "cpu", "--seed", "1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [*command, *options])
+        # Another test in this process may have put ours in its place
+        patch.setattr(rl_zoo3.train, "ExperimentManager", rl_zoo3.exp_manager.ExperimentManager)
         rl_zoo3.train.train()
     return folder / "logs"
 
