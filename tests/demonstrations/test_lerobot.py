@@ -1,6 +1,7 @@
 """LeRobot datasets: tables as pyarrow writes them, one episode in each or many."""
 
 import json
+import re
 import shutil
 import sys
 import warnings
@@ -17,6 +18,7 @@ from lerobot_dataset import IMAGES, INFO, VERSION_2, VERSION_3, one_table, steps
 from toy_dataset import box
 
 from sb3_pgfd import Demonstrations
+from sb3_pgfd.utils.files import install
 
 
 @pytest.mark.parametrize("tables", [VERSION_2, VERSION_3], ids=["version 2", "version 3"])
@@ -260,7 +262,7 @@ def test_it_warns_if_all_rewards_are_dropped(tmp_path: Path):
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = one_table(tmp_path)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=r"needs pyarrow: pip install sb3-pgfd\[lerobot\]"):
+    with pytest.raises(ImportError, match=re.escape(f"needs pyarrow: {install('lerobot')}")):
         Demonstrations.load(path)
 
 

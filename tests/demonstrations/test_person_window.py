@@ -1,3 +1,4 @@
+import re
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from typing_person import Typing, Walk, down, dummy_display, tap, walk
 from sb3_pgfd import DemonstrationsError
 from sb3_pgfd.demonstrations.recording.person import record_person
 from sb3_pgfd.demonstrations.recording.window import Status, Window, fit
+from sb3_pgfd.utils.files import install
 
 pytestmark = pytest.mark.filterwarnings("ignore:record_person. SDL_VIDEODRIVER=dummy")
 
@@ -139,7 +141,7 @@ def test_a_machine_without_a_display_is_told(driver: str, monkeypatch: pytest.Mo
 
 def test_a_missing_pygame_is_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pygame", None)
-    with pytest.raises(ImportError, match=r"needs pygame: pip install sb3-pgfd\[keyboard\]"):
+    with pytest.raises(ImportError, match=re.escape(f"needs pygame: {install('keyboard')}")):
         record_person(Walk(), 1)
 
 

@@ -1,4 +1,5 @@
 import builtins
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from toy_dataset import ACTION_SPACE, make, make_dict, make_discrete
 from sb3_pgfd import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations import Episode
 from sb3_pgfd.demonstrations.inspection.plots import MAX_STATES, plot_demonstrations, state_coverage
+from sb3_pgfd.utils.files import install
 
 pytestmark = pytest.mark.usefixtures("default_style")
 
@@ -108,7 +110,7 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, 
         return real_import(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r"sb3-pgfd\[plots\]"):
+    with pytest.raises(ImportError, match=re.escape(install("plots"))):
         plot_demonstrations(make(), tmp_path / "picture.png")
 
 

@@ -57,14 +57,14 @@ def test_discrete_actions_are_counted():
     assert (found.space, found.low, found.high, found.shape) == ("Discrete", 0.0, 2.0, ())
 
 
-def test_images_and_long_vectors_have_one_range():
+def test_images_have_one_range_and_vectors_one_for_each_component():
     summary = summarize(make_dict())
     assert summary.observations == [
         ObservationSummary("camera", (2, 2, 3), "uint8", 0.0, 59.0),
         ObservationSummary("joints", (2,), "float64", [0.0, 1.0], [8.0, 9.0]),
     ]
     long = np.arange(155.0).reshape(5, 31)
-    assert summarize(make(observations=long, next_observations=long)).observations[0].low == 0.0
+    assert summarize(make(observations=long, next_observations=long)).observations[0].low == list(range(31))
 
 
 @pytest.mark.parametrize(
