@@ -257,7 +257,7 @@ def test_vectorised_environments_that_cannot_be_recorded_are_refused():
         record(half, DummyVecEnv([Walk, Walk]), 1)
     with pytest.raises(DemonstrationsError, match="found VecNormalize inside other wrappers, expected it outermost"):
         record(half, VecFrameStack(VecNormalize(DummyVecEnv([Walk])), 2), 1)
-    with pytest.raises(DemonstrationsError, match=r"found env of type int, expected a gymnasium.Env, a VecEnv of one"):
+    with pytest.raises(DemonstrationsError, match=r"found env of type int, expected a gymnasium.Env or its id"):
         record(half, 3, 1)  # type: ignore[arg-type]
 
 

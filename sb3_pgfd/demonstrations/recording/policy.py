@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.episode import Episode
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.recording.session import Rollout, Session, describe_env, open_env
+from sb3_pgfd.demonstrations.recording.session import OnlyEnv, Rollout, Session, describe_env, open_env
 from sb3_pgfd.utils.checks import is_whole
 from sb3_pgfd.utils.screen import progress
 
@@ -88,7 +88,7 @@ def record(
         raise DemonstrationsError(f"record: found max_episode_steps={max_episode_steps!r}, expected at least 1, or None")
     if isinstance(env, VecNormalize):
         vec_normalize, env = vec_normalize or env, env.venv
-    with open_env(env, "record") as environment:
+    with open_env(OnlyEnv(env) if isinstance(env, VecEnv) else env, "record") as environment:
         settings = {
             **describe_env(environment.spec, environment.observation_space, environment.action_space),
             "producer": producer or f"{type(policy).__name__} {getattr(policy, '__name__', '')}".strip(),

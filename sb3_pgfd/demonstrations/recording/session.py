@@ -92,17 +92,22 @@ class Rollout(EpisodeBuilder):
         return self.build(self.terminated, success_of(self.info))
 
 
-class _OnlyEnv(gym.Env):
-    """The environment of a ``VecEnv`` that has one, which resets itself at the end of an episode."""
+class OnlyEnv(gym.Env):
+    """
+    The environment of a ``VecEnv`` that has one, which resets itself at the end of an episode.
 
-    def __init__(self, vec_env: VecEnv, recorder: str):
+    :param vec_env: It stays open
+    :raises DemonstrationsError: If it has several, or normalises what others wrap
+    """
+
+    def __init__(self, vec_env: VecEnv):
         if vec_env.num_envs != 1:
             found = f"a VecEnv of {vec_env.num_envs} environments"
             raise DemonstrationsError(
-                f"{recorder}: found {found}, expected one: a policy with a memory can follow one episode at a time"
+                f"record: found {found}, expected one: a policy with a memory can follow one episode at a time"
             )
         if unwrap_vec_normalize(vec_env) is not None:
-            raise DemonstrationsError(f"{recorder}: found VecNormalize inside other wrappers, expected it outermost or none")
+            raise DemonstrationsError("record: found VecNormalize inside other wrappers, expected it outermost or none")
         self.vec_env, self.spec = vec_env, vec_env.get_attr("spec")[0]
         self.observation_space, self.action_space = vec_env.observation_space, vec_env.action_space
 
@@ -122,22 +127,19 @@ class _OnlyEnv(gym.Env):
 
 
 @contextmanager
-def open_env(env: gym.Env | VecEnv | str, recorder: str, render_mode: str | None = None) -> Iterator[gym.Env]:
+def open_env(env: gym.Env | str, recorder: str, render_mode: str | None = None) -> Iterator[gym.Env]:
     """
     Yield an environment, which stays open, or the environment of an id, which is made and closed.
 
-    :raises DemonstrationsError: If it is something else, or the environment cannot be made
+    :raises DemonstrationsError: If it is neither, or the environment cannot be made
     """
     if isinstance(env, str):
         with closing(make_env(env, render_mode=render_mode)) as made:
             yield made
     elif isinstance(env, gym.Env):
         yield env
-    elif isinstance(env, VecEnv):
-        yield _OnlyEnv(env, recorder)
     else:
-        found = f"found env of type {type(env).__name__}"
-        raise DemonstrationsError(f"{recorder}: {found}, expected a gymnasium.Env, a VecEnv of one environment, or an id")
+        raise DemonstrationsError(f"{recorder}: found env of type {type(env).__name__}, expected a gymnasium.Env or its id")
 
 
 def describe_env(spec: EnvSpec | None, observation_space: spaces.Space, action_space: spaces.Space) -> dict[str, Any]:
