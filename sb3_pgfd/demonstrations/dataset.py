@@ -96,9 +96,19 @@ class Demonstrations(Transitions):
         with formats.errors_naming(name):
             found = formats.read(target, options, _EDITS)
             # A replay buffer may make demonstrations of itself
-            demonstrations = found if isinstance(found, Demonstrations) else cls(**vars(found))
+            demonstrations = found if isinstance(found, Demonstrations) else editing.cut_at_jumps(cls(**vars(found)), name)
             edited = editing.edit(demonstrations, **{key: options[key] for key in _EDITS if key in options})
         return edited.changed(source=name)
+
+    @classmethod
+    def from_transitions(cls, *fields: Any, **named: Any) -> Demonstrations:
+        """
+        cf ``Transitions``. An episode also ends, as truncated, where the next row begins with another observation than a row
+        ended with; a warning says so.
+
+        :raises DemonstrationsError: If they do not fit together, there is none, or most rows jump
+        """
+        return editing.cut_at_jumps(super().from_transitions(*fields, **named))
 
     save = formats.write
     select = editing.select

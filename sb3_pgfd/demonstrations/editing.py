@@ -4,12 +4,14 @@ Choosing, splitting and merging episodes; other actions, flags or observations.
 What is made of valid demonstrations is valid, so nothing here validates them again.
 """
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from sb3_pgfd.demonstrations.arrays import concatenate, map_observations, owned, unscaled
+from sb3_pgfd.demonstrations.continuity import find_jumps
 from sb3_pgfd.demonstrations.episode import T, Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import Locator, as_dict, check_finite
@@ -62,6 +64,47 @@ def edit(
         ended = owned(demonstrations.terminated | demonstrations.truncated)
         demonstrations = demonstrations.changed(terminated=np.zeros_like(ended), truncated=ended)
     return pick(demonstrations, successful_only, min_return, n_episodes, seed)
+
+
+def cut_at_jumps(
+    transitions: T, source: str = "demonstrations", solved: np.ndarray | None = None, ordered: bool = False
+) -> T:
+    """
+    End an episode as truncated where the next row does not begin where it ended: a jump inside an episode would be in n-step
+    returns and hindsight goals. A warning says how many cuts were made.
+
+    :param transitions: Validated, or by a reader
+    :param source: Its name, for the warning
+    :param solved: Whether the task was solved at each step, if that is known: then success is known of the parts too
+    :param ordered: The rows are known to be in the order of time, as those of a replay buffer
+    :raises DemonstrationsError: If most rows jump
+    """
+    ended = transitions.terminated | transitions.truncated
+    jumps = find_jumps(transitions.observations, transitions.next_observations, ended, ordered)
+    if not jumps.any():
+        return transitions
+    ends = np.flatnonzero(ended | jumps)
+    lengths = np.diff(ends, prepend=-1)
+    whole = np.repeat(np.arange(transitions.n_episodes), transitions.episode_lengths)[ends]
+    # Of the other facts nobody knows to which part they belong
+    info = {name: array[whole] for name, array in transitions.episode_info.items() if name not in ("success", "seed")}
+    info["cut"] = info.get("cut", False) & ~jumps[ends] | jumps[ends]
+    lost = [name for name in ("success", "seed") if name in transitions.episode_info]
+    if solved is not None and "success" in lost:
+        lost.remove("success")
+        info["success"] = np.logical_or.reduceat(solved, ends - lengths + 1)
+    row, n_cuts = int(jumps.argmax()), int(jumps.sum())
+    places = "1 place" if n_cuts == 1 else f"{n_cuts} places"
+    warnings.warn(
+        f"{source}: found {places} where the next row does not begin with the observation that a step ended with, first after "
+        f"row {row} ({Locator(transitions.episode_lengths)(row)}), though no flag ends the episode there. Cut there as "
+        f"truncated: of {transitions.n_episodes} episodes {len(lengths)} were made. Where the task itself ended, set "
+        f"terminated in the source{f'. Of these episodes is no longer known: {chr(44).join(lost)}' if lost else ''}",
+        stacklevel=4,
+    )
+    return transitions.changed(
+        truncated=owned(transitions.truncated | jumps), episode_lengths=owned(lengths), episode_info=info
+    )
 
 
 def source_keys(observation_keys: ObservationKeys | None, known: Collection[str]) -> list[str]:

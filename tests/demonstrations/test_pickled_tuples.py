@@ -3,6 +3,7 @@ import pickle
 import subprocess
 from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ PROTOCOLS = (2, 3, 4, 5)
 
 def transition(step: int, done: Any = False, action: Any = 0.5) -> tuple[Any, ...]:
     state = np.array([step, -step], dtype=np.float32)
-    return state, np.array([action], dtype=np.float32), float(step), state + 1, done
+    return state, np.array([action], dtype=np.float32), float(step), state + np.array([1, -1], np.float32), done
 
 
 # An episode of two steps and one of three
@@ -49,7 +50,7 @@ def box(observations: Observations) -> np.ndarray:
 
 def check_rows(demonstrations: Demonstrations) -> None:
     assert box(demonstrations.observations).tolist() == [[0, 0], [1, -1], [2, -2], [3, -3], [4, -4]]
-    assert box(demonstrations.next_observations).tolist() == [[1, 1], [2, 0], [3, -1], [4, -2], [5, -3]]
+    assert box(demonstrations.next_observations).tolist() == [[1, -1], [2, -2], [3, -3], [4, -4], [5, -5]]
     assert demonstrations.actions.tolist() == [[0.5]] * 5
     assert demonstrations.rewards.tolist() == [0, 1, 2, 3, 4]
     assert demonstrations.episode_lengths.tolist() == [2, 3]
@@ -164,9 +165,8 @@ def test_actions_outside_the_unit_range_are_not_mapped(tmp_path: Path):
 @pytest.mark.parametrize("container", [list, lambda rows: deque(rows, maxlen=100_000)])
 def test_the_layout_of_the_fields_tutorials_fits_its_environment(container: Callable[[Any], Any], tmp_path: Path):
     rng = np.random.default_rng(0)
-    rows = []
-    for step in range(1000):
-        state, next_state = rng.uniform(-1, 1, (2, 3))
+    rows, states = [], rng.uniform(-1, 1, (1001, 3))
+    for step, (state, next_state) in enumerate(pairwise(states)):
         rows.append((state, rng.uniform(-1, 1, 1), -rng.random(), next_state, step % 200 == 199))
     path = dump(tmp_path / "demo.pkl", container(rows))
     demonstrations = load(path, action_low=-2.0, action_high=2.0)

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from sb3_pgfd.demonstrations.arrays import map_observations, owned
-from sb3_pgfd.demonstrations.episode import Transitions, interruptions
+from sb3_pgfd.demonstrations.continuity import interruptions
+from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats.checks import check_present, check_size, json_object, starts_with
 from sb3_pgfd.demonstrations.validation import Observations, as_dict, check_lengths
