@@ -85,7 +85,7 @@ class Demonstrations(Transitions):
             (``"minari:D4RL/door/human-v2"``), demonstrations, an SB3 replay buffer, or trajectories of ``imitation``
         :param options: What to make of them, see :func:`sb3_pgfd.demonstrations.editing.edit`: ``n_episodes``,
             ``seed``, ``min_return``, ``successful_only``, ``action_low``, ``action_high``, ``done_means``,
-            ``observation_keys``, ``flatten_observations``; and what the format needs to be told
+            ``final_reward``, ``observation_keys``, ``flatten_observations``; and what the format needs to be told
         :raises DemonstrationsError: If there is no such source or it cannot be read
         :raises ImportError: If the format needs a library that is not installed
         """

@@ -31,6 +31,7 @@ def edit(
     action_low: Any = None,
     action_high: Any = None,
     done_means: DoneMeans | None = None,
+    final_reward: float | None = None,
     successful_only: bool = False,
     min_return: float | None = None,
     n_episodes: int | None = None,
@@ -46,6 +47,8 @@ def edit(
     :param action_low: The environment's lower action bound, if the recorded actions are in [-1, 1]
     :param action_high: Its upper action bound
     :param done_means: ``"truncated"``: what the source calls terminal or done was a time limit
+    :param final_reward: For sources without rewards, or with rewards that are all 0: what the last step of each episode gets,
+        the others 0; episodes that are known to have failed get 0 throughout
     :param successful_only: Keep episodes that solved the task
     :param min_return: Keep episodes with this return or more
     :param n_episodes: Keep this many of those: the first ones, or random ones if there is a ``seed``
@@ -63,6 +66,8 @@ def edit(
     if done_means == "truncated" and demonstrations.terminated.any():
         ended = owned(demonstrations.terminated | demonstrations.truncated)
         demonstrations = demonstrations.changed(terminated=np.zeros_like(ended), truncated=ended)
+    if final_reward is not None:
+        demonstrations = reward_ends(demonstrations, final_reward)
     return pick(demonstrations, successful_only, min_return, n_episodes, seed)
 
 
@@ -105,6 +110,29 @@ def cut_at_jumps(
     return transitions.changed(
         truncated=owned(transitions.truncated | jumps), episode_lengths=owned(lengths), episode_info=info
     )
+
+
+def rewards_at_ends(lengths: np.ndarray, final_reward: float, successes: np.ndarray | None = None) -> np.ndarray:
+    """
+    :param lengths: Steps per episode
+    :param final_reward: For the last step of each; the others get 0
+    :param successes: Whether each episode solved the task, if that is known: those that did not get 0
+    :return: Of all steps, float32
+    """
+    rewards = np.zeros(int(lengths.sum()), dtype=np.float32)
+    rewards[np.cumsum(lengths) - 1] = final_reward if successes is None else np.where(successes, final_reward, 0.0)
+    return owned(rewards)
+
+
+def reward_ends(demonstrations: T, final_reward: float) -> T:
+    """See :func:`edit`."""
+    if not is_number(final_reward):
+        raise DemonstrationsError(f"found final_reward={final_reward!r}, expected a number")
+    rewards = rewards_at_ends(demonstrations.episode_lengths, final_reward, demonstrations.successes)
+    # A reader of a source without rewards has made these already
+    if demonstrations.rewards.any() and not np.array_equal(demonstrations.rewards, rewards):
+        raise DemonstrationsError(f"found final_reward={final_reward} for a source that holds rewards, expected none: omit it")
+    return demonstrations.changed(rewards=rewards)
 
 
 def source_keys(observation_keys: ObservationKeys | None, known: Collection[str]) -> list[str]:

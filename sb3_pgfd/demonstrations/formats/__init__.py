@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sb3_pgfd.demonstrations.continuity import find_jumps
 from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats import hdf5, in_memory, lerobot, minari, minari_writer, npz, pickles, recording_folder
@@ -116,9 +115,6 @@ def write(
     format = format or ("minari" if str(path).startswith(minari.PREFIX) else "npz")
     if format not in ("npz", "minari"):
         raise DemonstrationsError(f"save: found format={format!r}, expected 'npz' or 'minari'")
-    # What cannot be read again is not written
-    ended = transitions.terminated | transitions.truncated
-    find_jumps(transitions.observations, transitions.next_observations, ended)
     return (npz.write_npz if format == "npz" else minari_writer.write_minari)(transitions, path, overwrite)
 
 

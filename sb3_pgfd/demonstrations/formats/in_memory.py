@@ -19,11 +19,11 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_pgfd.demonstrations.arrays import owned, unscaled
-from sb3_pgfd.demonstrations.editing import cut_at_jumps
+from sb3_pgfd.demonstrations.editing import cut_at_jumps, rewards_at_ends
 from sb3_pgfd.demonstrations.episode import Episode, Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats.checks import errors_naming
-from sb3_pgfd.demonstrations.formats.successors import check_final_reward, rewards_at_ends
+from sb3_pgfd.demonstrations.formats.successors import check_final_reward
 from sb3_pgfd.demonstrations.validation import ACTION_TOLERANCE, Observations
 
 _TRAJECTORY = ("obs", "acts", "infos", "terminal")
@@ -150,7 +150,7 @@ def _rewards(trajectory: Any, info: Mapping[str, Any], success: bool | None, fin
     if rewards is None:
         # RolloutInfoWrapper keeps the rewards of the whole episode there
         rewards = info.get("rollout", {}).get("rews")
-    check_final_reward(final_reward, rewards is not None)
+    check_final_reward(final_reward, rewards)
     if final_reward is None:
         return np.asarray(rewards)
     return rewards_at_ends(np.array([len(trajectory.acts)]), final_reward, None if success is None else np.array([success]))

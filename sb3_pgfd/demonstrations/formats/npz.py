@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from sb3_pgfd.demonstrations.arrays import map_observations, owned
-from sb3_pgfd.demonstrations.continuity import interruptions
+from sb3_pgfd.demonstrations.continuity import find_jumps, interruptions
 from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats.checks import check_present, check_size, json_object, starts_with
@@ -53,7 +53,8 @@ def write_npz(transitions: Transitions, path: str | Path, overwrite: bool = Fals
     :param overwrite: Whether an existing file may be replaced
     :return: The path written
     :raises FileExistsError: If there is a file already
-    :raises DemonstrationsError: If the metadata use a key that the format needs
+    :raises DemonstrationsError: If the metadata use a key that the format needs, or most steps within episodes do not begin
+        where the one before ended
     """
     path = with_ending(path)
     refuse_existing(path, overwrite)
@@ -62,6 +63,10 @@ def write_npz(transitions: Transitions, path: str | Path, overwrite: bool = Fals
         raise DemonstrationsError(f"metadata: found the key {taken[0]!r}, expected another name: the file format needs it")
     arrays = {name: getattr(transitions, name) for name in _FIELDS}
     final = final_observations(transitions)
+    if final is None:
+        # What the reader would refuse is not written
+        ended = transitions.terminated | transitions.truncated
+        find_jumps(transitions.observations, transitions.next_observations, ended)
     version, after = (1, transitions.next_observations) if final is None else (2, final)
     for name, value in (("observations", transitions.observations), (_AFTER[version], after)):
         arrays.update({name: value} if isinstance(value, np.ndarray) else {f"{name}/{key}": value[key] for key in value})

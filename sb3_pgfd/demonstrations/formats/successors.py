@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from sb3_pgfd.demonstrations.arrays import map_observations, owned
+from sb3_pgfd.demonstrations.editing import rewards_at_ends
 from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import Observations
@@ -76,32 +77,18 @@ def from_steps(
     )
 
 
-def check_final_reward(final_reward: float | None, has_rewards: bool) -> None:
+def check_final_reward(final_reward: float | None, rewards: Any) -> None:
     """
     :param final_reward: What the caller asks for
-    :param has_rewards: Whether the source holds rewards
-    :raises DemonstrationsError: Unless exactly one of both says what the rewards are
+    :param rewards: Of the source, None: it holds none
+    :raises DemonstrationsError: Unless exactly one of both says what the rewards are; rewards that are all 0 do not
     """
-    if final_reward is None:
-        if has_rewards:
-            return
+    if final_reward is None and rewards is None:
         raise DemonstrationsError(
             "rewards: found none, expected one for each step: pass final_reward=1.0 to reward the last step of each episode "
             "with 1 and all others with 0"
         )
-    if has_rewards:
-        raise DemonstrationsError(f"found final_reward={final_reward} for a source that holds rewards, expected none: omit it")
-    if not is_number(final_reward):
+    if final_reward is not None and not is_number(final_reward):
         raise DemonstrationsError(f"found final_reward={final_reward!r}, expected a number")
-
-
-def rewards_at_ends(lengths: np.ndarray, final_reward: float, successes: np.ndarray | None = None) -> np.ndarray:
-    """
-    :param lengths: Steps per episode
-    :param final_reward: For the last step of each; the others get 0
-    :param successes: Whether each episode solved the task, if that is known: those that did not get 0
-    :return: Of all steps, float32
-    """
-    rewards = np.zeros(int(lengths.sum()), dtype=np.float32)
-    rewards[np.cumsum(lengths) - 1] = final_reward if successes is None else np.where(successes, final_reward, 0.0)
-    return owned(rewards)
+    if final_reward is not None and rewards is not None and np.any(rewards):
+        raise DemonstrationsError(f"found final_reward={final_reward} for a source that holds rewards, expected none: omit it")
