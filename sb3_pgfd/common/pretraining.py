@@ -21,6 +21,8 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
+from sb3_pgfd.demonstrations.inspection.warnings import continuity_warnings
+from sb3_pgfd.demonstrations.validation import normalised_units
 from sb3_pgfd.utils.checks import SAVE_FORMAT, check_save_format
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
 from sb3_pgfd.utils.screen import progress
@@ -114,6 +116,9 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         dataset = Demonstrations.load(demonstrations).fit_to_spaces(self.observation_space, self.action_space)
         self._warn_of_other_environment(dataset)
         self._warn_of_observations_out_of_bounds(dataset)
+        units = normalised_units(dataset.actions, self.action_space)
+        for warning in [*([] if units is None else [units]), *continuity_warnings(dataset)]:
+            warnings.warn(f"demonstrations: {warning}", stacklevel=3)
         return dataset
 
     def _merge_with_present(self, dataset: Demonstrations) -> Demonstrations:

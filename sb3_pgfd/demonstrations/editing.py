@@ -14,7 +14,7 @@ from sb3_pgfd.demonstrations.arrays import concatenate, map_observations, owned,
 from sb3_pgfd.demonstrations.continuity import find_jumps
 from sb3_pgfd.demonstrations.episode import T, Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.validation import Locator, as_dict, check_finite
+from sb3_pgfd.demonstrations.validation import ACTION_TOLERANCE, Locator, as_dict, check_finite, units_hint
 from sb3_pgfd.utils.checks import is_number, is_whole
 
 DoneMeans = Literal["truncated", "terminated"]
@@ -30,6 +30,8 @@ def edit(
     flatten_observations: bool = False,
     action_low: Any = None,
     action_high: Any = None,
+    recorded_low: Any = -1.0,
+    recorded_high: Any = 1.0,
     done_means: DoneMeans | None = None,
     final_reward: float | None = None,
     successful_only: bool = False,
@@ -44,8 +46,10 @@ def edit(
     :param observation_keys: Of Dict observations: one key, whose array becomes the whole observation; several to keep;
         or ``{new name: name in the source}``
     :param flatten_observations: Join the keys, in the order they are named, to one vector
-    :param action_low: The environment's lower action bound, if the recorded actions are in [-1, 1]
+    :param action_low: The environment's lower action bound, if the actions were recorded between other bounds
     :param action_high: Its upper action bound
+    :param recorded_low: The lower bound that they were recorded with
+    :param recorded_high: The upper one
     :param done_means: ``"truncated"``: what the source calls terminal or done was a time limit
     :param final_reward: For sources without rewards, or with rewards that are all 0: what the last step of each episode gets,
         the others 0; episodes that are known to have failed get 0 throughout
@@ -62,7 +66,9 @@ def edit(
     if observation_keys is not None or flatten_observations:
         demonstrations = choose_observations(demonstrations, observation_keys, flatten_observations)
     if action_low is not None:
-        demonstrations = rescale_actions(demonstrations, action_low, action_high)
+        demonstrations = rescale_actions(demonstrations, action_low, action_high, recorded_low, recorded_high)
+    elif (np.ndim(recorded_low), recorded_low, np.ndim(recorded_high), recorded_high) != (0, -1.0, 0, 1.0):
+        raise DemonstrationsError("found recorded_low or recorded_high, expected also action_low and action_high to map to")
     if done_means == "truncated" and demonstrations.terminated.any():
         ended = owned(demonstrations.terminated | demonstrations.truncated)
         demonstrations = demonstrations.changed(terminated=np.zeros_like(ended), truncated=ended)
@@ -168,34 +174,48 @@ def choose_observations(demonstrations: T, observation_keys: ObservationKeys | N
     return demonstrations.changed(**chosen)
 
 
-def rescale_actions(demonstrations: T, low: Any, high: Any) -> T:
+def rescale_actions(demonstrations: T, low: Any, high: Any, recorded_low: Any = -1.0, recorded_high: Any = 1.0) -> T:
     """
-    Map actions recorded in [-1, 1] to environment units.
+    Map actions from the bounds they were recorded with to those of the environment that a model acts in.
 
     :param low: Lower bound of the environment's actions, a number or shape ``(action_dim,)``
     :param high: Upper bound
-    :raises DemonstrationsError: If an action lies outside [-1, 1]: it is in environment units already; or the bounds do not
-        fit the actions
+    :param recorded_low: Lower bound of the recorded actions
+    :param recorded_high: Upper bound
+    :raises DemonstrationsError: If an action lies outside the recorded bounds, or the bounds do not fit the actions
     """
     actions = demonstrations.actions
     if actions.dtype.kind != "f":
         raise DemonstrationsError(f"rescale_actions: found actions of dtype {actions.dtype}, expected floats")
-    low, high = np.asarray(low, dtype=actions.dtype), np.asarray(high, dtype=actions.dtype)
-    for name, bound in (("low", low), ("high", high)):
-        if bound.shape not in ((), actions.shape[1:]):
-            raise DemonstrationsError(f"rescale_actions: found {name} of shape {bound.shape}, expected {actions.shape[1:]}")
-    if not (low < high).all():
-        raise DemonstrationsError(f"rescale_actions: found low={low}, high={high}, expected low below high")
-    largest = float(np.abs(actions).max())
-    if largest > 1 + 1e-4:
+    bounds = {"low": low, "high": high, "recorded_low": recorded_low, "recorded_high": recorded_high}
+    low, high, first, last = (_bound(name, value, actions) for name, value in bounds.items())
+    for names, (lower, upper) in (("low, high", (low, high)), ("recorded_low, recorded_high", (first, last))):
+        if not (lower < upper).all():
+            raise DemonstrationsError(f"rescale_actions: found {names} of {lower}, {upper}, expected the lower one first")
+    slack = ACTION_TOLERANCE * (last - first)
+    outside = (actions < first - slack) | (actions > last + slack)
+    if outside.any():
+        value = float(actions[np.unravel_index(int(np.where(outside, np.abs(actions), 0).argmax()), actions.shape)])
         raise DemonstrationsError(
-            f"rescale_actions: found an action of {largest:g}, expected all in [-1, 1]: "
-            "these actions are not normalised, leave out the rescaling"
+            f"rescale_actions: found an action of {value:g}, expected all in [{_shown(first)}, {_shown(last)}]: they were not recorded "
+            f"between these bounds. If they are between {_shown(low)} and {_shown(high)} already, leave out action_low and action_high. "
+            f"{units_hint(low, high)}"
         )
     with np.errstate(over="ignore", invalid="ignore"):
-        rescaled = unscaled(actions, low, high)
+        rescaled = unscaled(2 * (actions - first) / (last - first) - 1, low, high)
     check_finite({"actions": rescaled}, Locator(demonstrations.episode_lengths))
     return demonstrations.changed(actions=owned(rescaled))
+
+
+def _shown(bound: np.ndarray) -> str:
+    return f"{np.ravel(bound)[0]:g}" if np.unique(bound).size == 1 else str(bound.tolist())
+
+
+def _bound(name: str, value: Any, actions: np.ndarray) -> np.ndarray:
+    bound = np.asarray(value, dtype=actions.dtype)
+    if bound.shape not in ((), actions.shape[1:]):
+        raise DemonstrationsError(f"rescale_actions: found {name} of shape {bound.shape}, expected {actions.shape[1:]}")
+    return bound
 
 
 def select(demonstrations: T, episodes: int | Sequence[int] | np.ndarray) -> T:
@@ -291,6 +311,9 @@ def merge(parts: Sequence[T]) -> T:
     }
     known = set.intersection(*(set(part.episode_info) for part in parts))
     info = {name: np.concatenate([part.episode_info[name] for part in parts]) for name in known}
+    if any("cut" in part.episode_info for part in parts):
+        # Without a word, there was no jump
+        info["cut"] = np.concatenate([part.episode_info.get("cut", np.zeros(part.n_episodes, bool)) for part in parts])
     named = set.intersection(*(set(part.metadata) for part in parts))
     agreed = {name: parts[0].metadata[name] for name in parts[0].metadata if name in named}
     agreed = {name: value for name, value in agreed.items() if all(part.metadata[name] == value for part in parts)}

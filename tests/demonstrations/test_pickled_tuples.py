@@ -297,7 +297,7 @@ def contains_itself() -> list[Any]:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "found list of 0, expected a list of at least one tuple"),
+        ([], "found list of 0, expected a list of"),
         (deque(), "found deque of 0, expected a list"),
         ({"states": [1]}, "found dict of 1, expected a list"),
         (5, "found int, expected a list"),
@@ -306,8 +306,8 @@ def contains_itself() -> list[Any]:
         (np.zeros((3, 5)), "found array, expected a list"),
         # It has lost the order of the steps
         ({(0.0, 0.0, 0.0, 0.0, False), (1.0, 0.0, 0.0, 1.0, True)}, "found set of 2, expected a list"),
-        ([ROWS[0], ROWS[1][:4]], r"transition 1: found tuple of 4, expected \(s, a, r, s', done\)"),
-        ([(*ROWS[0], {})], r"transition 0: found tuple of 6, expected \(s, a, r, s', done\)"),
+        ([ROWS[0], ROWS[1][:4]], r"transition 1: found tuple of 4, expected a list of \(s, a, r, s', done\)"),
+        ([(*ROWS[0], {})], r"transition 0: found tuple of 6, expected a list of \(s, a, r, s', done\)"),
         ([ROWS[0], 7], "transition 1: found int, expected"),
         # Neither can be printed
         ([10**5000], "transition 0: found int, expected"),
@@ -326,7 +326,7 @@ def test_what_is_no_list_of_five_is_refused(content: Any, message: str, tmp_path
         (1, np.zeros((1, 1)), r"action: found shapes \[\(1,\), \(1, 1\)\], expected one shape"),
         (3, 0.0, r"next_state: found shapes \[\(\), \(2,\)\], expected one shape"),
         (0, [[1.0], [1.0, 2.0]], "state: transition 4: found rows of different shapes"),
-        (0, contains_itself(), "state: transition 4: found rows of different shapes"),
+        (0, contains_itself(), "found a pickle of .* bytes whose lists unfold to more than"),
         (0, nested(100), "state: transition 4: found rows of different shapes"),
         (0, {"joints": 1}, "state: transition 4: found dtype object, expected numbers"),
         (1, "left", "action: transition 4: found dtype <U4, expected numbers"),

@@ -168,7 +168,7 @@ def _robomimic_rows(
     groups[0]["obs"].visititems(lambda name, item: known.append(name) if hasattr(item, "shape") else None)
     wanted = source_keys(keys, sorted(known))
     folders = ("obs", "next_obs") if "next_obs" in groups[0] else ("obs",)
-    rows, start = EpisodeRows(sum(lengths)), 0
+    rows, start = EpisodeRows(sum(lengths), copies=1 if "next_obs" in folders else 3), 0
     for group, length in zip(groups, lengths, strict=True):
         n_rows = len(group[flags[0] if flags else "actions"])
         for path in flags:
@@ -231,7 +231,8 @@ def _d4rl_arrays(file: Any, final_reward: float | None) -> dict[str, np.ndarray]
             raise DemonstrationsError(f"{name}: found {len(array)} rows, expected {n_steps} as of terminals")
     if not n_steps:
         raise DemonstrationsError("found no transition, expected at least one")
-    check_size("arrays", sum(array.nbytes for array in opened.values()))
+    # Without next observations, these and the rows that are kept are copies
+    check_size("arrays", sum(array.nbytes for array in opened.values()), copies=1 if "next_observations" in opened else 3)
     is_row = ("observations", "actions", "next_observations")
     return {name: owned(array[()]) if name in is_row else column(file, name) for name, array in opened.items()}
 
