@@ -103,6 +103,7 @@ def read_robomimic(
         after=after,
         success=None if solved is None else np.logical_or.reduceat(solved, starts),
         metadata={"producer": "imported from robomimic", **metadata},
+        reuse=True,
     )
     return transitions if after is None else cut_at_jumps(transitions, path.name, solved)
 
@@ -168,7 +169,7 @@ def _robomimic_rows(
     groups[0]["obs"].visititems(lambda name, item: known.append(name) if hasattr(item, "shape") else None)
     wanted = source_keys(keys, sorted(known))
     folders = ("obs", "next_obs") if "next_obs" in groups[0] else ("obs",)
-    rows, start = EpisodeRows(sum(lengths), copies=1 if "next_obs" in folders else 3), 0
+    rows, start = EpisodeRows(sum(lengths), copies=1 if "next_obs" in folders else 2), 0
     for group, length in zip(groups, lengths, strict=True):
         n_rows = len(group[flags[0] if flags else "actions"])
         for path in flags:
@@ -215,6 +216,7 @@ def read_d4rl(
         after=after,
         success=None if solved is None else np.logical_or.reduceat(solved, starts),
         metadata={"producer": "imported from D4RL"},
+        reuse=True,
     )
     return transitions if after is None else cut_at_jumps(transitions, path.name, solved)
 
@@ -231,8 +233,8 @@ def _d4rl_arrays(file: Any, final_reward: float | None) -> dict[str, np.ndarray]
             raise DemonstrationsError(f"{name}: found {len(array)} rows, expected {n_steps} as of terminals")
     if not n_steps:
         raise DemonstrationsError("found no transition, expected at least one")
-    # Without next observations, these and the rows that are kept are copies
-    check_size("arrays", sum(array.nbytes for array in opened.values()), copies=1 if "next_observations" in opened else 3)
+    # Next observations that are not in the file are a copy
+    check_size("arrays", sum(array.nbytes for array in opened.values()), copies=1 if "next_observations" in opened else 2)
     is_row = ("observations", "actions", "next_observations")
     return {name: owned(array[()]) if name in is_row else column(file, name) for name, array in opened.items()}
 

@@ -22,6 +22,10 @@ from sb3_pgfd.demonstrations.validation import Observations
 from sb3_pgfd.utils.checks import is_number
 
 
+# Rows that are moved at a time
+_CHUNK = 4096
+
+
 def from_steps(
     observations: Observations,
     actions: np.ndarray,
@@ -31,6 +35,7 @@ def from_steps(
     after: Observations | None = None,
     success: np.ndarray | None = None,
     metadata: Mapping[str, Any] | None = None,
+    reuse: bool = False,
 ) -> Transitions:
     """
     :param observations: One for each of N steps, episode by episode; a mapping of arrays if there are keys
@@ -41,6 +46,7 @@ def from_steps(
     :param after: Next observations, None: the source has none
     :param success: Whether each episode solved the task, None: unknown
     :param metadata: Provenance
+    :param reuse: Whether the arrays of observations may be changed, which saves a copy of them
     :raises DemonstrationsError: If no row is left
     """
     ended = np.array(ended, dtype=bool)
@@ -65,7 +71,7 @@ def from_steps(
     last[np.cumsum(lengths) - 1] = True
     success = None if success is None else success[episodes]
     return Transitions(
-        observations=map_observations(observations, kept),
+        observations=map_observations(observations, lambda array: _compacted(array, rows) if reuse else kept(array)),
         actions=kept(actions),
         rewards=kept(rewards) if isinstance(rewards, np.ndarray) else rewards_at_ends(lengths, rewards, success),
         next_observations=after,
@@ -75,6 +81,19 @@ def from_steps(
         metadata=metadata or {},
         episode_info={} if success is None else {"success": success},
     )
+
+
+def _compacted(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """:return: These rows of an array that nobody else needs, moved to its beginning"""
+    if rows.all():
+        return owned(array)
+    array.flags.writeable = True
+    n_kept = 0
+    for start in range(0, len(array), _CHUNK):
+        part = array[start : start + _CHUNK][rows[start : start + _CHUNK]]
+        array[n_kept : n_kept + len(part)] = part
+        n_kept += len(part)
+    return owned(array[:n_kept])
 
 
 def check_final_reward(final_reward: float | None, rewards: Any) -> None:
