@@ -45,13 +45,13 @@ def find_jumps(before: Observations, after: Observations, ended: np.ndarray, ord
     :param ended: Whether a flag marks the row as the last of its episode, shape ``(N,)``, bool
     :param ordered: The rows are known to be in the order of time
     :return: Whether the next row begins elsewhere though no flag says so, shape ``(N,)``, bool
-    :raises DemonstrationsError: If that holds for most rows, so that their order in time is not known
+    :raises DemonstrationsError: If that holds for half of the rows, so that their order in time is not known
     """
     jumps = np.zeros(len(ended), dtype=bool)
     suspects = np.flatnonzero(interruptions(before, after) & ~ended[:-1])
     jumps[suspects] = _moved(before, after, suspects, 1)
     inner = np.flatnonzero(~ended[:-1])
-    if not ordered and jumps.sum() > len(inner) / 2:
+    if not ordered and jumps.any() and 2 * jumps.sum() >= len(inner) > 1:
         _refuse(before, after, inner, int(jumps.sum()))
     return jumps
 

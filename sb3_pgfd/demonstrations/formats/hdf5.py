@@ -11,6 +11,7 @@ Where next observations are missing, they are as in :mod:`sb3_pgfd.demonstration
 """
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,12 @@ def read_robomimic(
         lengths = [_episode_length(group, flags, cut_at_done, told is None and final_reward is None) for group in groups]
         rows = _robomimic_rows(groups, lengths, flags, observation_keys)
         arguments = json_object(file["data"].attrs.get("env_args", "{}"), "env_args")
+    if "rewards" not in flags and final_reward is None:
+        warnings.warn(
+            f"{path.name}: found no rewards. The last step of each episode whose attribute `success` is set gets 1 and all "
+            "others 0: pass final_reward to give another number",
+            stacklevel=2,
+        )
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
     ended = np.zeros(sum(lengths), dtype=bool)
     ended[starts - 1] = True

@@ -18,8 +18,8 @@ _MAX_NAMED = 8
 _SMALLEST_GROUP, _SMALLEST_DIFFERENCE = 0.2, 0.2
 # Shorter episodes have the double length by chance
 _MIN_USUAL = 5
-# A leap: share of the steps that may be one, ratio to the longest other step, and steps to tell
-_FEW_LEAPS, _LEAP, _LEAST_STEPS = 0.02, 2.5, 50
+# A leap: share of the steps that may be one, ratio to the longest other step, smallest one in standard deviations, and steps to tell
+_FEW_LEAPS, _LEAP, _LEAST_LEAP, _LEAST_STEPS = 0.02, 2.5, 0.2, 50
 # Some episodes that share the longest length point to a time limit, except among short ones, where it is chance
 _SHORT = 20
 
@@ -139,7 +139,7 @@ def _leaps(demonstrations: Demonstrations) -> list[str]:
     order = np.argsort(distances)
     top = distances[order[-n_few - 1 :]]
     gap = int((top[1:] / np.maximum(top[:-1], 1e-12)).argmax()) + 1
-    if top[gap] < 1.0 or top[gap] < _LEAP * top[gap - 1]:
+    if top[gap] < _LEAST_LEAP or top[gap] < _LEAP * top[gap - 1]:
         return []
     rows = np.sort(order[gap - len(top) :])
     where = Locator(demonstrations.episode_lengths)
