@@ -77,9 +77,7 @@ def edit(
     return pick(demonstrations, successful_only, min_return, n_episodes, seed)
 
 
-def cut_at_jumps(
-    transitions: T, source: str = "demonstrations", solved: np.ndarray | None = None, ordered: bool = False
-) -> T:
+def cut_at_jumps(transitions: T, source: str = "demonstrations", solved: np.ndarray | None = None, ordered: bool = False) -> T:
     """
     End an episode as truncated where the next row does not begin where it ended: a jump inside an episode would be in n-step
     returns and hindsight goals. A warning says how many cuts were made.
@@ -197,8 +195,9 @@ def rescale_actions(demonstrations: T, low: Any, high: Any, recorded_low: Any = 
     if outside.any():
         value = float(actions[np.unravel_index(int(np.where(outside, np.abs(actions), 0).argmax()), actions.shape)])
         raise DemonstrationsError(
-            f"rescale_actions: found an action of {value:g}, expected all in [{_shown(first)}, {_shown(last)}]: they were not recorded "
-            f"between these bounds. If they are between {_shown(low)} and {_shown(high)} already, leave out action_low and action_high. "
+            f"rescale_actions: found an action of {value:g}, expected all in [{_shown(first)}, {_shown(last)}]: "
+            f"they were not recorded between these bounds. If they are between {_shown(low)} and {_shown(high)} already, leave "
+            f"out action_low and action_high. "
             f"{units_hint(low, high)}"
         )
     with np.errstate(over="ignore", invalid="ignore"):

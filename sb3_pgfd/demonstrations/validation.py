@@ -144,7 +144,9 @@ def check_actions(actions: np.ndarray, space: spaces.Space, locate: Locator) -> 
 
 def units_hint(low: Any, high: Any) -> str:
     """:return: How to bring actions to the bounds of an environment, whichever of the two has other units"""
-    low, high = (np.unique(bound).tolist() if np.unique(bound).size == 1 else np.ravel(bound).tolist() for bound in (low, high))
+    low, high = (
+        np.unique(bound).tolist() if np.unique(bound).size == 1 else np.ravel(bound).tolist() for bound in (low, high)
+    )
     low, high = (bound[0] if len(bound) == 1 else bound for bound in (low, high))
     return (
         f"Demonstrations hold actions in the units of the environment that the model acts in. If these were recorded between "

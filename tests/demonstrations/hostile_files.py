@@ -5,6 +5,7 @@ import pickle
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -32,13 +33,13 @@ def crowded_zip(path: Path, n_entries: int = 300, n_bytes: int = 80_000_000) -> 
 
 def incomplete_npz(path: Path, n_bytes: int = 2**26) -> Path:
     """One large member of zeros, and none of the others."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        with archive.open("observations.npy", "w", force_zip64=True) as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": (n_bytes,)}
-            np.lib.format.write_array_header_1_0(file, header)
-            zeros = bytes(2**24)
-            for _ in range(n_bytes // len(zeros)):
-                file.write(zeros)
+    options: dict[str, Any] = {"compression": zipfile.ZIP_DEFLATED, "compresslevel": 9}
+    with zipfile.ZipFile(path, "w", **options) as archive, archive.open("observations.npy", "w", force_zip64=True) as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (n_bytes,)}
+        np.lib.format.write_array_header_1_0(file, header)
+        zeros = bytes(2**24)
+        for _ in range(n_bytes // len(zeros)):
+            file.write(zeros)
     return path
 
 

@@ -40,7 +40,9 @@ def test_next_observations_are_taken_where_there_are_any(tmp_path: Path):
 
 
 def test_timeouts_may_be_missing_if_every_episode_is_said_to_be_shorter(tmp_path: Path):
-    with pytest.raises(DemonstrationsError, match="no timeouts and no next_observations, and 1 terminals .* pass episode_length"):
+    with pytest.raises(
+        DemonstrationsError, match=r"no timeouts and no next_observations, and 1 terminals .* pass episode_length"
+    ):
         load(tmp_path, timeouts=None)
     demonstrations = load(tmp_path, {"episode_length": 100}, timeouts=None)
     assert demonstrations.episode_lengths.tolist() == [3, 3]
@@ -135,5 +137,5 @@ def test_what_cannot_be_used_is_refused(changes: dict[str, Any], message: str, t
 
 def test_a_file_without_a_step_is_refused(tmp_path: Path):
     arrays = {name: array[:0] for name, array in d4rl_arrays().items()}
-    with pytest.raises(DemonstrationsError, match="found no transition, expected at least one"):
+    with pytest.raises(DemonstrationsError, match=r"found no transition, expected at least one"):
         Demonstrations.load(write_arrays(tmp_path / "a.hdf5", arrays))

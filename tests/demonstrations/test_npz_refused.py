@@ -68,7 +68,7 @@ class TouchesAFile:
 def test_pickles_inside_are_not_executed(member: str, tmp_path: Path):
     path, marker = tmp_path / "a.npz", tmp_path / "marker"
     with_members(path, **{member: np.array([TouchesAFile(marker)], dtype=object)})
-    with pytest.raises(DemonstrationsError, match="found Python objects in the members"):
+    with pytest.raises(DemonstrationsError, match=r"found Python objects in the members"):
         Demonstrations.load(path)
     assert not marker.exists()
     # The payload is a live one
@@ -131,7 +131,7 @@ def test_a_missing_file_lists_the_packaged_names(tmp_path: Path):
 
 
 def test_a_folder_is_refused(tmp_path: Path):
-    with pytest.raises(DemonstrationsError, match="found a folder with"):
+    with pytest.raises(DemonstrationsError, match=r"found a folder with"):
         Demonstrations.load(tmp_path)
 
 
@@ -206,7 +206,7 @@ def test_a_member_with_a_wrong_header_is_refused(header: str, compression: int, 
     text = header.encode() + b"\n"
     with zipfile.ZipFile(tmp_path / "a.npz", "w", compression) as archive:
         archive.writestr("actions.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(12))
-    with pytest.raises(DemonstrationsError, match="cannot be read to its end|that declare|Python objects|expected also"):
+    with pytest.raises(DemonstrationsError, match=r"cannot be read to its end|that declare|Python objects|expected also"):
         Demonstrations.load(tmp_path / "a.npz")
 
 
@@ -217,5 +217,5 @@ def test_damaged_compression_is_refused(compression: int, tmp_path: Path):
     content = bytearray((tmp_path / "a.npz").read_bytes())
     content[60:300] = bytes(240)
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(DemonstrationsError, match="cannot be read to its end|that declare|Python objects|expected also"):
+    with pytest.raises(DemonstrationsError, match=r"cannot be read to its end|that declare|Python objects|expected also"):
         Demonstrations.load(tmp_path / "a.npz")

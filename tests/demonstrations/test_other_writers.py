@@ -55,7 +55,7 @@ def test_path_dicts_may_have_next_observations_and_ends(tmp_path: Path):
     found = Demonstrations.load(pickled(tmp_path / "b.pkl", [longer]), final_reward=2.0)
     assert found.rewards.tolist() == [0, 0, 0, 0, 0, 2]
     assert_same(dict(found.next_observations), {"a": STATES[1:]})
-    with pytest.raises(DemonstrationsError, match="path 0: rewards: found none, .* pass final_reward=1.0"):
+    with pytest.raises(DemonstrationsError, match=r"path 0: rewards: found none, .* pass final_reward=1.0"):
         Demonstrations.load(tmp_path / "b.pkl")
 
 
@@ -79,7 +79,7 @@ def test_transition_dicts_of_serl_are_read(tmp_path: Path):
     for record in content:
         del record["masks"]
     path = pickled(tmp_path / "b.pkl", content)
-    with pytest.raises(DemonstrationsError, match="found transition dicts without masks and done_means=None"):
+    with pytest.raises(DemonstrationsError, match=r"found transition dicts without masks and done_means=None"):
         Demonstrations.load(path)
     assert np.flatnonzero(Demonstrations.load(path, done_means="terminated").terminated).tolist() == [1, 5]
 
@@ -88,7 +88,7 @@ def test_what_is_read_in_memory_is_read_from_a_trusted_pickle(tmp_path: Path):
     original = make(next_observations=FIELDS["observations"] + 2)
     path = pickled(tmp_path / "a.pkl", original)
     assert_same(Demonstrations.load(path, trusted=True).rewards, original.rewards)
-    with pytest.raises(DemonstrationsError, match="found a reference to sb3_pgfd.* pass trusted=True"):
+    with pytest.raises(DemonstrationsError, match=r"found a reference to sb3_pgfd.* pass trusted=True"):
         Demonstrations.load(path)
 
 
@@ -108,7 +108,7 @@ def write_her(path: Path, n_episodes: int = 2) -> Path:
 
 def test_demonstrations_of_openai_her_are_read_if_trusted(tmp_path: Path):
     path = write_her(tmp_path / "a.npz")
-    with pytest.raises(DemonstrationsError, match="OpenAI-HER's demonstrations .* Nothing was executed.* trusted=True"):
+    with pytest.raises(DemonstrationsError, match=r"OpenAI-HER's demonstrations .* Nothing was executed.* trusted=True"):
         Demonstrations.load(path)
     demonstrations = Demonstrations.load(path, trusted=True, final_reward=1.0)
     assert demonstrations.episode_lengths.tolist() == [6, 6]
@@ -123,7 +123,6 @@ def test_objects_in_an_npz_are_named(tmp_path: Path):
     np.savez(tmp_path / "final.npz", obs=STATES, acts=ACTIONS, infos=infos, terminal=np.ones(1, bool))
     with pytest.raises(DemonstrationsError, match=r"Python objects in the members \['infos'\].* from imitation.data import"):
         Demonstrations.load(tmp_path / "final.npz")
-
 
 
 def test_other_writers_are_named(tmp_path: Path):
@@ -156,7 +155,7 @@ def write_isaaclab(path: Path, *successes: bool | None) -> Path:
 
 def test_episodes_of_isaaclab_are_read(tmp_path: Path):
     path = write_isaaclab(tmp_path / "a.hdf5", True, False)
-    with pytest.warns(UserWarning, match="a.hdf5: found no rewards. The last step of each episode .* gets 1"):
+    with pytest.warns(UserWarning, match=r"a.hdf5: found no rewards. The last step of each episode .* gets 1"):
         demonstrations = Demonstrations.load(path, observation_keys="joints")
     # The failure ends without a next observation, so its last step is dropped
     assert demonstrations.episode_lengths.tolist() == [3, 2]
@@ -166,7 +165,7 @@ def test_episodes_of_isaaclab_are_read(tmp_path: Path):
     assert demonstrations.successes is not None
     assert demonstrations.successes.tolist() == [True, False]
     assert Demonstrations.load(path, final_reward=5.0).rewards.tolist() == [0, 0, 5, 0, 0]
-    with pytest.raises(DemonstrationsError, match="rewards: found none, .* pass final_reward=1.0"):
+    with pytest.raises(DemonstrationsError, match=r"rewards: found none, .* pass final_reward=1.0"):
         Demonstrations.load(write_isaaclab(tmp_path / "b.hdf5", True, None))
 
 
@@ -175,9 +174,9 @@ def test_a_final_reward_is_for_every_format(tmp_path: Path):
     path = zero.save(tmp_path / "a.npz")
     assert Demonstrations.load(path, final_reward=3.0).rewards.tolist() == [0, 3, 0, 0, 0]
     assert Demonstrations.load(path, final_reward=3.0, min_return=1.0).n_episodes == 1
-    with pytest.raises(DemonstrationsError, match="found final_reward=3.0 for a source that holds rewards"):
+    with pytest.raises(DemonstrationsError, match=r"found final_reward=3.0 for a source that holds rewards"):
         Demonstrations.load(BOX, final_reward=3.0)
-    with pytest.raises(DemonstrationsError, match="found final_reward='1', expected a number"):
+    with pytest.raises(DemonstrationsError, match=r"found final_reward='1', expected a number"):
         Demonstrations.load(path, final_reward="1")
 
 

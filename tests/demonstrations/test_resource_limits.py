@@ -19,7 +19,10 @@ from sb3_pgfd.demonstrations.formats.checks import physical_memory
         (crowded_zip, "found a zip file with 300 entries for 1 members"),
         (incomplete_npz, r"members: found \['observations'\], expected also \['actions', 'rewards'"),
         # A third more than the memory, with the next observations that are made of them
-        (lambda path: dense_d4rl(path, physical_memory() * 2 // 3), "GiB of data, which take 2 times as much while they are read"),
+        (
+            lambda path: dense_d4rl(path, physical_memory() * 2 // 3),
+            "GiB of data, which take 2 times as much while they are read",
+        ),
     ],
 )
 def test_a_small_file_that_asks_for_much_is_refused_at_once(make: Callable[[Path], Path], message: str, tmp_path: Path):

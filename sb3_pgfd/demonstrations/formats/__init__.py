@@ -18,7 +18,17 @@ from typing import Any, Literal
 
 from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.formats import foreign, hdf5, in_memory, lerobot, minari, minari_writer, npz, pickles, recording_folder
+from sb3_pgfd.demonstrations.formats import (
+    foreign,
+    hdf5,
+    in_memory,
+    lerobot,
+    minari,
+    minari_writer,
+    npz,
+    pickles,
+    recording_folder,
+)
 from sb3_pgfd.demonstrations.formats.checks import UNREADABLE, errors_naming, is_hdf5
 from sb3_pgfd.utils.files import packaged_demonstrations
 
@@ -36,7 +46,11 @@ class Format:
 
 FILES: tuple[Format, ...] = (
     Format("sb3-pgfd .npz", npz.recognizes, npz.read_npz),
-    Format("pickled (s, a, r, s', done) tuples, transition dicts, path dicts, or SB3 replay buffer", pickles.recognizes, pickles.read_pickle),
+    Format(
+        "pickled (s, a, r, s', done) tuples, transition dicts, path dicts, or SB3 replay buffer",
+        pickles.recognizes,
+        pickles.read_pickle,
+    ),
     Format("unfinished recording", recording_folder.recognizes, recording_folder.read_recording),
     Format("Minari dataset", minari.recognizes, minari.read_minari),
     # Any other folder of parquet files

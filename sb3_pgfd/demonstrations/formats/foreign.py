@@ -6,8 +6,8 @@ from pathlib import Path
 from sb3_pgfd.demonstrations.formats.checks import starts_with
 
 _AS_PICKLE = (
-    "If you trust it, write a plain pickle: import joblib, pickle; pickle.dump(joblib.load({name!r}), open('plain.pkl', 'wb')) "
-    "and load 'plain.pkl'"
+    "If you trust it, write a plain pickle: import joblib, pickle; pickle.dump(joblib.load({name!r}), open('plain.pkl', 'wb'))"
+    " and load 'plain.pkl'"
 )
 # What joblib's compressors and gzip begin with
 _COMPRESSED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda", b"BZh", b"\xfd7zXZ", b"\x5d\x00\x00", b"ZF")

@@ -64,7 +64,7 @@ def read_robomimic(
     """
     A group is an episode: it counts as terminated if its last ``done`` is set and as truncated otherwise. robomimic sets
     ``dones`` at each step in which the task is solved, at the last step, or both, so those before the last are no ends.
-    Success is known if all rewards are 0 or 1 and not all are 0, robomimic's sparse reward: an episode with a 1 solved the task.
+    Success is known if all rewards are 0 or 1, robomimic's sparse reward, and one is 1: an episode with a 1 solved the task.
 
     IsaacLab writes no ``rewards`` and no ``dones``, but an attribute ``success`` for each episode: the last step of a success
     is then terminal, and its reward is ``final_reward``, by default 1, as in robomimic's sparse tasks.
@@ -246,9 +246,7 @@ def _d4rl_arrays(file: Any, final_reward: float | None) -> dict[str, np.ndarray]
     return {name: owned(array[()]) if name in is_row else column(file, name) for name, array in opened.items()}
 
 
-def _ends(
-    terminated: np.ndarray, timeouts: np.ndarray | None, episode_length: int | None, shows_jumps: bool
-) -> np.ndarray:
+def _ends(terminated: np.ndarray, timeouts: np.ndarray | None, episode_length: int | None, shows_jumps: bool) -> np.ndarray:
     """:return: Whether a step is the last of its episode"""
     ended = terminated.copy() if timeouts is None else terminated | timeouts.astype(bool)
     if episode_length is not None:
@@ -260,9 +258,9 @@ def _ends(
     elif not shows_jumps and (timeouts is None or not ended.any()):
         missing = "found no timeouts and no next_observations" if timeouts is None else "timeouts: found none set"
         raise DemonstrationsError(
-            f"{missing}, and {int(terminated.sum())} terminals in {len(ended)} steps, expected to be told where time limits end "
-            "episodes: pass episode_length, the environment's time limit (--option episode_length=1000). If every episode ends "
-            "in a terminal state, pass a number larger than the longest"
+            f"{missing}, and {int(terminated.sum())} terminals in {len(ended)} steps, expected to be told where time limits "
+            "end episodes: pass episode_length, the environment's time limit (--option episode_length=1000). If every episode "
+            "ends in a terminal state, pass a number larger than the longest"
         )
     ended[-1] = True
     return ended

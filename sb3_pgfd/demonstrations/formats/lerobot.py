@@ -122,7 +122,10 @@ def _observation_columns(types: Mapping[str, Any], info: Mapping[str, Any], keys
     if keys is None:
         wanted = [name for name in numeric if name == "observation" or name.startswith("observation.")]
         if not wanted:
-            raise DemonstrationsError(f"found columns {sorted(types)}, expected at least one 'observation.*' of numbers: name another with observation_keys")
+            raise DemonstrationsError(
+                f"found columns {sorted(types)}, expected at least one 'observation.*' of numbers: name another with "
+                "observation_keys"
+            )
         return wanted
     wanted = source_keys(keys, {*types, *info.get("features", {})})
     others = [name for name in wanted if name not in numeric]

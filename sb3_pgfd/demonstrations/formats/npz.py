@@ -36,8 +36,8 @@ _FIELDS = ("actions", "rewards", "terminated", "truncated", "episode_lengths")
 _RESERVED = ("format", "version")
 # The package imitation wrote such files once
 _OBJECTS_ADVICE = (
-    ". If imitation wrote it: from imitation.data import serialize; Demonstrations.load(serialize.load(path)).save('demos.npz'). "
-    "Otherwise open it with np.load(path, allow_pickle=True), if you trust it, and pass its arrays to "
+    ". If imitation wrote it: from imitation.data import serialize; Demonstrations.load(serialize.load(path)).save('demos.npz')."
+    " Otherwise open it with np.load(path, allow_pickle=True), if you trust it, and pass its arrays to "
     "Demonstrations.from_transitions"
 )
 
@@ -96,7 +96,7 @@ def read_npz(path: Path, trusted: bool = False, final_reward: float | None = Non
     :raises DemonstrationsError: If it is truncated, has other members, or holds Python objects
     """
     members = _check_archive(path)
-    if path_dicts.HER <= members.keys():
+    if members.keys() >= path_dicts.HER:
         return path_dicts.read_her(path, trusted, final_reward)
     objects = [name for name, (_, is_object) in members.items() if is_object]
     if objects:
@@ -127,7 +127,9 @@ def _check_archive(path: Path) -> dict[str, tuple[int, bool]]:
         entries = archive.infolist()
         stored, places = sum(entry.compress_size for entry in entries), {entry.header_offset for entry in entries}
         if len(places) < len(entries) or len(set(archive.namelist())) < len(entries) or stored > path.stat().st_size:
-            raise DemonstrationsError(f"found a zip file with {len(entries)} entries for {len(places)} members, expected as many")
+            raise DemonstrationsError(
+                f"found a zip file with {len(entries)} entries for {len(places)} members, expected as many"
+            )
         check_ratio("arrays", sum(entry.file_size for entry in entries), stored)
         for entry in entries:
             n_bytes, is_object = entry.file_size, False

@@ -33,8 +33,10 @@ _MAX_DEPTH = 8
 
 def recognizes(content: Any) -> bool:
     """:param content: Whether this is a list of dicts with observations and actions"""
-    return isinstance(content, (list, tuple)) and bool(content) and all(
-        isinstance(item, Mapping) and {"observations", "actions"} <= item.keys() for item in content
+    return (
+        isinstance(content, (list, tuple))
+        and bool(content)
+        and all(isinstance(item, Mapping) and {"observations", "actions"} <= item.keys() for item in content)
     )
 
 
@@ -85,7 +87,7 @@ def read_paths(
     :raises DemonstrationsError: If they do not fit together
     """
     parts: dict[str, list[Any]] = {name: [] for name in ("observations", "actions", "rewards", "next_observations")}
-    lengths, terminated = [], []
+    lengths, terminated, names = [], [], list[str]()
     for number, record in enumerate(dicts):
         with errors_naming(f"path {number}"):
             path = _path(record, final_reward)
@@ -93,9 +95,9 @@ def read_paths(
             ends = [record[name] for name in _ENDS if name in record]
             told = np.ravel(_array("ends", ends[0])) if ends else np.array([done_means == "terminated"])
             terminated.append(bool(told[-1]) if told.size else False)
-        if parts["actions"] and path.keys() != found:
-            raise DemonstrationsError(f"path {number}: found {sorted(path)}, expected {sorted(found)} as in the first")
-        found = path.keys()
+        names = names or sorted(path)
+        if sorted(path) != names:
+            raise DemonstrationsError(f"path {number}: found {sorted(path)}, expected {names} as in the first")
         for name, array in path.items():
             parts[name].append(array)
     joined = {name: _joined(name, arrays) for name, arrays in parts.items() if arrays}
@@ -153,7 +155,9 @@ def read_her(path: Path, trusted: bool, final_reward: float | None) -> Transitio
     if len({len(values) for values in content.values()}) != 1 or not content["obs"]:
         raise DemonstrationsError(f"found {[len(values) for values in content.values()]} episodes, expected as many of each")
     episodes, successes = [], []
-    for number, (observations, actions, infos) in enumerate(zip(*(content[key] for key in ("obs", "acs", "info")), strict=True)):
+    for number, (observations, actions, infos) in enumerate(
+        zip(*(content[key] for key in ("obs", "acs", "info")), strict=True)
+    ):
         with errors_naming(f"episode {number}"):
             stacked, rows = _stacked("obs", list(observations)), _stacked("acs", list(actions))
             episodes.append(Episode(stacked, np.asarray(rows), np.zeros(len(actions)), terminated=False))
@@ -173,11 +177,15 @@ def _arrays(name: str, value: Any, depth: int = 0) -> Observations:
     if not isinstance(value, Mapping):
         return _array(name, value)
     if not value or depth > _MAX_DEPTH:
-        raise DemonstrationsError(f"{name}: found {'an empty dict' if not value else 'a dict of dicts'}, expected arrays by key")
+        raise DemonstrationsError(
+            f"{name}: found {'an empty dict' if not value else 'a dict of dicts'}, expected arrays by key"
+        )
     arrays: dict[str, np.ndarray] = {}
     for key, item in value.items():
         inner = _arrays(f"{name}[{key!r}]", item, depth + 1)
-        arrays |= {f"{key}/{rest}": array for rest, array in inner.items()} if isinstance(inner, Mapping) else {str(key): inner}
+        arrays |= (
+            {f"{key}/{rest}": array for rest, array in inner.items()} if isinstance(inner, Mapping) else {str(key): inner}
+        )
     return arrays
 
 

@@ -1,7 +1,7 @@
 """
-Pickles: the list of ``(state, action, reward, next_state, done)`` tuples that the field's DDPGfD tutorials write, lists of dicts
-(:mod:`~sb3_pgfd.demonstrations.formats.path_dicts`), or, if the file is trusted, what can be read in memory: a replay buffer as SB3 saves it,
-trajectories of ``imitation``, demonstrations.
+Pickles: the list of ``(state, action, reward, next_state, done)`` tuples that the field's DDPGfD tutorials write, lists of
+dicts (:mod:`~sb3_pgfd.demonstrations.formats.path_dicts`), or, if the file is trusted, what can be read in memory: a replay
+buffer as SB3 saves it, trajectories of ``imitation``, demonstrations.
 
 The tuples say neither what ``done`` means nor in which units the actions are, and in practice both differ from what the
 environment says: the caller names them.
@@ -74,7 +74,11 @@ def read_pickle(
     _check_elements(content, path.stat().st_size)
     if path_dicts.recognizes(content):
         is_steps = path_dicts.is_steps(content)
-        return path_dicts.read_steps(content, done_means) if is_steps else path_dicts.read_paths(content, done_means, final_reward)
+        return (
+            path_dicts.read_steps(content, done_means)
+            if is_steps
+            else path_dicts.read_paths(content, done_means, final_reward)
+        )
     rows = _rows(content)
     if done_means not in ("truncated", "terminated"):
         raise DemonstrationsError(

@@ -21,7 +21,6 @@ from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import Observations
 from sb3_pgfd.utils.checks import is_number
 
-
 # Rows that are moved at a time
 _CHUNK = 4096
 

@@ -18,7 +18,8 @@ _MAX_NAMED = 8
 _SMALLEST_GROUP, _SMALLEST_DIFFERENCE = 0.2, 0.2
 # Shorter episodes have the double length by chance
 _MIN_USUAL = 5
-# A leap: share of the steps that may be one, ratio to the longest other step, smallest one in standard deviations, and steps to tell
+# A leap: share of the steps that may be one, ratio to the longest other step, standard deviations,
+# and steps that it takes to tell
 _FEW_LEAPS, _LEAP, _LEAST_LEAP, _LEAST_STEPS = 0.02, 2.5, 0.2, 50
 # Some episodes that share the longest length point to a time limit, except among short ones, where it is chance
 _SHORT = 20
@@ -99,8 +100,8 @@ def continuity_warnings(demonstrations: Demonstrations) -> list[str]:
     n_cuts = int(_cuts(demonstrations).sum())
     if n_cuts:
         found.append(
-            f"{n_cuts} of {demonstrations.n_episodes} episodes were cut as truncated where the rows jumped and no flag ended the "
-            "episode. Where the task itself ended, set terminated in the source."
+            f"{n_cuts} of {demonstrations.n_episodes} episodes were cut as truncated where the rows jumped and no flag ended "
+            "the episode. Where the task itself ended, set terminated in the source."
         )
     ended = demonstrations.terminated | demonstrations.truncated
     jumps = find_jumps(demonstrations.observations, demonstrations.next_observations, ended, ordered=True)
@@ -145,8 +146,8 @@ def _leaps(demonstrations: Demonstrations) -> list[str]:
     where = Locator(demonstrations.episode_lengths)
     return [
         f"{len(rows)} steps go {top[gap] / max(top[gap - 1], 1e-12):.3g} times as far as any other, as a reset does: "
-        f"{_listed([where(int(row)) for row in rows])}. If the flag at an end is missing there, set it, or name the time limit "
-        "(episode_length)."
+        f"{_listed([where(int(row)) for row in rows])}. If the flag at an end is missing there, set it, or name the time limit"
+        " (episode_length)."
     ]
 
 
