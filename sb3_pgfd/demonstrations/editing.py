@@ -196,8 +196,8 @@ def rescale_actions(demonstrations: T, low: Any, high: Any, recorded_low: Any = 
         value = float(actions[np.unravel_index(int(np.where(outside, np.abs(actions), 0).argmax()), actions.shape)])
         raise DemonstrationsError(
             f"rescale_actions: found an action of {value:g}, expected all in [{_shown(first)}, {_shown(last)}]: "
-            f"they were not recorded between these bounds. If they are between {_shown(low)} and {_shown(high)} already, leave "
-            f"out action_low and action_high. "
+            f"they were not recorded between these bounds. If they are between {_shown(low)} and {_shown(high)} already, "
+            f"leave out action_low and action_high. "
             f"{units_hint(low, high)}"
         )
     with np.errstate(over="ignore", invalid="ignore"):

@@ -36,9 +36,9 @@ _FIELDS = ("actions", "rewards", "terminated", "truncated", "episode_lengths")
 _RESERVED = ("format", "version")
 # The package imitation wrote such files once
 _OBJECTS_ADVICE = (
-    ". If imitation wrote it: from imitation.data import serialize; Demonstrations.load(serialize.load(path)).save('demos.npz')."
-    " Otherwise open it with np.load(path, allow_pickle=True), if you trust it, and pass its arrays to "
-    "Demonstrations.from_transitions"
+    ". If imitation wrote it: from imitation.data import serialize; "
+    "Demonstrations.load(serialize.load(path)).save('demos.npz'). Otherwise open it with np.load(path, allow_pickle=True), if "
+    "you trust it, and pass its arrays to Demonstrations.from_transitions"
 )
 
 
