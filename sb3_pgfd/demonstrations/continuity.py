@@ -97,7 +97,7 @@ def _refuse(before: Observations, after: Observations, inner: np.ndarray, n_jump
         rows = inner[inner < n_rows - stride][:_CHUNK]
         if len(rows) > 1 and _moved(before, after, rows, stride).mean() < 0.5:
             order = (
-                f"Every {stride}th row goes on where the row {stride} before it ended: the rows of {stride} environments are "
+                f"Rows go on where the row {stride} before them ended: the rows of {stride} environments are "
                 f"interleaved. Take rows k::{stride} of each environment, one environment after the other"
             )
             break

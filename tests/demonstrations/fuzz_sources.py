@@ -129,7 +129,7 @@ def make_dicts(folder: Path, by_step: bool) -> Path:
     """Path dicts of hand_dapg, or transition dicts of SERL."""
     paths = [{"observations": VECTORS[rows], "actions": ACTIONS[rows], "rewards": VECTORS[rows, 0]} for rows in EPISODES]
     after = {"next_observations": VECTORS[1:], "dones": LAST, "masks": 1.0 - LAST}
-    columns = {"observations": VECTORS[:N], "actions": ACTIONS, "rewards": VECTORS[:N, 0], **after}
+    columns: dict[str, np.ndarray] = {"observations": VECTORS[:N], "actions": ACTIONS, "rewards": VECTORS[:N, 0], **after}
     dicts = [{name: column[row] for name, column in columns.items()} for row in range(N)] if by_step else paths
     (folder / "a.pkl").write_bytes(pickle.dumps(dicts, 4))
     return folder / "a.pkl"

@@ -61,7 +61,7 @@ def test_nothing_is_found_where_nothing_is_wrong():
 
 def with_a_dead_sensor() -> Demonstrations:
     names = ("observations", "next_observations")
-    arrays = {name: np.array(getattr(episodes(), name)) for name in names}
+    arrays: dict[str, Any] = {name: np.array(getattr(episodes(), name)) for name in names}
     for array in arrays.values():
         array[:, 2] = 7
     return dataclasses.replace(episodes(), **arrays)

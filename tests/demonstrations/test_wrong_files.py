@@ -72,7 +72,7 @@ def from_npz(path: Path, found: Columns) -> Demonstrations:
     ends = np.flatnonzero(np.append(found["ended"][:-1], True))
     ended = found["ended"].copy()
     ended[-1] = True
-    members = {name: array for name, array in found.items() if name != "ended"}
+    members: dict[str, Any] = {name: array for name, array in found.items() if name != "ended"}
     np.savez(
         path.with_suffix(".npz"),
         **members,
@@ -240,7 +240,7 @@ def test_what_would_be_refused_is_not_written(tmp_path: Path):
 
 
 def test_the_hint_on_units_is_right_in_both_directions():
-    rescaled, plain = RescaleAction(gym.make("Pendulum-v1"), -1.0, 1.0), gym.make("Pendulum-v1")
+    rescaled, plain = RescaleAction(gym.make("Pendulum-v1"), np.float32(-1), np.float32(1)), gym.make("Pendulum-v1")
     environment_units = from_arrays(Path(), GOOD)
     with pytest.raises(DemonstrationsError, match=r"expected a value in \[-1.0, 1.0\].* action_low=-1.0, action_high=1.0"):
         environment_units.check_spaces(rescaled.observation_space, rescaled.action_space)

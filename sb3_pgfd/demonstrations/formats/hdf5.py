@@ -130,8 +130,9 @@ def _solved(
     if told is not None:
         return ended & np.repeat(told, lengths)
     # Rewards that are all 0 say nothing of success
-    is_sparse = rewards is not None and np.isin(rewards, (0, 1)).all() and rewards.any()
-    return rewards == 1 if is_sparse else None
+    if rewards is None or not np.isin(rewards, (0, 1)).all() or not rewards.any():
+        return None
+    return rewards == 1
 
 
 def _demo_names(file: Any, mask: str | None) -> list[str]:

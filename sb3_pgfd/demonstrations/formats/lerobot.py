@@ -88,7 +88,7 @@ def read_lerobot(
     actions = steps[_ACTION]
     given = one_number(_REWARD, steps[_REWARD]) if _REWARD in steps else None
     check_final_reward(final_reward, given)
-    rewards = given if final_reward is None else final_reward
+    rewards: np.ndarray | float = final_reward if final_reward is not None else np.asarray(given)
     transitions = from_steps(
         observations if observation_keys is not None or len(keys) > 1 else observations[keys[0]],
         actions if actions.dtype.kind in "iu" else _per_step(actions),

@@ -134,7 +134,8 @@ def _check_archive(path: Path) -> dict[str, tuple[int, bool]]:
         for entry in entries:
             n_bytes, is_object = entry.file_size, False
             with archive.open(entry) as file:
-                if file.peek(6)[:6] == b"\x93NUMPY":
+                if file.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
+                    file.seek(0)
                     read = npy.read_array_header_1_0 if npy.read_magic(file)[0] == 1 else npy.read_array_header_2_0
                     shape, _, dtype = read(file)
                     n_bytes, is_object = prod(shape) * dtype.itemsize, dtype.hasobject

@@ -212,7 +212,7 @@ def _combined(name: str, parts: Sequence[Observations], combine: Any) -> Observa
     if keys[0] is not None:
         return {key: np.asarray(_combined(f"{name}[{key!r}]", [part[key] for part in parts], combine)) for key in keys[0]}
     start = 0 if combine is np.stack else 1
-    shapes = sorted({np.shape(part)[start:] for part in parts})
+    shapes = sorted({np.asarray(part).shape[start:] for part in parts})
     if len(shapes) != 1:
         raise DemonstrationsError(f"{name}: found shapes {shapes}, expected one")
     return combine(parts)
