@@ -187,9 +187,10 @@ def rescale_actions(demonstrations: T, low: Any, high: Any, recorded_low: Any = 
         raise DemonstrationsError(f"rescale_actions: found actions of dtype {actions.dtype}, expected floats")
     bounds = {"low": low, "high": high, "recorded_low": recorded_low, "recorded_high": recorded_high}
     low, high, first, last = (_bound(name, value, actions) for name, value in bounds.items())
-    for names, (lower, upper) in (("low, high", (low, high)), ("recorded_low, recorded_high", (first, last))):
+    for prefix, (lower, upper) in (("", (low, high)), ("recorded_", (first, last))):
         if not (lower < upper).all():
-            raise DemonstrationsError(f"rescale_actions: found {names} of {lower}, {upper}, expected the lower one first")
+            found = f"{prefix}low={lower}, {prefix}high={upper}"
+            raise DemonstrationsError(f"rescale_actions: found {found}, expected {prefix}low below {prefix}high")
     slack = ACTION_TOLERANCE * (last - first)
     outside = (actions < first - slack) | (actions > last + slack)
     if outside.any():
