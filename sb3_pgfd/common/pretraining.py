@@ -23,6 +23,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_pgfd.common.metrics import without_tables
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
+from sb3_pgfd.demonstrations.inspection.warnings import continuity_warnings
+from sb3_pgfd.demonstrations.validation import normalised_units
 from sb3_pgfd.utils.checks import SAVE_FORMAT, check_save_format
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
 from sb3_pgfd.utils.screen import can_show_progress, progress
@@ -118,6 +120,9 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         dataset = Demonstrations.load(demonstrations).fit_to_spaces(self.observation_space, self.action_space)
         self._warn_of_other_environment(dataset)
         self._warn_of_observations_out_of_bounds(dataset)
+        units = normalised_units(dataset.actions, self.action_space)
+        for warning in [*([] if units is None else [units]), *continuity_warnings(dataset)]:
+            warnings.warn(f"demonstrations: {warning}", stacklevel=3)
         return dataset
 
     def _merge_with_present(self, dataset: Demonstrations) -> Demonstrations:

@@ -18,7 +18,7 @@ _DTYPES = {
     "truncated": np.bool_,
     "episode_lengths": np.int64,
 }
-_INFO_DTYPES = {"success": np.bool_, "seed": np.int64}
+_INFO_DTYPES = {"success": np.bool_, "seed": np.int64, "cut": np.bool_}
 
 
 class FrozenDict(dict[str, Any]):

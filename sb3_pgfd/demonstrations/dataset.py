@@ -88,7 +88,7 @@ class Demonstrations(Transitions):
             of paths, names, ids or demonstrations is merged
         :param options: What to make of them, see :func:`sb3_pgfd.demonstrations.editing.edit`: ``n_episodes``,
             ``seed``, ``min_return``, ``successful_only``, ``action_low``, ``action_high``, ``done_means``,
-            ``observation_keys``, ``flatten_observations``; and what the format needs to be told
+            ``final_reward``, ``observation_keys``, ``flatten_observations``; and what the format needs to be told
         :raises DemonstrationsError: If there is no such source or it cannot be read
         :raises ImportError: If the format needs a library that is not installed
         """
@@ -101,7 +101,7 @@ class Demonstrations(Transitions):
         with formats.errors_naming(name):
             found = formats.read(target, options, _EDITS)
             # A replay buffer may make demonstrations of itself
-            demonstrations = found if isinstance(found, Demonstrations) else cls(**vars(found))
+            demonstrations = found if isinstance(found, Demonstrations) else editing.cut_at_jumps(cls(**vars(found)), name)
             edited = editing.edit(demonstrations, **{key: options[key] for key in _EDITS if key in options})
         return edited.changed(source=name)
 
@@ -112,6 +112,16 @@ class Demonstrations(Transitions):
         parts = [cls.load(item, **{key: value for key, value in options.items() if key not in choice}) for item in sources]
         names = dict.fromkeys(part.source or "a dataset in memory" for part in parts)
         return editing.pick(cls.merge(parts), **choice).changed(source=" + ".join(names))
+
+    @classmethod
+    def from_transitions(cls, *fields: Any, **named: Any) -> Demonstrations:
+        """
+        cf ``Transitions``. An episode also ends, as truncated, where the next row begins with another observation than a row
+        ended with; a warning says so.
+
+        :raises DemonstrationsError: If they do not fit together, there is none, or most rows jump
+        """
+        return editing.cut_at_jumps(super().from_transitions(*fields, **named))
 
     save = formats.write
     select = editing.select

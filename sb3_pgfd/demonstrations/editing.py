@@ -4,15 +4,17 @@ Choosing, splitting and merging episodes; other actions, flags or observations.
 What is made of valid demonstrations is valid, so nothing here validates them again.
 """
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from sb3_pgfd.demonstrations.arrays import concatenate, map_observations, owned, unscaled
+from sb3_pgfd.demonstrations.continuity import find_jumps
 from sb3_pgfd.demonstrations.episode import T, Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.validation import Locator, as_dict, check_finite
+from sb3_pgfd.demonstrations.validation import ACTION_TOLERANCE, Locator, as_dict, check_finite, units_hint
 from sb3_pgfd.utils.checks import is_number, is_whole
 
 DoneMeans = Literal["truncated", "terminated"]
@@ -28,7 +30,10 @@ def edit(
     flatten_observations: bool = False,
     action_low: Any = None,
     action_high: Any = None,
+    recorded_low: Any = -1.0,
+    recorded_high: Any = 1.0,
     done_means: DoneMeans | None = None,
+    final_reward: float | None = None,
     successful_only: bool = False,
     min_return: float | None = None,
     n_episodes: int | None = None,
@@ -41,9 +46,13 @@ def edit(
     :param observation_keys: Of Dict observations: one key, whose array becomes the whole observation; several to keep;
         or ``{new name: name in the source}``
     :param flatten_observations: Join the keys, in the order they are named, to one vector
-    :param action_low: The environment's lower action bound, if the recorded actions are in [-1, 1]
+    :param action_low: The environment's lower action bound, if the actions were recorded between other bounds
     :param action_high: Its upper action bound
+    :param recorded_low: The lower bound that they were recorded with
+    :param recorded_high: The upper one
     :param done_means: ``"truncated"``: what the source calls terminal or done was a time limit
+    :param final_reward: For sources without rewards, or with rewards that are all 0: what the last step of each episode gets,
+        the others 0; episodes that are known to have failed get 0 throughout
     :param successful_only: Keep episodes that solved the task
     :param min_return: Keep episodes with this return or more
     :param n_episodes: Keep this many of those: the first ones, or random ones if there is a ``seed``
@@ -57,11 +66,77 @@ def edit(
     if observation_keys is not None or flatten_observations:
         demonstrations = choose_observations(demonstrations, observation_keys, flatten_observations)
     if action_low is not None:
-        demonstrations = rescale_actions(demonstrations, action_low, action_high)
+        demonstrations = rescale_actions(demonstrations, action_low, action_high, recorded_low, recorded_high)
+    elif (np.ndim(recorded_low), recorded_low, np.ndim(recorded_high), recorded_high) != (0, -1.0, 0, 1.0):
+        raise DemonstrationsError("found recorded_low or recorded_high, expected also action_low and action_high to map to")
     if done_means == "truncated" and demonstrations.terminated.any():
         ended = owned(demonstrations.terminated | demonstrations.truncated)
         demonstrations = demonstrations.changed(terminated=np.zeros_like(ended), truncated=ended)
+    if final_reward is not None:
+        demonstrations = reward_ends(demonstrations, final_reward)
     return pick(demonstrations, successful_only, min_return, n_episodes, seed)
+
+
+def cut_at_jumps(transitions: T, source: str = "demonstrations", solved: np.ndarray | None = None, ordered: bool = False) -> T:
+    """
+    End an episode as truncated where the next row does not begin where it ended: a jump inside an episode would be in n-step
+    returns and hindsight goals. A warning says how many cuts were made.
+
+    :param transitions: Validated, or by a reader
+    :param source: Its name, for the warning
+    :param solved: Whether the task was solved at each step, if that is known: then success is known of the parts too
+    :param ordered: The rows are known to be in the order of time, as those of a replay buffer
+    :raises DemonstrationsError: If most rows jump
+    """
+    ended = transitions.terminated | transitions.truncated
+    jumps = find_jumps(transitions.observations, transitions.next_observations, ended, ordered)
+    if not jumps.any():
+        return transitions
+    ends = np.flatnonzero(ended | jumps)
+    lengths = np.diff(ends, prepend=-1)
+    whole = np.repeat(np.arange(transitions.n_episodes), transitions.episode_lengths)[ends]
+    # Of the other facts nobody knows to which part they belong
+    info = {name: array[whole] for name, array in transitions.episode_info.items() if name not in ("success", "seed")}
+    info["cut"] = info.get("cut", False) & ~jumps[ends] | jumps[ends]
+    lost = [name for name in ("success", "seed") if name in transitions.episode_info]
+    if solved is not None and "success" in lost:
+        lost.remove("success")
+        info["success"] = np.logical_or.reduceat(solved, ends - lengths + 1)
+    row, n_cuts = int(jumps.argmax()), int(jumps.sum())
+    places = "1 place" if n_cuts == 1 else f"{n_cuts} places"
+    warnings.warn(
+        f"{source}: found {places} where the next row does not begin with the observation that a step ended with, first after "
+        f"row {row} ({Locator(transitions.episode_lengths)(row)}), though no flag ends the episode there. Cut there as "
+        f"truncated: of {transitions.n_episodes} episodes {len(lengths)} were made. Where the task itself ended, set "
+        f"terminated in the source{f'. Of these episodes is no longer known: {chr(44).join(lost)}' if lost else ''}",
+        stacklevel=4,
+    )
+    return transitions.changed(
+        truncated=owned(transitions.truncated | jumps), episode_lengths=owned(lengths), episode_info=info
+    )
+
+
+def rewards_at_ends(lengths: np.ndarray, final_reward: float, successes: np.ndarray | None = None) -> np.ndarray:
+    """
+    :param lengths: Steps per episode
+    :param final_reward: For the last step of each; the others get 0
+    :param successes: Whether each episode solved the task, if that is known: those that did not get 0
+    :return: Of all steps, float32
+    """
+    rewards = np.zeros(int(lengths.sum()), dtype=np.float32)
+    rewards[np.cumsum(lengths) - 1] = final_reward if successes is None else np.where(successes, final_reward, 0.0)
+    return owned(rewards)
+
+
+def reward_ends(demonstrations: T, final_reward: float) -> T:
+    """See :func:`edit`."""
+    if not is_number(final_reward):
+        raise DemonstrationsError(f"found final_reward={final_reward!r}, expected a number")
+    rewards = rewards_at_ends(demonstrations.episode_lengths, final_reward, demonstrations.successes)
+    # A reader of a source without rewards has made these already
+    if demonstrations.rewards.any() and not np.array_equal(demonstrations.rewards, rewards):
+        raise DemonstrationsError(f"found final_reward={final_reward} for a source that holds rewards, expected none: omit it")
+    return demonstrations.changed(rewards=rewards)
 
 
 def source_keys(observation_keys: ObservationKeys | None, known: Collection[str]) -> list[str]:
@@ -97,34 +172,50 @@ def choose_observations(demonstrations: T, observation_keys: ObservationKeys | N
     return demonstrations.changed(**chosen)
 
 
-def rescale_actions(demonstrations: T, low: Any, high: Any) -> T:
+def rescale_actions(demonstrations: T, low: Any, high: Any, recorded_low: Any = -1.0, recorded_high: Any = 1.0) -> T:
     """
-    Map actions recorded in [-1, 1] to environment units.
+    Map actions from the bounds they were recorded with to those of the environment that a model acts in.
 
     :param low: Lower bound of the environment's actions, a number or shape ``(action_dim,)``
     :param high: Upper bound
-    :raises DemonstrationsError: If an action lies outside [-1, 1]: it is in environment units already; or the bounds do not
-        fit the actions
+    :param recorded_low: Lower bound of the recorded actions
+    :param recorded_high: Upper bound
+    :raises DemonstrationsError: If an action lies outside the recorded bounds, or the bounds do not fit the actions
     """
     actions = demonstrations.actions
     if actions.dtype.kind != "f":
         raise DemonstrationsError(f"rescale_actions: found actions of dtype {actions.dtype}, expected floats")
-    low, high = np.asarray(low, dtype=actions.dtype), np.asarray(high, dtype=actions.dtype)
-    for name, bound in (("low", low), ("high", high)):
-        if bound.shape not in ((), actions.shape[1:]):
-            raise DemonstrationsError(f"rescale_actions: found {name} of shape {bound.shape}, expected {actions.shape[1:]}")
-    if not (low < high).all():
-        raise DemonstrationsError(f"rescale_actions: found low={low}, high={high}, expected low below high")
-    largest = float(np.abs(actions).max())
-    if largest > 1 + 1e-4:
+    bounds = {"low": low, "high": high, "recorded_low": recorded_low, "recorded_high": recorded_high}
+    low, high, first, last = (_bound(name, value, actions) for name, value in bounds.items())
+    for prefix, (lower, upper) in (("", (low, high)), ("recorded_", (first, last))):
+        if not (lower < upper).all():
+            found = f"{prefix}low={lower}, {prefix}high={upper}"
+            raise DemonstrationsError(f"rescale_actions: found {found}, expected {prefix}low below {prefix}high")
+    slack = ACTION_TOLERANCE * (last - first)
+    outside = (actions < first - slack) | (actions > last + slack)
+    if outside.any():
+        value = float(actions[np.unravel_index(int(np.where(outside, np.abs(actions), 0).argmax()), actions.shape)])
         raise DemonstrationsError(
-            f"rescale_actions: found an action of {largest:g}, expected all in [-1, 1]: "
-            "these actions are not normalised, leave out the rescaling"
+            f"rescale_actions: found an action of {value:g}, expected all in [{_shown(first)}, {_shown(last)}]: "
+            f"they were not recorded between these bounds. If they are between {_shown(low)} and {_shown(high)} already, "
+            f"leave out action_low and action_high. "
+            f"{units_hint(low, high)}"
         )
     with np.errstate(over="ignore", invalid="ignore"):
-        rescaled = unscaled(actions, low, high)
+        rescaled = unscaled(2 * (actions - first) / (last - first) - 1, low, high)
     check_finite({"actions": rescaled}, Locator(demonstrations.episode_lengths))
     return demonstrations.changed(actions=owned(rescaled))
+
+
+def _shown(bound: np.ndarray) -> str:
+    return f"{np.ravel(bound)[0]:g}" if np.unique(bound).size == 1 else str(bound.tolist())
+
+
+def _bound(name: str, value: Any, actions: np.ndarray) -> np.ndarray:
+    bound = np.asarray(value, dtype=actions.dtype)
+    if bound.shape not in ((), actions.shape[1:]):
+        raise DemonstrationsError(f"rescale_actions: found {name} of shape {bound.shape}, expected {actions.shape[1:]}")
+    return bound
 
 
 def select(demonstrations: T, episodes: int | Sequence[int] | np.ndarray) -> T:
@@ -221,6 +312,9 @@ def merge(parts: Sequence[T]) -> T:
     }
     known = set.intersection(*(set(part.episode_info) for part in parts))
     info = {name: np.concatenate([part.episode_info[name] for part in parts]) for name in known}
+    if any("cut" in part.episode_info for part in parts):
+        # Without a word, there was no jump
+        info["cut"] = np.concatenate([part.episode_info.get("cut", np.zeros(part.n_episodes, bool)) for part in parts])
     named = set.intersection(*(set(part.metadata) for part in parts))
     agreed = {name: parts[0].metadata[name] for name in parts[0].metadata if name in named}
     agreed = {name: value for name, value in agreed.items() if all(part.metadata[name] == value for part in parts)}

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sb3_pgfd.demonstrations.arrays import concatenate, freeze, map_observations, owned
+from sb3_pgfd.demonstrations.continuity import interruptions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import Observations, as_dict
 
@@ -66,7 +67,8 @@ class Transitions:
     """The path or name they were loaded from, if they were"""
     episode_info: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Facts about whole episodes by name, each of shape ``(n_episodes,)``: ``success`` (bool, the task was solved) and
-    ``seed`` (int64, what the environment was reset with), where they are known of every episode"""
+    ``seed`` (int64, what the environment was reset with), where they are known of every episode; ``cut`` (bool, the rows
+    jumped after its last step and no flag said so), where there was such a jump"""
 
     @classmethod
     def from_episodes(cls: type[T], episodes: Sequence[Episode], metadata: Mapping[str, Any] | None = None) -> T:
@@ -200,25 +202,6 @@ class Transitions:
 def known_of_all(facts: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
     """:return: The facts about episodes that are known of each of them, which is none where one value is None"""
     return {name: np.array(values) for name, values in facts.items() if None not in values}
-
-
-def interruptions(before: Observations, after: Observations) -> np.ndarray:
-    """
-    :param before: Observations of N rows
-    :param after: Their next observations
-    :return: Of each row but the last, whether the next row begins with another observation than it ended with, bit by bit
-        (-0.0 equals 0.0 and is another number), shape ``(N - 1,)``, bool
-    """
-    moved = np.zeros(len(next(iter(as_dict(before).values()))) - 1, dtype=bool)
-    for array, next_array in zip(as_dict(before).values(), as_dict(after).values(), strict=True):
-        if array.dtype != next_array.dtype:
-            return np.ones_like(moved)
-        n_bytes = array[:1].nbytes
-        if n_bytes:
-            # Each row as one value of raw bytes
-            raw = [np.ascontiguousarray(rows).reshape(-1).view(f"V{n_bytes}") for rows in (array, next_array)]
-            moved |= raw[0][1:] != raw[1][:-1]
-    return moved
 
 
 def _check_episodes(episodes: Sequence[Episode]) -> None:

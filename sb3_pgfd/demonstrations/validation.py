@@ -138,8 +138,39 @@ def check_actions(actions: np.ndarray, space: spaces.Space, locate: Locator) -> 
         raise DemonstrationsError(
             f"actions: {locate(int(first[0]))}{f', component {component[0]}' if component else ''}: found {value}, "
             f"expected a value in {wanted} ({int(outside.sum())} such values in all). "
-            "Demonstrations hold actions in environment units: rescale_actions() brings others there"
+            f"{units_hint(low, high)}"
         )
+
+
+def units_hint(low: Any, high: Any) -> str:
+    """:return: How to bring actions to the bounds of an environment, whichever of the two has other units"""
+    low, high = (
+        np.unique(bound).tolist() if np.unique(bound).size == 1 else np.ravel(bound).tolist() for bound in (low, high)
+    )
+    low, high = (bound[0] if len(bound) == 1 else bound for bound in (low, high))
+    return (
+        f"Demonstrations hold actions in the units of the environment that the model acts in. If these were recorded between "
+        f"other bounds, in an environment with or without RescaleAction, name those bounds and these: "
+        f"load(source, recorded_low=..., recorded_high=..., action_low={low}, action_high={high}); without them, the recorded "
+        "bounds are -1 and 1"
+    )
+
+
+def normalised_units(actions: np.ndarray, space: spaces.Space) -> str | None:
+    """:return: A warning if actions never leave [-1, 1] in a space that is larger, None: they do, or it is not"""
+    if not isinstance(space, spaces.Box) or actions.shape[1:] != space.shape:
+        return None
+    if np.abs(actions).max(initial=0.0) > 1.0 + ACTION_TOLERANCE:
+        return None
+    wide = (space.low < -1.0 - ACTION_TOLERANCE) | (space.high > 1.0 + ACTION_TOLERANCE)
+    larger = np.isfinite(space.low) & np.isfinite(space.high) & wide
+    if not larger.any():
+        return None
+    low, high = float(space.low[larger].min()), float(space.high[larger].max())
+    return (
+        f"The actions never leave [-1, 1], but the environment takes them from {low:g} to {high:g}: they may have been "
+        "recorded in normalised units. If so, give the bounds (action_low, action_high; --action-low, --action-high)."
+    )
 
 
 def _check_array(name: str, array: np.ndarray, space: spaces.Space) -> None:

@@ -224,7 +224,7 @@ def test_demonstrations_of_another_environment_of_the_same_shapes_are_a_warning(
         make_model(demonstrations=dataset)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore:.*never leave")
 @pytest.mark.parametrize("env_id", ["PointToGoal-v0", None])
 def test_demonstrations_of_this_or_an_unknown_environment_are_no_warning(make_model: MakeModel, env_id: str | None) -> None:
     assert make_model(demonstrations=one_episode(env_id=env_id)).buffer.n_demonstrations == 3

@@ -125,6 +125,26 @@ def make_robomimic(folder: Path) -> Path:
     return folder / "a.hdf5"
 
 
+def make_dicts(folder: Path, by_step: bool) -> Path:
+    """Path dicts of hand_dapg, or transition dicts of SERL."""
+    paths = [{"observations": VECTORS[rows], "actions": ACTIONS[rows], "rewards": VECTORS[rows, 0]} for rows in EPISODES]
+    after = {"next_observations": VECTORS[1:], "dones": LAST, "masks": 1.0 - LAST}
+    columns: dict[str, np.ndarray] = {"observations": VECTORS[:N], "actions": ACTIONS, "rewards": VECTORS[:N, 0], **after}
+    dicts = [{name: column[row] for name, column in columns.items()} for row in range(N)] if by_step else paths
+    (folder / "a.pkl").write_bytes(pickle.dumps(dicts, 4))
+    return folder / "a.pkl"
+
+
+def make_isaaclab(folder: Path) -> Path:
+    with h5py.File(folder / "a.hdf5", "w") as file:
+        for number, rows in enumerate(EPISODES):
+            demo = file.create_group(f"data/demo_{number}")
+            demo.attrs["num_samples"], demo.attrs["success"] = 4, number != 1
+            demo["actions"], demo["obs/joints"], demo["states/arm/pose"] = ACTIONS[rows], VECTORS[rows], VECTORS[rows]
+        file["data"].attrs["env_args"] = json.dumps({"env_name": "Isaac-Stack", "type": 2})
+    return folder / "a.hdf5"
+
+
 def make_d4rl(folder: Path) -> Path:
     with h5py.File(folder / "a.hdf5", "w") as file:
         file.create_dataset("observations", data=VECTORS[:N], compression="gzip", chunks=(5, 3))
@@ -141,6 +161,9 @@ SOURCES = {
     "pickle 2": Source(make_pickle(2), TUPLES),
     "pickle 4": Source(make_pickle(4), TUPLES),
     "pickle 5": Source(make_pickle(5), TUPLES),
+    "path dicts": Source(lambda folder: make_dicts(folder, by_step=False)),
+    "transition dicts": Source(lambda folder: make_dicts(folder, by_step=True)),
+    "IsaacLab": Source(make_isaaclab),
     "LeRobot 2": Source(lambda folder: write_dataset(folder / "demo", VERSION_2)),
     "LeRobot 3": Source(lambda folder: write_dataset(folder / "demo", VERSION_3)),
     "LeRobot table": Source(lambda folder: write_table(folder / "a.parquet", steps([30, 20]), row_group_size=20)),

@@ -12,12 +12,19 @@ from sb3_pgfd import Demonstrations
 METADATA = {"env_id": "Toy-v0", "env_kwargs": {"size": 2}, "seed": 5, "success_rate": None, "producer": "a test"}
 
 
+def following(observations: Any) -> Any:
+    """:return: The observation of the next row for each row, as one array or by key"""
+    if isinstance(observations, dict):
+        return {key: following(array) for key, array in observations.items()}
+    return np.concatenate([observations[1:], observations[-1:]], dtype=observations.dtype)
+
+
 def make(observations: Any, actions: Any = None, **changes: Any) -> Demonstrations:
     fields: dict[str, Any] = {
         "observations": observations,
         "actions": np.array([[0.1], [-0.0], [3e-44]], dtype=np.float32) if actions is None else actions,
         "rewards": np.array([0.1, -1, 1e-30], dtype=np.float32),
-        "next_observations": observations,
+        "next_observations": following(observations),
         "terminated": [False, True, False],
         "truncated": [False, False, True],
         "episode_lengths": [2, 1],

@@ -31,7 +31,7 @@ def test_episodes_end_at_terminals_and_timeouts(tmp_path: Path):
 
 
 def test_next_observations_are_taken_where_there_are_any(tmp_path: Path):
-    following = 100 + np.arange(14, dtype=np.float32).reshape(7, 2)
+    following = d4rl_arrays()["observations"] + np.array([1, -1], np.float32)
     demonstrations = load(tmp_path, next_observations=following)
     assert box(demonstrations.next_observations).tolist() == following.tolist()
     assert demonstrations.episode_lengths.tolist() == [3, 2, 2]
@@ -39,15 +39,19 @@ def test_next_observations_are_taken_where_there_are_any(tmp_path: Path):
     assert np.flatnonzero(demonstrations.truncated).tolist() == [4, 6]
 
 
-def test_timeouts_may_be_missing_if_there_are_terminals(tmp_path: Path):
-    demonstrations = load(tmp_path, timeouts=None)
+def test_timeouts_may_be_missing_if_every_episode_is_said_to_be_shorter(tmp_path: Path):
+    with pytest.raises(
+        DemonstrationsError, match=r"no timeouts and no next_observations, and 1 terminals .* pass episode_length"
+    ):
+        load(tmp_path, timeouts=None)
+    demonstrations = load(tmp_path, {"episode_length": 100}, timeouts=None)
     assert demonstrations.episode_lengths.tolist() == [3, 3]
     assert box(demonstrations.observations)[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("timeouts", [None, np.zeros(7, dtype=bool)])
 def test_one_endless_episode_is_refused(timeouts: Any, tmp_path: Path):
-    message = "timeouts.*, and no terminal in 7 steps, expected to be told where episodes end: name episode_length"
+    message = "timeouts.*, and 0 terminals in 7 steps, expected to be told where time limits end episodes: pass episode_length"
     with pytest.raises(DemonstrationsError, match=message):
         load(tmp_path, timeouts=timeouts, terminals=np.zeros(7, dtype=bool))
 
@@ -61,7 +65,7 @@ def test_episodes_are_cut_to_a_length(tmp_path: Path):
 
 
 def test_the_length_counts_from_the_start_of_an_episode(tmp_path: Path):
-    following = np.zeros((7, 2), dtype=np.float32)
+    following = d4rl_arrays()["observations"] + np.array([1, -1], np.float32)
     # Row 2 is terminal, row 4 a timeout
     assert load(tmp_path, {"episode_length": 2}, next_observations=following).episode_lengths.tolist() == [2, 1, 2, 2]
 
@@ -118,7 +122,7 @@ def test_compressed_arrays_are_read(tmp_path: Path):
             {"terminals": None},
             r"HDF5 file: found \['actions', .*\], expected also \['terminals'\] of D4RL, or 'episode_0'",
         ),
-        ({"actions": np.zeros((6, 1))}, "actions: found 6 rows, expected 7 as of rewards"),
+        ({"actions": np.zeros((6, 1))}, "actions: found 6 rows, expected 7 as of terminals"),
         ({"rewards": np.zeros((7, 2))}, r"rewards: found shape \(2,\), expected one number for each step"),
         ({"observations": np.float32(1)}, "observations: found a single value, expected an array"),
         ({"observations": np.full((7, 1), np.nan)}, "observations: episode 0, step 0, component 0: found nan"),
@@ -133,5 +137,5 @@ def test_what_cannot_be_used_is_refused(changes: dict[str, Any], message: str, t
 
 def test_a_file_without_a_step_is_refused(tmp_path: Path):
     arrays = {name: array[:0] for name, array in d4rl_arrays().items()}
-    with pytest.raises(DemonstrationsError, match="found no transition, expected at least one"):
+    with pytest.raises(DemonstrationsError, match=r"found no transition, expected at least one"):
         Demonstrations.load(write_arrays(tmp_path / "a.hdf5", arrays))

@@ -167,7 +167,7 @@ def test_rescale_actions_leaves_the_original_alone():
 
 
 def test_rescale_actions_refuses_actions_that_are_in_environment_units():
-    with pytest.raises(DemonstrationsError, match=r"found an action of 1.5, expected all in \[-1, 1\]"):
+    with pytest.raises(DemonstrationsError, match=r"found an action of -1.5, expected all in \[-1, 1\]"):
         make(**with_value("actions", 2, -1.5)).rescale_actions(-2, 2)
 
 

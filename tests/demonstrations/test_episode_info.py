@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from npz_files import following
 from toy_dataset import FIELDS, assert_same, box, make, make_dict
 
 from sb3_pgfd import Demonstrations, DemonstrationsError
@@ -57,7 +58,7 @@ def test_facts_that_do_not_fit_are_named(info: Any, message: str):
 
 
 def test_facts_survive_a_pickle_and_a_file(tmp_path: Path):
-    original = make(episode_info=INFO)
+    original = make(episode_info=INFO, next_observations=FIELDS["observations"] + 2)
     assert_same(pickle.loads(pickle.dumps(original)).episode_info, INFO)
     assert_same(Demonstrations.load(original.save(tmp_path / "a.npz")).episode_info, INFO)
 
@@ -140,7 +141,7 @@ def test_an_episode_that_is_not_there_is_refused(number: int):
 
 def transitions(terminated: Any, truncated: Any, **changes: Any) -> Demonstrations:
     names = ("observations", "actions", "rewards", "next_observations")
-    arrays = {name: FIELDS[name] for name in names}
+    arrays = {name: FIELDS[name] for name in names} | {"next_observations": FIELDS["observations"] + 2}
     return Demonstrations.from_transitions(**{**arrays, "terminated": terminated, "truncated": truncated, **changes})
 
 
@@ -191,5 +192,6 @@ def test_flags_that_do_not_fit_are_named(terminated: Any, truncated: Any, messag
 
 def test_dict_observations_are_laid_out_by_rows_too():
     observations = make_dict().observations
-    demonstrations = transitions(flags(1), flags(), observations=observations, next_observations=observations)
+    after = following(dict(observations))
+    demonstrations = transitions(flags(1), flags(), observations=observations, next_observations=after)
     assert demonstrations.observations["joints"][:, 0].tolist() == [0, 2, 4, 6, 8]

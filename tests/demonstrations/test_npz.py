@@ -47,9 +47,9 @@ def test_numpy_alone_reads_a_file(tmp_path: Path):
     with np.load(DATASETS["dict"].save(tmp_path / "a.npz"), allow_pickle=False) as archive:
         assert archive["rewards"].tolist() == BOX.rewards.tolist()
         assert archive["observations/camera"].dtype == np.uint8
-        assert archive["next_observations/joint/angle"].tolist() == [0.1, 0.2, 0.3]
+        assert archive["final_observations/joint/angle"].tolist() == [0.3, 0.3]
         record = json.loads(str(archive["metadata"]))
-    assert record == {"format": "sb3-pgfd demonstrations", "version": 1, **METADATA}
+    assert record == {"format": "sb3-pgfd demonstrations", "version": 2, **METADATA}
 
 
 @pytest.mark.parametrize("as_type", [str, Path])

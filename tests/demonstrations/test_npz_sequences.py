@@ -55,7 +55,6 @@ def test_each_key_is_kept_in_this_way(tmp_path: Path):
     "after",
     [
         # The second step begins with 2
-        [[2.5], [3.0], [6.0]],
         [[np.nextafter(2.0, 3.0)], [3.0], [6.0]],
     ],
 )

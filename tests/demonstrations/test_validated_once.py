@@ -75,7 +75,7 @@ def test_what_is_made_of_a_dataset_would_be_valid_and_cannot_be_written_to(name:
 
 
 def test_an_edited_file_is_validated_once(tmp_path: Path):
-    path = make().save(tmp_path / "a.npz")
+    path = make(next_observations=FIELDS["observations"] + 2).save(tmp_path / "a.npz")
     with counted() as found:
         assert Demonstrations.load(path, n_episodes=1, seed=0).n_episodes == 1
     assert found == [5]

@@ -59,6 +59,14 @@ def test_nothing_is_found_where_nothing_is_wrong():
     assert warnings(episodes([50] * 4, terminated=False)) == []
 
 
+def with_a_dead_sensor() -> Demonstrations:
+    names = ("observations", "next_observations")
+    arrays: dict[str, Any] = {name: np.array(getattr(episodes(), name)) for name in names}
+    for array in arrays.values():
+        array[:, 2] = 7
+    return dataclasses.replace(episodes(), **arrays)
+
+
 WRONG = {
     "one episode": (episodes([50]), "There is only one episode"),
     "no rewards": (replaced("rewards", set_to(slice(None), 0)), "All rewards are 0"),
@@ -73,7 +81,7 @@ WRONG = {
         r"do not fit the action space.* episode 0, step 3, component 1: found 2\.5",
     ),
     "a stuck action": (replaced("actions", set_to((slice(None), 1), 0.5)), r"Constant in all steps: actions\[1\]\. Nothing"),
-    "a dead sensor": (replaced("observations", set_to((slice(None), 2), 7)), r"Constant in all steps: observations\[2\]\. A"),
+    "a dead sensor": (with_a_dead_sensor(), r"Constant in all steps: observations\[2\]\. A"),
     "terminated at one length": (
         episodes([50] * 4),
         "4 of 4 terminated episodes end after exactly 50 steps, which looks like .*--done-means truncated",

@@ -18,7 +18,17 @@ from typing import Any, Literal
 
 from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.formats import hdf5, in_memory, lerobot, minari, minari_writer, npz, pickles, recording_folder
+from sb3_pgfd.demonstrations.formats import (
+    foreign,
+    hdf5,
+    in_memory,
+    lerobot,
+    minari,
+    minari_writer,
+    npz,
+    pickles,
+    recording_folder,
+)
 from sb3_pgfd.demonstrations.formats.checks import UNREADABLE, errors_naming, is_hdf5
 from sb3_pgfd.utils.files import near, packaged_demonstrations
 
@@ -36,7 +46,11 @@ class Format:
 
 FILES: tuple[Format, ...] = (
     Format("sb3-pgfd .npz", npz.recognizes, npz.read_npz),
-    Format("pickled list of (s, a, r, s', done) tuples or SB3 replay buffer", pickles.recognizes, pickles.read_pickle),
+    Format(
+        "pickled (s, a, r, s', done) tuples, transition dicts, path dicts, or SB3 replay buffer",
+        pickles.recognizes,
+        pickles.read_pickle,
+    ),
     Format("unfinished recording", recording_folder.recognizes, recording_folder.read_recording),
     Format("Minari dataset", minari.recognizes, minari.read_minari),
     # Any other folder of parquet files
@@ -87,6 +101,8 @@ def read(target: Any, options: Mapping[str, Any], common: Collection[str]) -> Tr
     :param common: Names of those of editing, which every format may be given
     :raises DemonstrationsError: If no reader knows the source, or the reader refuses it
     """
+    if isinstance(target, Path) and target.is_file() and (advice := foreign.explain(target)):
+        raise DemonstrationsError(advice)
     formats = FILES if isinstance(target, Path) else OBJECTS
     format_ = next((format_ for format_ in formats if format_.recognizes(target)), None)
     if format_ is None:

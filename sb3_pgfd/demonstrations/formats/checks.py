@@ -96,18 +96,20 @@ def inside(folder: Path, path: Path) -> Path:
     return path
 
 
-def check_size(name: str, declared: int, stored: int | None = None) -> None:
+def check_size(name: str, declared: int, stored: int | None = None, copies: int = 1) -> None:
     """
     :param name: What is to be read, for messages
     :param declared: Bytes that it takes in memory
     :param stored: Bytes that it takes on disk, None: unknown
+    :param copies: How often they are in memory while they are read
     :raises DemonstrationsError: If so few bytes cannot hold so many, or this machine's memory cannot
     """
     check_ratio(name, declared, declared if stored is None else stored)
     memory = physical_memory()
-    if declared > memory:
+    if declared * copies > memory:
+        times = f", which take {copies} times as much while they are read" if copies > 1 else ""
         raise DemonstrationsError(
-            f"{name}: found {declared / 2**30:.1f} GiB of data, expected at most the "
+            f"{name}: found {declared / 2**30:.1f} GiB of data{times}, expected at most the "
             f"{memory / 2**30:.1f} GiB of this machine. Choose fewer observation keys, or cut the file into parts"
         )
 
@@ -122,10 +124,12 @@ def check_ratio(name: str, declared: int, stored: int) -> None:
 
 
 def physical_memory() -> int:
-    """:return: Bytes of memory of this machine; where the system does not say, 64 GiB"""
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return 2**36
+    """:return: Bytes of memory of this machine or container; where the system does not say, 64 GiB"""
+    known = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else 2**36
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else ""
+    return min(machine, int(text)) if text.isdigit() else machine
 
 
 def is_hdf5(path: Path) -> bool:
@@ -226,10 +230,11 @@ class EpisodeRows:
     parts would take twice the memory.
 
     :param n_rows: Steps of all episodes together
+    :param copies: How often they are in memory while they are read
     """
 
-    def __init__(self, n_rows: int):
-        self.n_rows = n_rows
+    def __init__(self, n_rows: int, copies: int = 1):
+        self.n_rows, self._copies = n_rows, copies
         self.arrays: dict[str, np.ndarray] = {}
         self._size = 0
 
@@ -248,7 +253,7 @@ class EpisodeRows:
         """
         if name not in self.arrays:
             self._size += self.n_rows * prod(rows.shape[1:]) * rows.dtype.itemsize
-            check_size("arrays", self._size)
+            check_size("arrays", self._size, copies=self._copies)
             self.arrays[name] = np.empty((self.n_rows, *rows.shape[1:]), rows.dtype)
         array = self.arrays[name]
         if rows.shape[1:] != array.shape[1:] or rows.dtype != array.dtype:

@@ -19,10 +19,11 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_pgfd.demonstrations.arrays import owned, unscaled
-from sb3_pgfd.demonstrations.episode import Episode, Transitions, interruptions
+from sb3_pgfd.demonstrations.editing import cut_at_jumps, rewards_at_ends
+from sb3_pgfd.demonstrations.episode import Episode, Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats.checks import errors_naming
-from sb3_pgfd.demonstrations.formats.successors import check_final_reward, rewards_at_ends
+from sb3_pgfd.demonstrations.formats.successors import check_final_reward
 from sb3_pgfd.demonstrations.validation import ACTION_TOLERANCE, Observations
 
 _TRAJECTORY = ("obs", "acts", "infos", "terminal")
@@ -63,10 +64,8 @@ def read_buffer(buffer: Any, scaled_actions: bool | None = None) -> Transitions:
     )
     done, timeout = (array[steps, environments] > 0 for array in (buffer.dones, buffer.timeouts))
     terminated = done & ~timeout
-    # No flag tells that an environment was reset before its episode was over, as when learn() is called again
-    interrupted = np.append(interruptions(observations, next_observations), False)
-    truncated = ~terminated & (done | interrupted | (steps == steps[-1]))
-    return Transitions.from_transitions(
+    truncated = ~terminated & (done | (steps == steps[-1]))
+    transitions = Transitions.from_transitions(
         observations=observations,
         actions=_actions(buffer.actions[steps, environments], buffer.action_space, scaled_actions is not False),
         rewards=buffer.rewards[steps, environments],
@@ -75,6 +74,7 @@ def read_buffer(buffer: Any, scaled_actions: bool | None = None) -> Transitions:
         truncated=truncated,
         metadata={"producer": f"imported from a {type(buffer).__name__}"},
     )
+    return cut_at_jumps(transitions, type(buffer).__name__, ordered=True)
 
 
 def _converts_itself(source: Any) -> bool:
@@ -150,7 +150,7 @@ def _rewards(trajectory: Any, info: Mapping[str, Any], success: bool | None, fin
     if rewards is None:
         # RolloutInfoWrapper keeps the rewards of the whole episode there
         rewards = info.get("rollout", {}).get("rews")
-    check_final_reward(final_reward, rewards is not None)
+    check_final_reward(final_reward, rewards)
     if final_reward is None:
         return np.asarray(rewards)
     return rewards_at_ends(np.array([len(trajectory.acts)]), final_reward, None if success is None else np.array([success]))

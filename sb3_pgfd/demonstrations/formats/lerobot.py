@@ -51,6 +51,7 @@ def read_lerobot(
     observation_keys: ObservationKeys | None = None,
     done_means: DoneMeans | None = None,
     final_reward: float | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Transitions:
     """
     :param path: The folder of a dataset, or one of its tables
@@ -61,6 +62,7 @@ def read_lerobot(
     :param final_reward: For datasets without ``next.reward``: what the last step of each episode gets, the others 0, and
         episodes that ``next.success`` denies success 0 throughout. Demonstrations of a task are successes, so a positive
         one also marks that step as terminated where there is no ``next.done``
+    :param columns: What the table calls a column, by the name here: ``{"action": "actions", "observation.state": "state"}``
     :raises DemonstrationsError: If the tables lack a column, frames are missing, or there is neither ``next.reward`` nor
         ``final_reward``
     :raises ImportError: If pyarrow is not installed
@@ -68,16 +70,26 @@ def read_lerobot(
     info, tables = ({}, [path]) if path.is_file() else (_info(path), _tables(path))
     if not tables:
         raise DemonstrationsError(f"found no data/**/*.parquet in {path.name}, expected the tables of a LeRobot dataset")
+    theirs = dict(columns or {})
     types = _column_types(tables[0])
+    check_present(types, theirs.values(), "columns: ")
+    types = {name: kind for name, kind in types.items() if name not in theirs.values()}
+    types |= {ours: _column_types(tables[0])[name] for ours, name in theirs.items()}
     keys = _observation_columns(types, info, observation_keys)
+    if _ACTION not in types:
+        advice = ": if another column holds them, name it: columns={'action': 'actions'} "
+        check_present(types, [_ACTION], "columns: ", advice)
     optional = [name for name in (_REWARD, _DONE, _SUCCESS) if name in types]
-    check_final_reward(final_reward, _REWARD in types)
-    columns = _in_order(_read_columns(tables, list(dict.fromkeys([*_INDEX, _ACTION, *optional, *keys]))))
-    flags = {name: one_number(name, columns[name]).astype(bool) for name in (_DONE, _SUCCESS) if name in columns}
-    ended = np.append(np.diff(columns[_INDEX[0]]) != 0, True)
-    observations = {key: _per_step(columns[key]) for key in keys}
-    actions = columns[_ACTION]
-    rewards = final_reward if final_reward is not None else one_number(_REWARD, columns[_REWARD])
+    names = list(dict.fromkeys([*_INDEX, _ACTION, *optional, *keys]))
+    found = _read_columns(tables, [theirs.get(name, name) for name in names])
+    steps = _in_order({name: found[theirs.get(name, name)] for name in names})
+    flags = {name: one_number(name, steps[name]).astype(bool) for name in (_DONE, _SUCCESS) if name in steps}
+    ended = np.append(np.diff(steps[_INDEX[0]]) != 0, True)
+    observations = {key: _per_step(steps[key]) for key in keys}
+    actions = steps[_ACTION]
+    given = one_number(_REWARD, steps[_REWARD]) if _REWARD in steps else None
+    check_final_reward(final_reward, given)
+    rewards: np.ndarray | float = final_reward if final_reward is not None else np.asarray(given)
     transitions = from_steps(
         observations if observation_keys is not None or len(keys) > 1 else observations[keys[0]],
         actions if actions.dtype.kind in "iu" else _per_step(actions),
@@ -111,7 +123,10 @@ def _observation_columns(types: Mapping[str, Any], info: Mapping[str, Any], keys
     if keys is None:
         wanted = [name for name in numeric if name == "observation" or name.startswith("observation.")]
         if not wanted:
-            raise DemonstrationsError(f"found columns {sorted(types)}, expected at least one 'observation.*' of numbers")
+            raise DemonstrationsError(
+                f"found columns {sorted(types)}, expected at least one 'observation.*' of numbers: name another with "
+                "observation_keys"
+            )
         return wanted
     wanted = source_keys(keys, {*types, *info.get("features", {})})
     others = [name for name in wanted if name not in numeric]

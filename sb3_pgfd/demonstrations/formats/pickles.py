@@ -1,6 +1,7 @@
 """
-Pickles: the list of ``(state, action, reward, next_state, done)`` tuples that the field's DDPGfD tutorials write, or, if the
-file is trusted, a replay buffer as SB3 saves it.
+Pickles: the list of ``(state, action, reward, next_state, done)`` tuples that the field's DDPGfD tutorials write, lists of
+dicts (:mod:`~sb3_pgfd.demonstrations.formats.path_dicts`), or, if the file is trusted, what can be read in memory: a replay
+buffer as SB3 saves it, trajectories of ``imitation``, demonstrations.
 
 The tuples say neither what ``done`` means nor in which units the actions are, and in practice both differ from what the
 environment says: the caller names them.
@@ -11,6 +12,7 @@ A pickle that is not trusted is read into plain Python values and NumPy arrays o
 import pickle
 import pickletools
 from collections import deque
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,16 @@ from sb3_pgfd.demonstrations.arrays import frozen
 from sb3_pgfd.demonstrations.editing import DoneMeans
 from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.formats import in_memory
-from sb3_pgfd.demonstrations.formats.checks import one_number, starts_with
+from sb3_pgfd.demonstrations.formats import in_memory, path_dicts
+from sb3_pgfd.demonstrations.formats.checks import check_size, one_number, starts_with
 
 # Packages whose objects are pickled as demonstrations
 _LIBRARIES = ("imitation", "sb3_contrib", "sb3_pgfd", "stable_baselines3")
+_KNOWN = (
+    "a list of (s, a, r, s', done), of path dicts {observations, actions, rewards} or of transition dicts {observations, "
+    "actions, rewards, next_observations, dones}; or, with trusted=True, a replay buffer, trajectories of imitation or "
+    "Demonstrations"
+)
 
 
 def recognizes(path: Path) -> bool:
@@ -34,15 +41,22 @@ def recognizes(path: Path) -> bool:
 
 
 def read_pickle(
-    path: Path, done_means: DoneMeans | None = None, trusted: bool = False, scaled_actions: bool | None = None
+    path: Path,
+    done_means: DoneMeans | None = None,
+    trusted: bool = False,
+    scaled_actions: bool | None = None,
+    final_reward: float | None = None,
 ) -> Transitions:
     """
-    :param path: A pickled list of ``(state, action, reward, next_state, done)``, or what ``model.save_replay_buffer`` wrote
+    :param path: A pickled list of ``(state, action, reward, next_state, done)`` or of dicts, see
+        :mod:`~sb3_pgfd.demonstrations.formats.path_dicts`; or what ``model.save_replay_buffer`` wrote, trajectories of
+        ``imitation``, or demonstrations
     :param done_means: What ``done`` of the tuples marks: ``"truncated"`` for a time limit, ``"terminated"`` for a terminal
         state
     :param trusted: Whether you wrote the file yourself. Only then objects such as a replay buffer are read, as reading
         them can run any code that was put there
     :param scaled_actions: Of a replay buffer, see :func:`~sb3_pgfd.demonstrations.formats.in_memory.read_buffer`
+    :param final_reward: For sources without rewards, see :func:`sb3_pgfd.demonstrations.editing.edit`
     :raises DemonstrationsError: If the file holds anything else, or ``done_means`` is not named for tuples
     """
     content = unpickle(path, trusted)
@@ -53,20 +67,66 @@ def read_pickle(
             f"found scaled_actions={scaled_actions} for what is no replay buffer, expected none: "
             "action_low and action_high map actions to environment units"
         )
+    if isinstance(content, Transitions):
+        return content
+    if in_memory.recognizes_trajectories(content):
+        return in_memory.read_trajectories(content, final_reward)
+    _check_elements(content, path.stat().st_size)
+    if path_dicts.recognizes(content):
+        is_steps = path_dicts.is_steps(content)
+        return (
+            path_dicts.read_steps(content, done_means)
+            if is_steps
+            else path_dicts.read_paths(content, done_means, final_reward)
+        )
+    rows = _rows(content)
     if done_means not in ("truncated", "terminated"):
         raise DemonstrationsError(
             f"found done_means={done_means!r}, expected 'truncated' or 'terminated': "
             "the file does not say whether `done` marks a time limit or a terminal state"
         )
-    return _from_tuples(content, done_means == "terminated")
+    return _from_tuples(rows, done_means == "terminated")
 
 
-def _from_tuples(transitions: Any, done_is_terminal: bool) -> Transitions:
-    if not isinstance(transitions, (list, tuple, deque)) or len(transitions) == 0:
-        raise DemonstrationsError(f"found {_describe(transitions)}, expected a list of at least one tuple")
-    for row, transition in enumerate(transitions):
+def _rows(content: Any) -> Sequence[Any]:
+    """:raises DemonstrationsError: Unless it is a list of tuples of five"""
+    if not isinstance(content, (list, tuple, deque)) or len(content) == 0:
+        raise DemonstrationsError(f"found {_describe(content)}, expected {_KNOWN}")
+    for row, transition in enumerate(content):
         if not isinstance(transition, (tuple, list)) or len(transition) != 5:
-            raise DemonstrationsError(f"transition {row}: found {_describe(transition)}, expected (s, a, r, s', done)")
+            keys = f" with the keys {sorted(map(str, transition))[:20]!r:.300}" if isinstance(transition, Mapping) else ""
+            raise DemonstrationsError(f"transition {row}: found {_describe(transition)}{keys}, expected {_KNOWN}")
+    return content
+
+
+def _check_elements(content: Any, n_bytes: int) -> None:
+    """
+    A list that holds itself or another one twice takes two bytes and unfolds without end. What a file of this size lists
+    itself, or names again as the next state of a step, is below the limits.
+
+    :raises DemonstrationsError: If there are more elements than that, or arrays take more memory
+    """
+    left, n_array_bytes, pending = 64 * n_bytes + 4096, 0, [content]
+    while pending:
+        item = pending.pop()
+        left -= 1
+        if isinstance(item, (_Array, np.ndarray)):
+            n_array_bytes += (item.array if isinstance(item, _Array) else item).nbytes
+        elif isinstance(item, (list, tuple, deque)):
+            left -= len(item)
+            pending.extend(item if left > 0 else ())
+        elif isinstance(item, Mapping):
+            left -= len(item)
+            pending.extend(item.values() if left > 0 else ())
+        if left < 0:
+            raise DemonstrationsError(
+                f"found a pickle of {n_bytes} bytes whose lists unfold to more than {64 * n_bytes} elements, expected fewer: "
+                "the file is damaged or hostile"
+            )
+    check_size("arrays", n_array_bytes, n_bytes, copies=2)
+
+
+def _from_tuples(transitions: Sequence[Any], done_is_terminal: bool) -> Transitions:
     columns = dict(zip(("state", "action", "reward", "next_state", "done"), zip(*transitions, strict=True), strict=True))
     arrays = {name: _stack(name, values) for name, values in columns.items()}
     done = one_number("done", arrays["done"]).astype(bool)

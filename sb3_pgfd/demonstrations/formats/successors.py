@@ -15,10 +15,14 @@ from typing import Any
 import numpy as np
 
 from sb3_pgfd.demonstrations.arrays import map_observations, owned
+from sb3_pgfd.demonstrations.editing import rewards_at_ends
 from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import Observations
 from sb3_pgfd.utils.checks import is_number
+
+# Rows that are moved at a time
+_CHUNK = 4096
 
 
 def from_steps(
@@ -30,6 +34,7 @@ def from_steps(
     after: Observations | None = None,
     success: np.ndarray | None = None,
     metadata: Mapping[str, Any] | None = None,
+    reuse: bool = False,
 ) -> Transitions:
     """
     :param observations: One for each of N steps, episode by episode; a mapping of arrays if there are keys
@@ -40,6 +45,7 @@ def from_steps(
     :param after: Next observations, None: the source has none
     :param success: Whether each episode solved the task, None: unknown
     :param metadata: Provenance
+    :param reuse: Whether the arrays of observations may be changed, which saves a copy of them
     :raises DemonstrationsError: If no row is left
     """
     ended = np.array(ended, dtype=bool)
@@ -64,7 +70,7 @@ def from_steps(
     last[np.cumsum(lengths) - 1] = True
     success = None if success is None else success[episodes]
     return Transitions(
-        observations=map_observations(observations, kept),
+        observations=map_observations(observations, lambda array: _compacted(array, rows) if reuse else kept(array)),
         actions=kept(actions),
         rewards=kept(rewards) if isinstance(rewards, np.ndarray) else rewards_at_ends(lengths, rewards, success),
         next_observations=after,
@@ -76,32 +82,31 @@ def from_steps(
     )
 
 
-def check_final_reward(final_reward: float | None, has_rewards: bool) -> None:
+def _compacted(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """:return: These rows of an array that nobody else needs, moved to its beginning"""
+    if rows.all():
+        return owned(array)
+    array.flags.writeable = True
+    n_kept = 0
+    for start in range(0, len(array), _CHUNK):
+        part = array[start : start + _CHUNK][rows[start : start + _CHUNK]]
+        array[n_kept : n_kept + len(part)] = part
+        n_kept += len(part)
+    return owned(array[:n_kept])
+
+
+def check_final_reward(final_reward: float | None, rewards: Any) -> None:
     """
     :param final_reward: What the caller asks for
-    :param has_rewards: Whether the source holds rewards
-    :raises DemonstrationsError: Unless exactly one of both says what the rewards are
+    :param rewards: Of the source, None: it holds none
+    :raises DemonstrationsError: Unless exactly one of both says what the rewards are; rewards that are all 0 do not
     """
-    if final_reward is None:
-        if has_rewards:
-            return
+    if final_reward is None and rewards is None:
         raise DemonstrationsError(
             "rewards: found none, expected one for each step: pass final_reward=1.0 to reward the last step of each episode "
             "with 1 and all others with 0"
         )
-    if has_rewards:
-        raise DemonstrationsError(f"found final_reward={final_reward} for a source that holds rewards, expected none: omit it")
-    if not is_number(final_reward):
+    if final_reward is not None and not is_number(final_reward):
         raise DemonstrationsError(f"found final_reward={final_reward!r}, expected a number")
-
-
-def rewards_at_ends(lengths: np.ndarray, final_reward: float, successes: np.ndarray | None = None) -> np.ndarray:
-    """
-    :param lengths: Steps per episode
-    :param final_reward: For the last step of each; the others get 0
-    :param successes: Whether each episode solved the task, if that is known: those that did not get 0
-    :return: Of all steps, float32
-    """
-    rewards = np.zeros(int(lengths.sum()), dtype=np.float32)
-    rewards[np.cumsum(lengths) - 1] = final_reward if successes is None else np.where(successes, final_reward, 0.0)
-    return owned(rewards)
+    if final_reward is not None and rewards is not None and np.any(rewards):
+        raise DemonstrationsError(f"found final_reward={final_reward} for a source that holds rewards, expected none: omit it")

@@ -7,16 +7,20 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from sb3_pgfd.demonstrations.continuity import find_jumps
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.validation import Locator, as_dict, check_actions
+from sb3_pgfd.demonstrations.validation import Locator, as_dict, check_actions, normalised_units
 
-# Rounding error of scaled actions
-_SLACK = 1e-4
 # Largest number of names in a sentence
 _MAX_NAMED = 8
 # Two groups of returns: smallest share of the smaller group, and smallest difference relative to the returns
 _SMALLEST_GROUP, _SMALLEST_DIFFERENCE = 0.2, 0.2
+# Shorter episodes have the double length by chance
+_MIN_USUAL = 5
+# A leap: share of the steps that may be one, ratio to the longest other step, standard deviations,
+# and steps that it takes to tell
+_FEW_LEAPS, _LEAP, _LEAST_LEAP, _LEAST_STEPS = 0.02, 2.5, 0.2, 50
 # Some episodes that share the longest length point to a time limit, except among short ones, where it is chance
 _SHORT = 20
 
@@ -29,9 +33,10 @@ def find_warnings(demonstrations: Demonstrations, space: spaces.Space | None, su
     """
     return [
         *_too_little(demonstrations, success_rate),
+        *continuity_warnings(demonstrations),
         *_action_units(demonstrations.actions, space, Locator(demonstrations.episode_lengths)),
         *_terminated_at_a_limit(demonstrations),
-        *_cut(demonstrations.episode_lengths, ~_terminated(demonstrations)),
+        *_cut(demonstrations.episode_lengths, ~_terminated(demonstrations) & ~_cuts(demonstrations)),
         *_returns(demonstrations.episode_returns),
         *_constants(demonstrations),
         *_duplicates(demonstrations),
@@ -68,7 +73,7 @@ def _too_little(demonstrations: Demonstrations, success_rate: float | None) -> l
     if not demonstrations.rewards.any():
         found.append(
             "All rewards are 0: nothing tells good actions from bad ones. Record the rewards of the environment, or reward "
-            "the last step of each success before you train on them."
+            "the last step of each episode while loading: final_reward=1.0 (--option final_reward=1.0)."
         )
     if success_rate == 0.0:
         found.append("No episode is a success: learners imitate the failures. Record some that solve the task.")
@@ -82,16 +87,72 @@ def _action_units(actions: np.ndarray, space: spaces.Space | None, locate: Locat
         check_actions(actions, space, locate)
     except DemonstrationsError as error:
         return [f"The actions do not fit the action space of the environment. {error}."]
-    if not isinstance(space, spaces.Box) or np.abs(actions).max(initial=0.0) > 1.0 + _SLACK:
+    found = normalised_units(actions, space)
+    return [] if found is None else [found]
+
+
+def continuity_warnings(demonstrations: Demonstrations) -> list[str]:
+    """
+    :param demonstrations: Demonstrations to check
+    :return: Of ends of episodes that no flag marked, and of those that still seem to be missing
+    """
+    found = []
+    n_cuts = int(_cuts(demonstrations).sum())
+    if n_cuts:
+        found.append(
+            f"{n_cuts} of {demonstrations.n_episodes} episodes were cut as truncated where the rows jumped and no flag ended "
+            "the episode. Where the task itself ended, set terminated in the source."
+        )
+    ended = demonstrations.terminated | demonstrations.truncated
+    jumps = find_jumps(demonstrations.observations, demonstrations.next_observations, ended, ordered=True)
+    if jumps.any():
+        found.append(
+            f"{int(jumps.sum())} steps within episodes do not end with the observation that the next step begins with, first "
+            f"{Locator(demonstrations.episode_lengths)(int(jumps.argmax()))}: n-step returns and hindsight goals would cross "
+            "these jumps. End the episode there: Demonstrations.from_transitions does."
+        )
+    lengths, counts = np.unique(demonstrations.episode_lengths, return_counts=True)
+    usual = lengths[counts.argmax()]
+    multiples = np.flatnonzero((demonstrations.episode_lengths % usual == 0) & (demonstrations.episode_lengths > usual))
+    if counts.max() >= max(3, 0.8 * demonstrations.n_episodes) and usual >= _MIN_USUAL and len(multiples):
+        found.append(
+            f"Episodes {_listed([str(number) for number in multiples])} have a multiple of the {usual} steps that the others "
+            "have: the flag at an end is probably missing there. Set it, or name the time limit if the format takes it "
+            f"(episode_length={usual})."
+        )
+    return [*found, *_leaps(demonstrations)]
+
+
+def _leaps(demonstrations: Demonstrations) -> list[str]:
+    """Few steps that go much farther than all others: in a file without next observations, a reset that no flag marks."""
+    parts = []
+    before, after = as_dict(demonstrations.observations), as_dict(demonstrations.next_observations)
+    for array, next_array in zip(before.values(), after.values(), strict=True):
+        if array.ndim == 2:
+            scale = array.std(axis=0, dtype=np.float64)
+            parts.append(np.abs(np.subtract(next_array, array, dtype=np.float32)[:, scale > 0]) / scale[scale > 0])
+    n_few, n_components = int(_FEW_LEAPS * len(demonstrations)) + 1, sum(part.shape[1] for part in parts)
+    if len(demonstrations) < _LEAST_STEPS or not n_components:
         return []
-    larger = np.isfinite(space.low) & np.isfinite(space.high) & ((space.low < -1.0 - _SLACK) | (space.high > 1.0 + _SLACK))
-    if not larger.any():
+    # A reset moves most components, a collision some
+    middle = (n_components - 1) // 2
+    distances = np.partition(np.concatenate(parts, axis=1), middle, axis=1)[:, middle]
+    order = np.argsort(distances)
+    top = distances[order[-n_few - 1 :]]
+    gap = int((top[1:] / np.maximum(top[:-1], 1e-12)).argmax()) + 1
+    if top[gap] < _LEAST_LEAP or top[gap] < _LEAP * top[gap - 1]:
         return []
-    low, high = float(space.low[larger].min()), float(space.high[larger].max())
+    rows = np.sort(order[gap - len(top) :])
+    where = Locator(demonstrations.episode_lengths)
     return [
-        f"The actions never leave [-1, 1], but the environment takes them from {low:g} to {high:g}: they may have been "
-        "recorded in normalised units. If so, give the bounds (--action-low, --action-high)."
+        f"{len(rows)} steps go {top[gap] / max(top[gap - 1], 1e-12):.3g} times as far as any other, as a reset does: "
+        f"{_listed([where(int(row)) for row in rows])}. If the flag at an end is missing there, set it, or name the time limit"
+        " (episode_length)."
     ]
+
+
+def _cuts(demonstrations: Demonstrations) -> np.ndarray:
+    return demonstrations.episode_info.get("cut", np.zeros(demonstrations.n_episodes, dtype=bool))
 
 
 def _terminated(demonstrations: Demonstrations) -> np.ndarray:
@@ -128,7 +189,7 @@ def _terminated_at_a_limit(demonstrations: Demonstrations) -> list[str]:
 def _cut(lengths: np.ndarray, truncated: np.ndarray) -> list[str]:
     """A time limit gives most truncated episodes the same length, which is the longest."""
     cut = lengths[truncated]
-    if truncated[-1] and lengths[-1] < lengths.max() and len(np.unique(cut[:-1])) <= 1:
+    if len(cut) and truncated[-1] and lengths[-1] < lengths.max() and len(np.unique(cut[:-1])) <= 1:
         return [
             f"The last episode stops after {lengths[-1]} steps, before any end or time limit: the source probably ended in "
             f"the middle of it. It is marked truncated; leave it out if it is a fragment (--episodes {len(lengths) - 1})."
