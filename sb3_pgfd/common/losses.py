@@ -6,6 +6,8 @@ from typing import Any
 import torch as th
 from stable_baselines3.common.policies import ContinuousCritic
 
+from sb3_pgfd.replay import DemoBatch
+
 
 def smallest(q_values: Sequence[th.Tensor]) -> th.Tensor:
     """:return: The smallest of the critics' values, a column (TD3, Fujimoto et al. 2018, arXiv 1802.09477, equation 10)"""
@@ -110,3 +112,16 @@ def behavior_cloning_loss(actions: th.Tensor, demo_actions: th.Tensor, mask: th.
     """
     distances = (actions - demo_actions).square().sum(dim=1, keepdim=True)
     return (distances * mask).sum() / is_demo.sum().clamp(min=1)
+
+
+def batch_metrics(batch: DemoBatch, errors: th.Tensor, q_values: th.Tensor) -> dict[str, th.Tensor]:
+    """
+    :param batch: B transitions
+    :param errors: (Q - y_1)^2 and (Q - y_n)^2, shape ``(B, K)``
+    :param q_values: Q(s, a), a column
+    :return: What every update logs the means of, by name
+    """
+    metrics = {"q_mean": q_values.detach(), "demo_fraction": batch.is_demo, "is_weight_mean": batch.weights}
+    if errors.shape[1] > 1:
+        metrics["critic_loss_n_step"] = batch.weights * errors[:, 1:].detach()
+    return metrics

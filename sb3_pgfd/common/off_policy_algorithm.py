@@ -16,8 +16,11 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from torch import nn
 
+from sb3_pgfd.common.compilation import UpdateState
 from sb3_pgfd.common.metrics import MeanMetrics
+from sb3_pgfd.common.optimization import set_group
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations, check_normalization
+from sb3_pgfd.common.updates import Turn, Updates
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
 from sb3_pgfd.utils.checks import check_learning_rate, check_not_negative, check_whole, is_number
@@ -29,10 +32,14 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     SB3's ``OffPolicyAlgorithm`` on a :class:`~sb3_pgfd.replay.DemoReplayBuffer`: makes, saves and loads the buffer, sets
     the learning rates of actor and critic, and logs the means of what the updates compute.
 
-    A subclass sets the attributes below in its constructor and implements :meth:`train`.
+    A subclass sets the attributes below in its constructor and implements :meth:`update`.
     """
 
     actor_learning_rate: float | Schedule | None
+    compile: bool
+    importance_schedule: Schedule
+    policy_delay: int = 1
+    """Updates of the critic for one of the actor"""
     l2_coef: float
     actor: nn.Module
     critic: nn.Module
@@ -72,6 +79,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             self.replay_buffer = self._make_replay_buffer()
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
         self.policy = policy.to(self.device)
+        self._updates: Updates | None = None
         self._convert_train_freq()
 
     def _check_options(self) -> None:
@@ -170,31 +178,67 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         for network, schedule in ((self.critic, self.lr_schedule), (self.actor, self.actor_lr_schedule)):
             assert isinstance(network.optimizer, th.optim.Optimizer)
             for group in network.optimizer.param_groups:
-                group["lr"] = schedule(self._current_progress_remaining)
-                # Here and not in the policy, so that it holds too when a model is loaded with another value
-                group["weight_decay"] = self.l2_coef
+                # The weight decay is set here and not in the policy, so that it holds too when a model is loaded with
+                # another value
+                set_group(group, schedule(self._current_progress_remaining), self.l2_coef, self.compile, self.device)
 
-    @abstractmethod
     def train(self, gradient_steps: int, batch_size: int = 256, demos_only: bool = False) -> None:
         """
-        Sample the replay buffer and do the updates.
+        Draw all batches in one go, make an update with each, and write their priorities back.
 
-        :param gradient_steps: How many
-        :param batch_size: Transitions for each
-        :param demos_only: Whether to draw demonstrations only
+        :param gradient_steps: How many updates
+        :param batch_size: Transitions for each, B
+        :param demos_only: Whether to draw demonstrations only (pretraining)
         """
+        # Setting it walks through all modules, which shows in updates of small networks
+        if not self.policy.training:
+            self.policy.set_training_mode(True)
+        self._update_learning_rates()
+        beta = self.importance_schedule(self._current_progress_remaining)
+        batch = self.buffer.sample_batches(gradient_steps, batch_size, beta, self._vec_normalize_env, demos_only)
+        turns = [self._turn(self._n_updates + number) for number in range(1, gradient_steps + 1)]
+        if self._updates is None:
+            self._updates = Updates(self.update, self.device, self._update_state() if self.compile else None)
+            self._update_options = [
+                name
+                for name in accepted_keywords(type(self)) & vars(self).keys()
+                if isinstance(vars(self)[name], int | float | tuple | None)
+            ]
+        options = tuple(vars(self)[name] for name in self._update_options) if self.compile else ()
+        errors, metrics = self._updates(batch, turns, self._clones_only(demos_only), options)
+        self._n_updates += gradient_steps
+        if self.buffer.demo_fraction is None:
+            priorities = self.buffer.update_priorities(batch.indices, errors.cpu().numpy())
+            metrics.append({"priority_mean": th.from_numpy(priorities)})
+        for found in metrics:
+            self._metrics.add(found)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
-    def _log_batch(self, batch: DemoBatch, errors: th.Tensor, q_values: th.Tensor, others: dict[str, th.Tensor]) -> None:
+    @abstractmethod
+    def update(self, batch: DemoBatch, clones_only: th.Tensor, turn: Turn) -> dict[str, th.Tensor]:
         """
+        One update of the networks. It does not branch on values of tensors, so that it can be compiled.
+
         :param batch: B transitions
-        :param errors: (Q - y_1)^2 and (Q - y_n)^2, shape ``(B, K)``
-        :param q_values: Q(s, a), a column
-        :param others: What else to log the means of, by name
+        :param clones_only: Whether the actor clones and does not follow Q, one bool
+        :param turn: What changes from one update to the next
+        :return: ``errors``, the part of the priorities that the critic gives, a column, and what to log the means of
         """
-        metrics = {"q_mean": q_values.detach(), "demo_fraction": batch.is_demo, "is_weight_mean": batch.weights}
-        if errors.shape[1] > 1:
-            metrics["critic_loss_n_step"] = batch.weights * errors[:, 1:].detach()
-        self._metrics.add({**metrics, **others})
+
+    def _turn(self, n_updates: int) -> Turn:
+        """:param n_updates: The number of an update, from 1"""
+        n_actor_updates = n_updates // self.policy_delay
+        return Turn(n_updates % self.policy_delay == 0, self.policy.mean_actor_rate(n_actor_updates))
+
+    def _clones_only(self, demos_only: bool) -> bool:
+        """
+        :param demos_only: Whether this is pretraining
+        :return: Whether the actor clones and does not follow Q
+        """
+        return demos_only
+
+    def _update_state(self) -> UpdateState:
+        return UpdateState([self.policy], [self.critic.optimizer, self.actor.optimizer])
 
     def _pretrain_update(self) -> None:
         self.train(gradient_steps=1, batch_size=self.batch_size, demos_only=True)
@@ -254,4 +298,4 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         self.replay_buffer = loaded
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_metrics"]
+        return [*super()._excluded_save_params(), "_metrics", "_updates", "_update_options"]

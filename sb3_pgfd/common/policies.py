@@ -80,8 +80,13 @@ class TargetNetworks:
         self._target_statistics = [tensor for network in targets for tensor in get_parameters_by_name(network, ["running_"])]
 
     @th.no_grad()
-    def update(self, tau: float) -> None:
+    def update(self, tau: float | th.Tensor) -> None:
         """:param tau: Share of the way, 1: copy"""
         # One call for all parameters
-        th._foreach_lerp_(self._targets, self._parameters, tau)
+        if isinstance(tau, th.Tensor):
+            steps = th._foreach_sub(self._parameters, self._targets)
+            th._foreach_mul_(steps, tau)
+            th._foreach_add_(self._targets, steps)
+        else:
+            th._foreach_lerp_(self._targets, self._parameters, tau)
         polyak_update(self._statistics, self._target_statistics, 1.0)

@@ -14,6 +14,7 @@ from stable_baselines3.td3.policies import Actor
 
 from sb3_pgfd.common.losses import (
     action_gradient,
+    batch_metrics,
     behavior_cloning_loss,
     mean_size,
     policy_gradient_loss,
@@ -23,9 +24,12 @@ from sb3_pgfd.common.losses import (
     td_targets,
 )
 from sb3_pgfd.common.off_policy_algorithm import OffPolicyFromDemonstrations
+from sb3_pgfd.common.optimization import descend
 from sb3_pgfd.common.policies import TargetNetworks
+from sb3_pgfd.common.updates import ERRORS, Turn
 from sb3_pgfd.ddpgfd.policies import CnnPolicy, DDPGfDPolicy, MlpPolicy, MultiInputPolicy
 from sb3_pgfd.demonstrations import Demonstrations
+from sb3_pgfd.replay import DemoBatch
 from sb3_pgfd.utils.checks import check_not_negative, check_switches, is_number, is_range
 
 SelfDDPGfD = TypeVar("SelfDDPGfD", bound="DDPGfD")
@@ -81,6 +85,8 @@ class DDPGfD(OffPolicyFromDemonstrations):
     :param verbose: 0: no output, 1: info, 2: debug
     :param seed: Seed for the pseudo random generators
     :param device: Device (cpu, cuda, auto)
+    :param compile: Whether to compile the updates: on a CPU with ``torch.compile``, on a GPU as a CUDA graph of all
+        ``gradient_steps``. The first updates then take half a minute longer, all others are faster
     :param _init_setup_model: Whether to build the networks at once
     :raises TypeError: If an option is unknown
     :raises ValueError: If an option is out of range
@@ -131,6 +137,7 @@ class DDPGfD(OffPolicyFromDemonstrations):
         verbose: int = 0,
         seed: int | None = None,
         device: th.device | str = "auto",
+        compile: bool = False,
         _init_setup_model: bool = True,
     ):
         super().__init__(
@@ -167,6 +174,7 @@ class DDPGfD(OffPolicyFromDemonstrations):
         self.q_filter = q_filter
         self.normalize_actor_loss = normalize_actor_loss
         self.q_range = q_range
+        self.compile = compile
         if _init_setup_model:
             self._setup_model()
 
@@ -188,7 +196,7 @@ class DDPGfD(OffPolicyFromDemonstrations):
         if not callable(self.importance_exponent) and not is_number(self.importance_exponent, 0.0):
             found = self.importance_exponent
             raise ValueError(f"importance_exponent (beta): found {found!r}, expected a number >= 0 or a schedule")
-        check_switches(vars(self), ["q_filter", "normalize_actor_loss"])
+        check_switches(vars(self), ["q_filter", "normalize_actor_loss", "compile"])
         if self.q_range is not None and not is_range(self.q_range):
             raise ValueError(f"q_range: found {self.q_range!r}, expected (smallest, largest) possible return, or None")
 
@@ -196,68 +204,53 @@ class DDPGfD(OffPolicyFromDemonstrations):
         super()._setup_lr_schedule()
         self.importance_schedule = FloatSchedule(self.importance_exponent)
 
-    def train(self, gradient_steps: int, batch_size: int = 256, demos_only: bool = False) -> None:
+    def update(self, batch: DemoBatch, clones_only: th.Tensor, turn: Turn) -> dict[str, th.Tensor]:
         """
-        Sample the replay buffer and do the updates (Vecerik et al. 2017, algorithm 1).
+        One update (Vecerik et al. 2017, algorithm 1).
 
-        :param gradient_steps: How many
-        :param batch_size: Transitions for each, B
-        :param demos_only: Whether to draw demonstrations only (pretraining)
+        :param batch: B transitions
+        :param clones_only: Whether demonstrations are cloned that Q does not prefer (pretraining), one bool
+        :param turn: What changes from one update to the next
+        :return: e_i, the part of the priorities that the critic gives, a column, and what to log the means of
         """
-        # Setting it walks through all modules, which shows in updates of small networks
-        if not self.policy.training:
-            self.policy.set_training_mode(True)
-        self._update_learning_rates()
-        beta = self.importance_schedule(self._current_progress_remaining)
-        for _ in range(gradient_steps):
-            self._n_updates += 1
-            batch = self.buffer.sample_batch(batch_size, beta, self._vec_normalize_env, demos_only)
-            observations, weights = batch.observations, batch.weights
+        observations, weights = batch.observations, batch.weights
 
-            # y_k = R_k + gamma^k (1 - terminated) Q'(s_k, pi'(s_k)) for one step and for n steps
-            with th.no_grad():
-                next_actions = self.actor_target(batch.next_observations)
-                next_q = smallest(self.critic_target(batch.next_observations, next_actions))
-                targets = td_targets(batch.rewards, batch.bootstrap, next_q, self.q_range)
+        # y_k = R_k + gamma^k (1 - terminated) Q'(s_k, pi'(s_k)) for one step and for n steps
+        with th.no_grad():
+            next_actions = self.actor_target(batch.next_observations)
+            next_q = smallest(self.critic_target(batch.next_observations, next_actions))
+            targets = td_targets(batch.rewards, batch.bootstrap, next_q, self.q_range)
 
-            # Critic: mean of w_i delta_i^2 with delta_i^2 = (Q - y_1)^2 + lambda_1 (Q - y_n)^2
-            q_values = self.critic(observations, batch.actions)
-            errors = squared_errors(q_values, targets)
-            td_errors = errors @ self._return_coefs
-            self.critic.optimizer.zero_grad()
-            critic_loss = weights * td_errors
-            critic_loss.mean().backward()
-            self.critic.optimizer.step()
+        # Critic: mean of w_i delta_i^2 with delta_i^2 = (Q - y_1)^2 + lambda_1 (Q - y_n)^2
+        q_values = self.critic(observations, batch.actions)
+        errors = squared_errors(q_values, targets)
+        td_errors = errors @ self._return_coefs
+        critic_loss = weights * td_errors
+        descend(self.critic.optimizer, critic_loss.mean())
 
-            # Actor: -mean of w_i Q(s_i, pi(s_i)), by the chain rule, and cloning
-            actions = self.actor(observations)
-            q_pi, gradient = action_gradient(self.critic, observations, actions)
-            if self.normalize_actor_loss:
-                weights = weights / mean_size(q_pi)
-            actor_loss = policy_gradient_loss(actions, gradient, weights)
-            metrics = {"critic_loss": critic_loss.detach(), "actor_loss": -weights * q_pi}
-            if self.bc_coef > 0.0:
-                mask = batch.is_demo
-                if self.q_filter and not demos_only:
-                    mask = mask & prefers(self.critic, observations, batch.actions, actions)
-                bc_loss = behavior_cloning_loss(actions, batch.actions, mask, batch.is_demo)
-                actor_loss = actor_loss + self.bc_coef * bc_loss
-                metrics["bc_loss"] = bc_loss.detach()
-            self.actor.optimizer.zero_grad()
-            actor_loss.backward()
-            self.actor.optimizer.step()
+        # Actor: -mean of w_i Q(s_i, pi(s_i)), by the chain rule, and cloning
+        actions = self.actor(observations)
+        q_pi, gradient = action_gradient(self.critic, observations, actions)
+        if self.normalize_actor_loss:
+            weights = weights / mean_size(q_pi)
+        actor_loss = policy_gradient_loss(actions, gradient, weights)
+        metrics = {"critic_loss": critic_loss.detach(), "actor_loss": -weights * q_pi}
+        if self.bc_coef > 0.0:
+            mask = batch.is_demo
+            if self.q_filter:
+                mask = mask & (prefers(self.critic, observations, batch.actions, actions) | clones_only)
+            bc_loss = behavior_cloning_loss(actions, batch.actions, mask, batch.is_demo)
+            actor_loss = actor_loss + self.bc_coef * bc_loss
+            metrics["bc_loss"] = bc_loss.detach()
+        descend(self.actor.optimizer, actor_loss)
 
-            # p_i = delta_i^2 + lambda_3 |grad_a Q(s_i, pi(s_i))|^2 + eps + eps_D [i is a demonstration]
-            if self.buffer.demo_fraction is None:
-                slope = gradient.square().sum(dim=1, keepdim=True)
-                own = td_errors.detach() / len(q_values) + self.action_gradient_coef * slope
-                priorities = self.buffer.update_priorities(batch.indices, own.flatten().cpu().numpy())
-                metrics["priority_mean"] = th.from_numpy(priorities)
+        self._targets.update(self.tau)
+        self.policy.update_mean_actor(turn.mean_rate)
 
-            self._targets.update(self.tau)
-            self.policy.update_mean_actor(n_updates=self._n_updates)
-            self._log_batch(batch, errors, q_values[0], metrics)
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        # p_i = delta_i^2 + lambda_3 |grad_a Q(s_i, pi(s_i))|^2 + eps + eps_D [i is a demonstration]
+        slope = gradient.square().sum(dim=1, keepdim=True)
+        metrics[ERRORS] = td_errors.detach() / len(q_values) + self.action_gradient_coef * slope
+        return metrics | batch_metrics(batch, errors, q_values[0])
 
     def learn(
         self: SelfDDPGfD,

@@ -90,19 +90,26 @@ class DDPGfDPolicy(TD3Policy):
             self.mean_actor.set_training_mode(False)
         self._mean: TargetNetworks | None = None
 
-    def update_mean_actor(self, n_updates: int) -> None:
+    def mean_actor_rate(self, n_updates: int) -> float:
+        """
+        :param n_updates: k, how many actors there were, the present one included
+        :return: Rate of the running mean, at least 1 / k: the mean of the first actors is a plain one, and the random
+            initial actor has no weight
+        """
+        return max(self.average_actor or 0.0, 1.0 / max(n_updates, 1))
+
+    def update_mean_actor(self, rate: float | th.Tensor) -> None:
         """
         Let the running mean of the actors, if there is one, take in the present one.
 
-        :param n_updates: k, how many actors there were, this one included. The rate is at least 1 / k: the mean of the
-            first actors is a plain one, and the random initial actor has no weight
+        :param rate: Share of the way, see :meth:`mean_actor_rate`
         """
         if self.average_actor is None:
             return
         if self._mean is None:
             # Not earlier: on another device, batch normalisation has other tensors
             self._mean = TargetNetworks((self.actor,), (self.mean_actor,))
-        self._mean.update(max(self.average_actor, 1.0 / n_updates))
+        self._mean.update(rate)
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
         actor = super().make_actor(features_extractor)

@@ -13,11 +13,11 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.replay.conversion import from_columns, to_columns
 from sb3_pgfd.replay.hindsight import goal_rewards, relabel
-from sb3_pgfd.replay.n_step import Rows, Stores
+from sb3_pgfd.replay.n_step import Stores
 from sb3_pgfd.replay.options import OPTIONS, check_action_range, check_options
 from sb3_pgfd.replay.own_episodes import OwnEpisodes, executed_actions
 from sb3_pgfd.replay.priorities import RunningMean, agent_mean, check_errors, importance_weights, priorities
-from sb3_pgfd.replay.samples import DemoBatch, Samples, draw_by_priority, draw_by_share, read_batch, read_drawn
+from sb3_pgfd.replay.samples import DemoBatch, Draw, Samples, draw_by_priority, draw_by_share, read_batch, read_drawn
 from sb3_pgfd.replay.storage import RUNNING, DemonstrationStore, Origin, Schema, TransitionStore
 from sb3_pgfd.utils.checks import SAVE_FORMAT, check_save_format
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
@@ -281,7 +281,7 @@ class DemoReplayBuffer(ReplayBuffer):
         :param env: Wrapper to normalise observations and rewards with
         :return: ``rewards`` is R_n, ``next_observations`` the state after k steps, ``discounts`` gamma^k
         """
-        batch = self._read(self._draw(batch_size, demos_only=False), slice(1, 2), 0.0, env)
+        batch = self._read(1, batch_size, slice(1, 2), 0.0, env, demos_only=False).to(self.device)
         samples: Any = DictReplayBufferSamples if isinstance(batch.observations, dict) else ReplayBufferSamples
         return samples(
             observations=batch.observations,
@@ -303,16 +303,45 @@ class DemoReplayBuffer(ReplayBuffer):
         :param env: Wrapper to normalise observations and rewards with
         :param demos_only: Draw demonstrations only (pretraining)
         """
-        return self._read(self._draw(batch_size, demos_only), slice(0, min(self.n_steps, 2)), beta, env)
+        return self.sample_batches(1, batch_size, beta, env, demos_only).to(self.device)
 
-    def _read(self, rows: Rows, kinds: slice, beta: float, env: VecNormalize | None) -> DemoBatch:
+    def sample_batches(
+        self,
+        n_batches: int,
+        batch_size: int,
+        beta: float = 1.0,
+        env: VecNormalize | None = None,
+        demos_only: bool = False,
+    ) -> DemoBatch:
+        """
+        Several batches drawn in one go, which costs less than one after the other. Where priorities decide, all of them
+        are drawn by the present ones; the updates of the first batches do not change what the last ones hold.
+
+        :param n_batches: Number of batches
+        :param batch_size: Transitions of each, B
+        :param beta: Exponent of the importance weights; with a fixed ``demo_fraction`` all weights are 1
+        :param env: Wrapper to normalise observations and rewards with
+        :param demos_only: Draw demonstrations only (pretraining)
+        :return: ``n_batches * B`` transitions in the CPU's memory, batch by batch, see :meth:`DemoBatch.split`
+        """
+        return self._read(n_batches, batch_size, slice(0, min(self.n_steps, 2)), beta, env, demos_only)
+
+    def _read(
+        self, n_batches: int, batch_size: int, kinds: slice, beta: float, env: VecNormalize | None, demos_only: bool
+    ) -> DemoBatch:
         """:param kinds: Which of r and R_n"""
         both = self._stores
-        drawn = read_drawn(rows, self.n_steps, both)
+        draw = self._draw(n_batches, batch_size, demos_only)
+        drawn = read_drawn(draw.rows, self.n_steps, both)
         if self.her_ratio > 0.0:
-            drawn = relabel(drawn, self.her_ratio, both, self._goal_rewards)
+            drawn = relabel(drawn, draw, n_batches, self.her_ratio, both, self._goal_rewards)
         batch = read_batch(drawn, both, kinds, self.gamma, beta if self.demo_fraction is None else 0.0, env)
-        return batch if self.device.type == "cpu" else batch.to(self.device)
+        if draw.order is not None:
+            batch = batch.in_order(draw.order)
+            # Over the largest of each batch
+            largest = batch.weights.view(n_batches, batch_size).amax(dim=1)
+            batch.weights.view(n_batches, batch_size).div_(largest[:, None])
+        return batch
 
     def update_priorities(self, indices: np.ndarray, errors: np.ndarray) -> np.ndarray:
         """
@@ -351,13 +380,14 @@ class DemoReplayBuffer(ReplayBuffer):
         self.demonstrations.update_weights(demo_rows, weights[is_demo])
         return values
 
-    def _draw(self, batch_size: int, demos_only: bool) -> Rows:
+    def _draw(self, n_batches: int, batch_size: int, demos_only: bool) -> Draw:
         n_own = 0 if demos_only else self.n_own
         if self.n_demonstrations + n_own == 0:
             raise ValueError("sample: found an empty buffer, expected at least one transition")
         if self.demo_fraction is None:
-            return draw_by_priority(batch_size, self.demonstrations.tree, None if n_own == 0 else self.ring.tree)
-        return draw_by_share(batch_size, self.demo_fraction, self.demonstrations, n_own)
+            ring = None if n_own == 0 else self.ring.tree
+            return draw_by_priority(n_batches, batch_size, self.demonstrations.tree, ring)
+        return draw_by_share(n_batches, batch_size, self.demo_fraction, self.demonstrations, n_own)
 
     def __getstate__(self) -> dict[str, Any]:
         # Environments in general cannot be pickled

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_pgfd.replay.n_step import NStepWindow, Stores, two_columns
-from sb3_pgfd.replay.samples import DESIRED, Drawn, NewGoals
+from sb3_pgfd.replay.samples import DESIRED, Draw, Drawn, NewGoals
 from sb3_pgfd.replay.storage import next_obs_column
 
 ACHIEVED = "achieved_goal"
@@ -113,12 +113,14 @@ def goal_rewards(her_ratio: float, observation_space: spaces.Space, env: Any) ->
     return GoalRewards(env)
 
 
-def relabel(drawn: Drawn, her_ratio: float, both: Stores, rewards: GoalRewards | None) -> Drawn:
+def relabel(drawn: Drawn, draw: Draw, n_batches: int, her_ratio: float, both: Stores, rewards: GoalRewards | None) -> Drawn:
     """
     Replace the goals of some transitions, the agent's and the demonstrations' alike.
 
     :param drawn: As stored
-    :param her_ratio: Share of them
+    :param draw: The batches that they make up
+    :param n_batches: How many
+    :param her_ratio: Share of each
     :param both: Where they lie
     :param rewards: The environment's
     :return: The same rows under the new goals
@@ -129,8 +131,11 @@ def relabel(drawn: Drawn, her_ratio: float, both: Stores, rewards: GoalRewards |
             f"sample: found no environment, expected one for her_ratio={her_ratio}: it computes the rewards of new goals "
             "and is not saved with the buffer. Give it back with set_env(env)"
         )
-    n_drawn = len(drawn.rows.numbers)
-    places = np.sort(np.random.permutation(n_drawn)[: round(her_ratio * n_drawn)])
+    batch_size = len(drawn.rows.numbers) // n_batches
+    n_replaced = round(her_ratio * batch_size)
+    picked = [np.random.permutation(batch_size)[:n_replaced] + number * batch_size for number in range(n_batches)]
+    places = np.concatenate(picked)
+    places = np.sort(places if draw.order is None else draw.order[places])
     if len(places) == 0:
         return drawn
     rows = drawn.rows.at(places)

@@ -25,12 +25,14 @@ from sb3_pgfd.replay.sum_tree import SumTree
 Samples = ReplayBufferSamples | DictReplayBufferSamples
 TorchObs = th.Tensor | dict[str, th.Tensor]
 DESIRED = "desired_goal"
+_NO_ROWS = np.empty(0, dtype=np.int64)
 
 
 class DemoBatch(NamedTuple):
     """
     B transitions with their 1-step and n-step returns. Columns are the K kinds of return: r and R_n, or r alone if
-    ``n_steps`` is 1. Both targets are computed in one pass of the networks.
+    ``n_steps`` is 1. Both targets are computed in one pass of the networks. Several batches that were drawn together lie
+    one behind the other, see :meth:`split`.
     """
 
     observations: TorchObs
@@ -57,13 +59,45 @@ class DemoBatch(NamedTuple):
 
     def to(self, device: th.device) -> "DemoBatch":
         """:return: The same with its tensors on a device"""
+        if device.type == "cpu":
+            return self
+        return self._mapped(lambda value: value.to(device) if isinstance(value, th.Tensor) else value)
 
-        def moved(value: Any) -> Any:
-            if isinstance(value, dict):
-                return {key: moved(tensor) for key, tensor in value.items()}
-            return value.to(device) if isinstance(value, th.Tensor) else value
+    def split(self, n_batches: int) -> "list[DemoBatch]":
+        """:return: The batches that were drawn together; they share memory with this one"""
+        if n_batches == 1:
+            return [self]
 
-        return DemoBatch(*map(moved, self))
+        def part(number: int) -> Callable[[Any], Any]:
+            def cut(rows: Any) -> Any:
+                size = len(rows) // n_batches
+                return rows[number * size : (number + 1) * size]
+
+            return cut
+
+        return [self._mapped(part(number)) for number in range(n_batches)]
+
+    def in_order(self, order: np.ndarray) -> "DemoBatch":
+        """
+        :param order: Which transition comes when, shape ``(B,)``
+        :return: A copy
+        """
+        picked = th.from_numpy(order)
+
+        def arranged(rows: Any) -> Any:
+            if isinstance(rows, np.ndarray):
+                return rows.take(order, axis=0)
+            # Of the next states there are K for each transition
+            grouped = rows.view(len(order), -1, *rows.shape[1:])
+            return grouped.index_select(0, picked).view(rows.shape)
+
+        return self._mapped(arranged)
+
+    def _mapped(self, function: Callable[[Any], Any]) -> "DemoBatch":
+        def mapped(value: Any) -> Any:
+            return {key: function(tensor) for key, tensor in value.items()} if isinstance(value, dict) else function(value)
+
+        return DemoBatch(*map(mapped, self))
 
 
 class NewGoals(NamedTuple):
@@ -108,7 +142,7 @@ def read_batch(drawn: Drawn, both: Stores, kinds: slice, gamma: float, beta: flo
     :param gamma: Discount factor
     :param beta: Exponent of the importance weights
     :param env: Wrapper to normalise observations and rewards with
-    :return: In memory of the CPU
+    :return: In the CPU's memory, in the order of the rows
     """
     rows, window = drawn.rows, drawn.window
     rewards = drawn.rewards if env is None else env.normalize_reward(drawn.rewards)
@@ -160,36 +194,66 @@ def _observations(
     return {key: th.from_numpy(array) for key, array in normalized.items()}
 
 
-def draw_by_priority(batch_size: int, demonstrations: SumTree, ring: SumTree | None) -> Rows:
+class Draw(NamedTuple):
+    """The rows of one or more batches."""
+
+    rows: Rows
+    """Of all batches, shape ``(n_batches * B,)``: first those of the demonstration store"""
+    order: np.ndarray | None
+    """Which of the rows come one behind the other in the batches, likewise; None: they are one batch, in this order"""
+
+    @classmethod
+    def of(cls, is_demo: np.ndarray, demo_rows: np.ndarray, own_rows: np.ndarray) -> "Draw":
+        """
+        :param is_demo: Which places of the batches are for demonstrations, the first ones of each, shape
+            ``(n_batches, B)``, bool
+        :param demo_rows: Their rows, batch by batch
+        :param own_rows: Rows of the ring for the other places, likewise
+        """
+        numbers = np.concatenate((demo_rows, own_rows)) if len(own_rows) else demo_rows
+        order = None
+        if len(is_demo) > 1:
+            flat = is_demo.ravel()
+            order = np.empty(flat.size, dtype=np.int64)
+            order[flat] = np.arange(len(demo_rows))
+            order[~flat] = np.arange(len(demo_rows), flat.size)
+        return cls(Rows(numbers, len(demo_rows)), order)
+
+
+def draw_by_priority(n_batches: int, batch_size: int, demonstrations: SumTree, ring: SumTree | None) -> Draw:
     """
     Draw rows in proportion to their weights, stratified over both stores: one from each of B equal shares of the total.
 
+    :param n_batches: Batches to draw, each stratified by itself
     :param batch_size: B
     :param demonstrations: Weights of the demonstration store
     :param ring: Weights of the ring, None: draw demonstrations only
     """
     total_demos = demonstrations.total
     total = total_demos if ring is None else total_demos + ring.total
-    points = (np.arange(batch_size) + np.random.random(batch_size)) * (total / batch_size)
-    n_demos = batch_size if ring is None else int(points.searchsorted(total_demos))
-    if n_demos == batch_size:
-        return Rows(demonstrations.find(points), n_demos)
-    assert ring is not None
-    own = ring.find(points[n_demos:] - total_demos)
-    return Rows(own if n_demos == 0 else np.concatenate((demonstrations.find(points[:n_demos]), own)), n_demos)
+    points = (np.arange(batch_size) + np.random.random((n_batches, batch_size))) * (total / batch_size)
+    if ring is None:
+        return Draw.of(np.ones(points.shape, dtype=bool), demonstrations.find(points.ravel()), _NO_ROWS)
+    is_demo = points < total_demos
+    demo_points, own_points = points[is_demo], points[~is_demo] - total_demos
+    demo_rows = demonstrations.find(demo_points) if len(demo_points) else _NO_ROWS
+    return Draw.of(is_demo, demo_rows, ring.find(own_points) if len(own_points) else _NO_ROWS)
 
 
-def draw_by_share(batch_size: int, demo_fraction: float, demonstrations: DemonstrationStore, n_own: int) -> Rows:
+def draw_by_share(
+    n_batches: int, batch_size: int, demo_fraction: float, demonstrations: DemonstrationStore, n_own: int
+) -> Draw:
     """
     Draw a fixed share of demonstrations, and uniformly otherwise.
 
+    :param n_batches: Batches to draw
     :param batch_size: B
-    :param demo_fraction: Share of demonstrations, as far as there are both kinds
+    :param demo_fraction: Share of demonstrations of each, as far as there are both kinds
     :param demonstrations: The demonstration store
     :param n_own: Rows of the ring that may be drawn
     """
     n_demos = batch_size if n_own == 0 else round(demo_fraction * batch_size) if demonstrations.n_live else 0
-    numbers = demonstrations.draw_uniformly(n_demos)
-    if n_demos < batch_size:
-        numbers = np.concatenate((numbers, np.random.randint(0, n_own, size=batch_size - n_demos)))
-    return Rows(numbers, n_demos)
+    is_demo = np.broadcast_to(np.arange(batch_size) < n_demos, (n_batches, batch_size))
+    n_drawn_own = n_batches * (batch_size - n_demos)
+    own_rows = np.random.randint(0, n_own, size=n_drawn_own) if n_drawn_own else _NO_ROWS
+    return Draw.of(is_demo, demonstrations.draw_uniformly(n_batches * n_demos), own_rows)

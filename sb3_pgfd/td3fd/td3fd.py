@@ -13,6 +13,7 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_pgfd.common.losses import (
     action_gradient,
+    batch_metrics,
     behavior_cloning_loss,
     mean_size,
     policy_gradient_loss,
@@ -22,8 +23,11 @@ from sb3_pgfd.common.losses import (
     squared_errors,
     td_targets,
 )
+from sb3_pgfd.common.optimization import descend
+from sb3_pgfd.common.updates import ERRORS, Turn
 from sb3_pgfd.ddpgfd import DDPGfD
 from sb3_pgfd.demonstrations import Demonstrations
+from sb3_pgfd.replay import DemoBatch
 from sb3_pgfd.td3fd.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, TD3fDPolicy
 from sb3_pgfd.utils.checks import check_not_negative, check_whole
 
@@ -86,6 +90,8 @@ class TD3fD(DDPGfD):
     :param verbose: 0: no output, 1: info, 2: debug
     :param seed: Seed for the pseudo random generators
     :param device: Device (cpu, cuda, auto)
+    :param compile: Whether to compile the updates: on a CPU with ``torch.compile``, on a GPU as a CUDA graph of all
+        ``gradient_steps``. The first updates then take half a minute longer, all others are faster
     :param _init_setup_model: Whether to build the networks at once
     :raises TypeError: If an option is unknown
     :raises ValueError: If an option is out of range
@@ -134,6 +140,7 @@ class TD3fD(DDPGfD):
         verbose: int = 0,
         seed: int | None = None,
         device: th.device | str = "auto",
+        compile: bool = False,
         _init_setup_model: bool = True,
     ):
         super().__init__(
@@ -166,6 +173,7 @@ class TD3fD(DDPGfD):
             verbose=verbose,
             seed=seed,
             device=device,
+            compile=compile,
             _init_setup_model=False,
         )
         self.policy_delay = policy_delay
@@ -190,68 +198,51 @@ class TD3fD(DDPGfD):
             return False
         return demos_only or (not self.buffer.full and self.buffer.n_own < self.critic_warmup_steps)
 
-    def train(self, gradient_steps: int, batch_size: int = 256, demos_only: bool = False) -> None:
+    def update(self, batch: DemoBatch, clones_only: th.Tensor, turn: Turn) -> dict[str, th.Tensor]:
         """
-        Sample the replay buffer and do the updates (TD3, algorithm 1, with demonstrations).
+        One update (TD3, algorithm 1, with demonstrations).
 
-        :param gradient_steps: How many
-        :param batch_size: Transitions for each, B
-        :param demos_only: Whether to draw demonstrations only (pretraining)
+        :param batch: B transitions
+        :param clones_only: Whether the actor clones all demonstrations and does not follow Q, one bool
+        :param turn: What changes from one update to the next
+        :return: e_i, the part of the priorities that the critics give, a column, and what to log the means of
         """
-        # Setting it walks through all modules, which shows in updates of small networks
-        if not self.policy.training:
-            self.policy.set_training_mode(True)
-        self._update_learning_rates()
-        beta = self.importance_schedule(self._current_progress_remaining)
-        clones_only = self._clones_only(demos_only)
-        for _ in range(gradient_steps):
-            self._n_updates += 1
-            batch = self.buffer.sample_batch(batch_size, beta, self._vec_normalize_env, demos_only)
-            observations, weights = batch.observations, batch.weights
+        observations, weights = batch.observations, batch.weights
 
-            # y_k = R_k + gamma^k (1 - terminated) min_j Q_j'(s_k, pi'(s_k) + noise) for one step and for n steps
-            with th.no_grad():
-                next_actions = self.actor_target(batch.next_observations)
-                next_actions = smoothed(next_actions, self.target_policy_noise, self.target_noise_clip)
-                next_q = smallest(self.critic_target(batch.next_observations, next_actions))
-                targets = td_targets(batch.rewards, batch.bootstrap, next_q, self.q_range)
+        # y_k = R_k + gamma^k (1 - terminated) min_j Q_j'(s_k, pi'(s_k) + noise) for one step and for n steps
+        with th.no_grad():
+            next_actions = self.actor_target(batch.next_observations)
+            next_actions = smoothed(next_actions, self.target_policy_noise, self.target_noise_clip)
+            next_q = smallest(self.critic_target(batch.next_observations, next_actions))
+            targets = td_targets(batch.rewards, batch.bootstrap, next_q, self.q_range)
 
-            # Critics: mean of w_i sum_j [(Q_j - y_1)^2 + lambda_1 (Q_j - y_n)^2]
-            q_values = self.critic(observations, batch.actions)
-            errors = squared_errors(q_values, targets)
-            td_errors = errors @ self._return_coefs
-            self.critic.optimizer.zero_grad()
-            critic_loss = weights * td_errors
-            critic_loss.mean().backward()
-            self.critic.optimizer.step()
-            metrics = {"critic_loss": critic_loss.detach()}
+        # Critics: mean of w_i sum_j [(Q_j - y_1)^2 + lambda_1 (Q_j - y_n)^2]
+        q_values = self.critic(observations, batch.actions)
+        errors = squared_errors(q_values, targets)
+        td_errors = errors @ self._return_coefs
+        critic_loss = weights * td_errors
+        descend(self.critic.optimizer, critic_loss.mean())
 
-            # p_i = delta_i^2 + eps + eps_D [i is a demonstration]
-            if self.buffer.demo_fraction is None:
-                own = td_errors.detach() / len(q_values)
-                priorities = self.buffer.update_priorities(batch.indices, own.flatten().cpu().numpy())
-                metrics["priority_mean"] = th.from_numpy(priorities)
+        # p_i = delta_i^2 + eps + eps_D [i is a demonstration]
+        metrics = {ERRORS: td_errors.detach() / len(q_values), "critic_loss": critic_loss.detach()}
 
-            # Actor: -mean of w_i Q(s_i, pi(s_i)) / mean |Q|, and cloning
-            if self._n_updates % self.policy_delay == 0:
-                actions = self.actor(observations)
-                q_pi, gradient = action_gradient(self.critic, observations, actions)
-                if self.normalize_actor_loss:
-                    weights = weights / mean_size(q_pi)
-                actor_loss = policy_gradient_loss(actions, gradient, weights) * (not clones_only)
-                metrics["actor_loss"] = -weights * q_pi
-                if self.bc_coef > 0.0:
-                    mask = batch.is_demo
-                    if self.q_filter and not (demos_only or clones_only):
-                        mask = mask & prefers(self.critic, observations, batch.actions, actions)
-                    bc_loss = behavior_cloning_loss(actions, batch.actions, mask, batch.is_demo)
-                    actor_loss = actor_loss + self.bc_coef * bc_loss
-                    metrics["bc_loss"] = bc_loss.detach()
-                self.actor.optimizer.zero_grad()
-                actor_loss.backward()
-                self.actor.optimizer.step()
+        # Actor: -mean of w_i Q(s_i, pi(s_i)) / mean |Q|, and cloning
+        if turn.with_actor:
+            actions = self.actor(observations)
+            q_pi, gradient = action_gradient(self.critic, observations, actions)
+            if self.normalize_actor_loss:
+                weights = weights / mean_size(q_pi)
+            actor_loss = policy_gradient_loss(actions, gradient, weights) * ~clones_only
+            metrics["actor_loss"] = -weights * q_pi
+            if self.bc_coef > 0.0:
+                mask = batch.is_demo
+                if self.q_filter:
+                    mask = mask & (prefers(self.critic, observations, batch.actions, actions) | clones_only)
+                bc_loss = behavior_cloning_loss(actions, batch.actions, mask, batch.is_demo)
+                actor_loss = actor_loss + self.bc_coef * bc_loss
+                metrics["bc_loss"] = bc_loss.detach()
+            descend(self.actor.optimizer, actor_loss)
 
-                self._targets.update(self.tau)
-                self.policy.update_mean_actor(n_updates=self._n_updates // self.policy_delay)
-            self._log_batch(batch, errors, q_values[0], metrics)
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+            self._targets.update(self.tau)
+            self.policy.update_mean_actor(turn.mean_rate)
+        return metrics | batch_metrics(batch, errors, q_values[0])

@@ -1,0 +1,171 @@
+"""The updates of one call of ``train()``: one by one, each compiled, or all of them as one CUDA graph."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch as th
+
+from sb3_pgfd.common.compilation import CompiledFunctions, Function, Tensors, UpdateState
+from sb3_pgfd.replay import DemoBatch
+
+ERRORS = "errors"
+"""Key of an update's result that holds e_i, the part of the priorities that the critic gives, a column"""
+_COLUMNS = ("observations", "actions", "next_observations", "rewards", "bootstrap", "weights", "is_demo")
+# Of the tensors in the staging memory, in bytes: GPU kernels want their inputs aligned
+_ALIGNMENT = 256
+
+
+class Turn(NamedTuple):
+    """What changes from one update to the next."""
+
+    with_actor: bool
+    """Whether the actor is updated too"""
+    mean_rate: float | th.Tensor
+    """Rate of the running mean of the actors"""
+
+
+Update = Callable[[DemoBatch, th.Tensor, Turn], dict[str, th.Tensor]]
+
+
+class Results(NamedTuple):
+    """Of the updates of one call."""
+
+    errors: th.Tensor
+    """e_i of all batches, one behind the other, shape ``(n_batches * B,)``"""
+    metrics: list[dict[str, th.Tensor]]
+    """What to log the means of, of each update"""
+
+
+class Updates:
+    """
+    Runs updates on batches that were drawn together.
+
+    :param update: One update of the networks, given a batch, ``clones_only`` and its turn
+    :param device: Where it runs
+    :param compiled: What it changes, if it is to be compiled
+    """
+
+    def __init__(self, update: Update, device: th.device, compiled: UpdateState | None):
+        self._update = update
+        self._device = device
+        self._compiled = None if compiled is None else CompiledFunctions(compiled, device)
+        self._staging: dict[Any, _Staging] = {}
+        # Of the metrics, without and with an update of the actor
+        self._names: dict[bool, list[str]] = {}
+
+    def __call__(self, batch: DemoBatch, turns: Sequence[Turn], clones_only: bool, options: tuple[Any, ...]) -> Results:
+        """
+        :param batch: As many batches as turns, in the CPU's memory
+        :param turns: One for each
+        :param clones_only: Whether the actor clones and does not follow Q
+        :param options: What else the update reads: with other values it is compiled anew
+        """
+        if self._compiled is None:
+            clones = th.tensor(clones_only, device=self._device)
+            parts = batch.to(self._device).split(len(turns))
+            metrics = [self._update(part, clones, turn) for part, turn in zip(parts, turns, strict=True)]
+            errors = [found.pop(ERRORS) for found in metrics]
+            return Results((errors[0] if len(errors) == 1 else th.cat(errors)).flatten(), metrics)
+        rates = th.tensor([float(turn.mean_rate) for turn in turns])
+        tensors, clones = [*_tensors(batch), rates], th.tensor(clones_only)
+        pattern = tuple(turn.with_actor for turn in turns)
+        if self._device.type == "cuda":
+            blocks = [(pattern, self._staged([*tensors, clones]))]
+        else:
+            blocks = [((turn,), [*part, clones]) for turn, part in zip(pattern, _split(tensors, len(turns)), strict=True)]
+        all_errors, metrics = [], []
+        for block, inputs in blocks:
+            key = block, tuple(tensor.shape for tensor in inputs), options
+            errors, means = self._compiled(key, self._function(batch, block), inputs)
+            # A CUDA graph writes its next results to the same places
+            all_errors.append(errors.clone())
+            metrics += self._metrics(block, means.clone())
+        return Results(th.cat(all_errors), metrics)
+
+    def _function(self, like: DemoBatch, pattern: tuple[bool, ...]) -> Function:
+        """
+        :param like: A batch with the same columns
+        :param pattern: Which of the updates have the actor in them
+        :return: The updates as a function of tensors alone. It returns all errors and the means of all metrics
+        """
+
+        def function(tensors: Tensors) -> Tensors:
+            *columns, rates, clones = tensors
+            parts = _batch(like, columns).split(len(pattern))
+            errors, means = [], []
+            for part, with_actor, rate in zip(parts, pattern, rates.unbind(), strict=True):
+                found = self._update(part, clones, Turn(with_actor, rate))
+                errors.append(found.pop(ERRORS))
+                self._names[with_actor] = list(found)
+                means += [value.float().mean() for value in found.values()]
+            return [th.cat(errors).flatten(), th.stack(means)]
+
+        return function
+
+    def _metrics(self, pattern: tuple[bool, ...], means: th.Tensor) -> list[dict[str, th.Tensor]]:
+        rest = iter(means.unbind())
+        return [{name: next(rest) for name in self._names[with_actor]} for with_actor in pattern]
+
+    def _staged(self, tensors: Tensors) -> Tensors:
+        key = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
+        if key not in self._staging:
+            self._staging[key] = _Staging(tensors, self._device)
+        return self._staging[key].load(tensors)
+
+
+class _Staging:
+    """
+    Takes tensors to a GPU in one copy from pinned memory, always to the same place.
+
+    :param like: Tensors of the shapes to come
+    :param device: The GPU
+    """
+
+    def __init__(self, like: Tensors, device: th.device):
+        ends = [0]
+        for tensor in like:
+            ends.append(-(-(ends[-1] + tensor.nbytes) // _ALIGNMENT) * _ALIGNMENT)
+        self._host = th.empty(ends[-1], dtype=th.uint8, pin_memory=True)
+        self._there = th.empty(ends[-1], dtype=th.uint8, device=device)
+        self._host_views, self._views = (
+            [
+                memory[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+                for tensor, start in zip(like, ends, strict=False)
+            ]
+            for memory in (self._host, self._there)
+        )
+        self._copied = th.cuda.Event()
+
+    def load(self, tensors: Tensors) -> Tensors:
+        """:return: Copies on the GPU, valid until the next call"""
+        self._copied.synchronize()
+        for view, tensor in zip(self._host_views, tensors, strict=True):
+            view.copy_(tensor)
+        self._there.copy_(self._host, non_blocking=True)
+        self._copied.record()
+        return self._views
+
+
+def _tensors(batch: DemoBatch) -> Tensors:
+    """:return: The columns of a batch, those of Dict observations by key"""
+    found: Tensors = []
+    for name in _COLUMNS:
+        column = getattr(batch, name)
+        found += column.values() if isinstance(column, dict) else [column]
+    return found
+
+
+def _batch(like: DemoBatch, tensors: Tensors) -> DemoBatch:
+    """:return: The reverse of :func:`_tensors`"""
+    rest = iter(tensors)
+    columns: dict[str, Any] = {}
+    for name in _COLUMNS:
+        column = getattr(like, name)
+        columns[name] = {key: next(rest) for key in column} if isinstance(column, dict) else next(rest)
+    return like._replace(**columns)
+
+
+def _split(tensors: Tensors, n_parts: int) -> list[Tensors]:
+    if n_parts == 1:
+        return [tensors]
+    return [list(part) for part in zip(*(tensor.unflatten(0, (n_parts, -1)).unbind() for tensor in tensors), strict=True)]
