@@ -104,7 +104,7 @@ def priority_operation(buffer: DemoReplayBuffer) -> Callable[[np.ndarray], None]
     demonstrations, ring = buffer.demonstrations.tree, buffer.ring.tree
 
     def operate(errors: np.ndarray) -> None:
-        rows, n_demos = draw_by_priority(BATCH_SIZE, demonstrations, ring)
+        (rows, n_demos), _ = draw_by_priority(1, BATCH_SIZE, demonstrations, ring)
         leaves = demonstrations.weights.take(rows[:n_demos]), ring.weights.take(rows[n_demos:])
         importance_weights(np.concatenate(leaves), 1.0)
         rows[:n_demos] += buffer.ring.n_rows

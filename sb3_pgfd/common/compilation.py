@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch as th
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from sb3_pgfd.common.optimization import as_formulas, can_be_compiled, make_capturable, optimizer_tensors
+from sb3_pgfd.common.optimization import as_formulas, can_be_compiled, optimizer_tensors
 
 # Largest difference to the eager update, as a share of how far that moves one tensor, and all of them. Adam's first steps
 # go by the sign of a gradient, which for gradients near zero is a matter of rounding
@@ -55,9 +55,6 @@ class CompiledFunctions:
         self._device = device
         self._functions: dict[Any, Function | None] = {}
         self._is_given_up = False
-        if device.type == "cuda":
-            for optimizer in state.optimizers:
-                make_capturable(optimizer, device)
 
     def __call__(self, key: Any, function: Function, inputs: Tensors) -> Tensors:
         """

@@ -77,29 +77,20 @@ def can_be_compiled(optimizer: th.optim.Optimizer, device: th.device) -> str | N
     return f"{type(optimizer).__name__} with {odd[0]}=True" if odd else None
 
 
-def make_capturable(optimizer: th.optim.Optimizer, device: th.device) -> None:
-    """Let the optimiser count its steps on the GPU, as a CUDA graph needs it, if it can."""
-    for group in optimizer.param_groups:
-        if "capturable" in group:
-            group["capturable"] = True
-        for parameter in group["params"]:
-            step = optimizer.state[parameter].get("step") if parameter in optimizer.state else None
-            if isinstance(step, th.Tensor):
-                optimizer.state[parameter]["step"] = step.to(device)
-
-
-def set_group(group: dict[str, Any], rate: float, weight_decay: float, as_tensor: bool, device: th.device) -> None:
+def set_group(group: dict[str, Any], rate: float, weight_decay: float, compiled: bool, device: th.device) -> None:
     """
     :param group: Parameter group of an optimiser
     :param rate: Learning rate
     :param weight_decay: lambda_2
-    :param as_tensor: Whether the learning rate is a tensor, which a compiled update reads anew each time
-    :param device: Of that tensor
+    :param compiled: Whether the step is part of a compiled update, which reads the rate from a tensor
+    :param device: Of the parameters
     """
     group["weight_decay"] = weight_decay
-    if not as_tensor:
+    if "capturable" in group:
+        group["capturable"] = compiled and device.type == "cuda"
+    if not compiled:
         group["lr"] = rate
-    elif not isinstance(group["lr"], th.Tensor) or group["lr"].device != device:
-        group["lr"] = th.tensor(rate, device=device)
-    else:
+    elif isinstance(group["lr"], th.Tensor) and group["lr"].device.type == device.type:
         group["lr"].fill_(rate)
+    else:
+        group["lr"] = th.tensor(rate, device=device)

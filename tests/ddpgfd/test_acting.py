@@ -70,7 +70,7 @@ def test_the_last_actor_acts_unless_asked(policy_class: type[MlpPolicy]) -> None
         found, _ = policy.predict(observation, deterministic=deterministic)
         np.testing.assert_array_equal(found, action_of(policy, policy.actor, observation))
     before = [parameter.clone() for parameter in policy.parameters()]
-    policy.update_mean_actor(n_updates=1)
+    policy.update_mean_actor(1.0)
     assert all(th.equal(one, other) for one, other in zip(before, policy.parameters(), strict=True))
 
 
@@ -83,7 +83,7 @@ def test_the_mean_starts_as_a_copy_and_is_a_plain_mean_until_its_rate_is_slower(
         with th.no_grad():
             for parameter in policy.actor.parameters():
                 parameter.fill_(float(weight))
-        policy.update_mean_actor(n_updates=number)
+        policy.update_mean_actor(policy.mean_actor_rate(number))
         for mean in policy.mean_actor.parameters():
             assert th.allclose(mean, th.tensor(float(expected)), atol=1e-6)
     assert not policy.mean_actor.training

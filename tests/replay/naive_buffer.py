@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_pgfd.demonstrations import Demonstrations, Episode
 from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
 from sb3_pgfd.replay.n_step import Rows
-from sb3_pgfd.replay.samples import TorchObs
+from sb3_pgfd.replay.samples import Draw, TorchObs
 from sb3_pgfd.replay.storage import Origin
 
 STATE_SPACE = spaces.Box(-np.inf, np.inf, (1,), np.float32)
@@ -122,8 +122,8 @@ class PickedRows(DemoReplayBuffer):
         """:return: p of these rows"""
         return self.priorities[self.indices(rows)]
 
-    def _draw(self, batch_size: int, demos_only: bool) -> Rows:
-        return super()._draw(batch_size, demos_only) if self.picked is None else self.picked
+    def _draw(self, n_batches: int, batch_size: int, demos_only: bool) -> Draw:
+        return super()._draw(n_batches, batch_size, demos_only) if self.picked is None else Draw(self.picked, None)
 
     def read(self, rows: Any, **options: Any) -> DemoBatch:
         """:param rows: Which rows, in this order"""

@@ -139,7 +139,7 @@ class BufferAgainstLists(RuleBasedStateMachine):
         for demos_only in (True, False) if live else ():
             for share in (None, 0.5):
                 self.buffer.demo_fraction = share
-                rows, n_demos = self.buffer._draw(20, demos_only)
+                (rows, n_demos), _ = self.buffer._draw(1, 20, demos_only)
                 assert set(rows[:n_demos]) <= live
                 assert all(0 <= row < self.lists.n_own for row in rows[n_demos:])
         self.buffer.demo_fraction = None

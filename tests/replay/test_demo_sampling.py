@@ -187,7 +187,7 @@ def trees(weights: list[float], n_demos: int) -> tuple[SumTree, SumTree]:
 
 def drawn_rows(n_draws: int, demonstrations: SumTree, ring: SumTree) -> np.ndarray:
     """:return: The rows of the demonstrations, and behind them those of the ring"""
-    rows, n_demos = draw_by_priority(n_draws, demonstrations, ring)
+    (rows, n_demos), _ = draw_by_priority(1, n_draws, demonstrations, ring)
     return rows + demonstrations.capacity * (np.arange(len(rows)) >= n_demos)
 
 
@@ -242,7 +242,7 @@ def test_a_store_of_weight_0_is_never_drawn_from(weights, drawn):
 
 def test_demonstrations_alone_are_drawn_from_their_own_total():
     np.random.seed(0)
-    rows, n_demos = draw_by_priority(1000, trees([1.0, 0.0, 3.0, 1000.0], 3)[0], None)
+    (rows, n_demos), _ = draw_by_priority(1, 1000, trees([1.0, 0.0, 3.0, 1000.0], 3)[0], None)
     assert (set(rows), n_demos) == ({0, 2}, 1000)
 
 

@@ -332,7 +332,7 @@ def test_dropped_rows_are_not_drawn(demo_fraction):
     play_episode(buffer, 1, True, 200)
     assert buffer.demonstrations.live_rows.tolist() == [0, 1, 2, 3, 4, 5]
     for demos_only in (False, True):
-        rows, n_demos = buffer._draw(200, demos_only)
+        (rows, n_demos), _ = buffer._draw(1, 200, demos_only)
         assert set(rows[:n_demos]) == {0, 1, 2, 3, 4, 5}
 
 

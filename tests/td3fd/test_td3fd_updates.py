@@ -222,7 +222,7 @@ def test_after_500_updates_nothing_is_left_of_the_first_actor(make_model: MakeMo
         mean.fill_(1000.0)
         for k in range(1, 500):
             first.fill_(float(k))
-            model.policy.update_mean_actor(n_updates=k)
+            model.policy.update_mean_actor(model.policy.mean_actor_rate(k))
     # (1 + ... + 499) / 499
     assert float(mean.detach().mean()) == pytest.approx(250.0, rel=1e-4)
 

@@ -10,15 +10,15 @@ from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
 
 
 class WatchedBuffer(DemoReplayBuffer):
-    """Notes the indices of each batch, and when it was drawn."""
+    """Notes the indices of all batches of a draw, and when it was."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.drawn: list[np.ndarray] = []
         self.last_time = 0
 
-    def sample_batch(self, *args: Any, **kwargs: Any) -> DemoBatch:
-        batch = super().sample_batch(*args, **kwargs)
+    def sample_batches(self, *args: Any, **kwargs: Any) -> DemoBatch:
+        batch = super().sample_batches(*args, **kwargs)
         self.drawn.append(batch.indices)
         self.last_time = time.time_ns()
         return batch
