@@ -56,10 +56,11 @@ class CompiledFunctions:
         self._functions: dict[Any, Function | None] = {}
         self._is_given_up = False
 
-    def __call__(self, key: Any, function: Function, inputs: Tensors) -> Tensors:
+    def __call__(self, key: Any, function: Function, inputs: Tensors, fused: Function | None = None) -> Tensors:
         """
         :param key: Names the function, with all that it reads but the inputs and the networks
         :param function: Of the inputs. Its results are valid until the next call
+        :param fused: The same in fewer kernels, for a CUDA graph
         :param inputs: Tensors of the same shapes for the same key
         """
         if self._is_given_up:
@@ -72,7 +73,7 @@ class CompiledFunctions:
         compiled = self._functions[key]
         if compiled is None:
             try:
-                return self._first_call(key, function, inputs)
+                return self._first_call(key, function, inputs, fused or function)
             # A compiler may fail in any way, and the run must go on
             except Exception as error:
                 self._give_up(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}")
@@ -94,7 +95,7 @@ class CompiledFunctions:
             stacklevel=5,
         )
 
-    def _first_call(self, key: Any, function: Function, inputs: Tensors) -> Tensors:
+    def _first_call(self, key: Any, function: Function, inputs: Tensors, fused: Function) -> Tensors:
         kinds = self._state.tensors()
         state = [*kinds[0], *kinds[1]]
         before = [tensor.clone() for tensor in state]
@@ -106,7 +107,7 @@ class CompiledFunctions:
             _set_random_state(self._device, random)
 
         try:
-            compiled = _captured(function, inputs) if self._device.type == "cuda" else _traced(function, inputs)
+            compiled = captured(fused, inputs) if self._device.type == "cuda" else traced(function, inputs)
             restore()
             compiled(inputs)
             found = [tensor.clone() for tensor in state]
@@ -147,14 +148,15 @@ def _set_random_state(device: th.device, states: list[th.Tensor]) -> None:
         th.cuda.set_rng_state(states[1], device)
 
 
-def _traced(function: Function, inputs: Tensors) -> Function:
+def traced(function: Function, inputs: Tensors) -> Function:
     """:return: The function as one program. Gradients and the optimisers' formulas are part of it"""
     with as_formulas():
         graph = make_fx(lambda *tensors: function(list(tensors)))(*inputs)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     # Random numbers in the same order as without compilation
-    compiled = th.compile(graph, fullgraph=True, dynamic=False, options={"fallback_random": True, "cpp_wrapper": True})
+    options = {"fallback_random": True, "cpp_wrapper": inputs[0].device.type == "cpu"}
+    compiled = th.compile(graph, fullgraph=True, dynamic=False, options=options)
 
     def run(given: Tensors) -> Tensors:
         with th.no_grad():
@@ -163,7 +165,7 @@ def _traced(function: Function, inputs: Tensors) -> Function:
     return run
 
 
-def _captured(function: Function, inputs: Tensors) -> Function:
+def captured(function: Function, inputs: Tensors) -> Function:
     """:return: The function as a CUDA graph that reads the inputs from where they are now and writes to the same results"""
     stream = th.cuda.Stream()
     stream.wait_stream(th.cuda.current_stream())

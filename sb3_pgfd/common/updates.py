@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch as th
 
-from sb3_pgfd.common.compilation import CompiledFunctions, Function, Tensors, UpdateState
+from sb3_pgfd.common.compilation import CompiledFunctions, Function, Tensors, UpdateState, traced
 from sb3_pgfd.replay import DemoBatch
 
 ERRORS = "errors"
@@ -13,6 +13,7 @@ ERRORS = "errors"
 _COLUMNS = ("observations", "actions", "next_observations", "rewards", "bootstrap", "weights", "is_demo")
 # Of the tensors in the staging memory, in bytes: GPU kernels want their inputs aligned
 _ALIGNMENT = 256
+FUSE = True
 
 
 class Turn(NamedTuple):
@@ -76,31 +77,48 @@ class Updates:
         all_errors, metrics = [], []
         for block, inputs in blocks:
             key = block, tuple(tensor.shape for tensor in inputs), options
-            errors, means = self._compiled(key, self._function(batch, block), inputs)
+            errors, means = self._compiled(
+                key, self._function(batch, block, False), inputs, self._function(batch, block, FUSE)
+            )
             # A CUDA graph writes its next results to the same places
             all_errors.append(errors.clone())
             metrics += self._metrics(block, means.clone())
         return Results(th.cat(all_errors), metrics)
 
-    def _function(self, like: DemoBatch, pattern: tuple[bool, ...]) -> Function:
+    def _function(self, like: DemoBatch, pattern: tuple[bool, ...], fused: bool) -> Function:
         """
         :param like: A batch with the same columns
         :param pattern: Which of the updates have the actor in them
+        :param fused: Whether to compile each update
         :return: The updates as a function of tensors alone. It returns all errors and the means of all metrics
         """
 
-        def function(tensors: Tensors) -> Tensors:
-            *columns, rates, clones = tensors
-            parts = _batch(like, columns).split(len(pattern))
-            errors, means = [], []
-            for part, with_actor, rate in zip(parts, pattern, rates.unbind(), strict=True):
-                found = self._update(part, clones, Turn(with_actor, rate))
-                errors.append(found.pop(ERRORS))
+        def one(with_actor: bool) -> Function:
+            def function(tensors: Tensors) -> Tensors:
+                *columns, rate, clones = tensors
+                found = self._update(_batch(like, columns), clones, Turn(with_actor, rate[0]))
+                errors = found.pop(ERRORS)
                 self._names[with_actor] = list(found)
-                means += [value.float().mean() for value in found.values()]
-            return [th.cat(errors).flatten(), th.stack(means)]
+                return [errors.flatten(), th.stack([value.float().mean() for value in found.values()])]
 
-        return function
+            return function
+
+        if len(pattern) == 1 and self._device.type == "cpu":
+            return one(pattern[0])
+        programs: dict[bool, Function] = {}
+
+        def block(tensors: Tensors) -> Tensors:
+            *columns, clones = tensors
+            results = []
+            for with_actor, part in zip(pattern, _split(columns, len(pattern)), strict=True):
+                inputs = [*part, clones]
+                if fused and with_actor not in programs:
+                    programs[with_actor] = traced(one(with_actor), inputs)
+                results.append((programs[with_actor] if fused else one(with_actor))(inputs))
+            errors, means = zip(*results, strict=True)
+            return [th.cat(errors), th.cat(means)]
+
+        return block
 
     def _metrics(self, pattern: tuple[bool, ...], means: th.Tensor) -> list[dict[str, th.Tensor]]:
         rest = iter(means.unbind())
