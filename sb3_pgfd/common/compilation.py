@@ -5,6 +5,7 @@ call of ``train()`` as one CUDA graph.
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch as th
@@ -60,7 +61,7 @@ class CompiledFunctions:
         """
         :param key: Names the function, with all that it reads but the inputs and the networks
         :param function: Of the inputs. Its results are valid until the next call
-        :param fused: The same in fewer kernels, for a CUDA graph
+        :param fused: The same, itself compiled, for a CUDA graph of fewer kernels
         :param inputs: Tensors of the same shapes for the same key
         """
         if self._is_given_up:
@@ -72,12 +73,7 @@ class CompiledFunctions:
             return self._eagerly(function, inputs)
         compiled = self._functions[key]
         if compiled is None:
-            try:
-                return self._first_call(key, function, inputs, fused or function)
-            # A compiler may fail in any way, and the run must go on
-            except Exception as error:
-                self._give_up(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}")
-                return function(inputs)
+            return self._first_call(key, function, inputs, fused)
         return compiled(inputs)
 
     def _eagerly(self, function: Function, inputs: Tensors) -> Tensors:
@@ -95,7 +91,28 @@ class CompiledFunctions:
             stacklevel=5,
         )
 
-    def _first_call(self, key: Any, function: Function, inputs: Tensors, fused: Function) -> Tensors:
+    def _first_call(self, key: Any, function: Function, inputs: Tensors, fused: Function | None) -> Tensors:
+        on_gpu = self._device.type == "cuda"
+        # Without a compiler, a CUDA graph of the plain function is left
+        ways = [partial(captured, way) for way in (fused, function) if way] if on_gpu else [partial(traced, function)]
+        why = ""
+        for way in ways:
+            try:
+                results, self._functions[key] = self._compiled_and_compared(way, function, inputs)
+                return results
+            # A compiler may fail in any way, and the run must go on
+            except Exception as error:
+                why = why or f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        self._give_up(why)
+        return function(inputs)
+
+    def _compiled_and_compared(
+        self, make: Callable[[Tensors], Function], function: Function, inputs: Tensors
+    ) -> tuple[Tensors, Function]:
+        """
+        :return: Results of the eager function, which has been made, and a compiled one
+        :raises Exception: If it cannot be compiled or the two differ; the networks are as they were before then
+        """
         kinds = self._state.tensors()
         state = [*kinds[0], *kinds[1]]
         before = [tensor.clone() for tensor in state]
@@ -107,7 +124,7 @@ class CompiledFunctions:
             _set_random_state(self._device, random)
 
         try:
-            compiled = captured(fused, inputs) if self._device.type == "cuda" else traced(function, inputs)
+            compiled = make(inputs)
             restore()
             compiled(inputs)
             found = [tensor.clone() for tensor in state]
@@ -119,8 +136,7 @@ class CompiledFunctions:
         except BaseException:
             restore()
             raise
-        self._functions[key] = compiled
-        return results
+        return results, compiled
 
 
 def _compare(before: Tensors, found: Tensors, expected: Tensors) -> None:

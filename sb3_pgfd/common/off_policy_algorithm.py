@@ -18,7 +18,8 @@ from torch import nn
 
 from sb3_pgfd.common.compilation import UpdateState
 from sb3_pgfd.common.metrics import MeanMetrics
-from sb3_pgfd.common.optimization import set_group
+from sb3_pgfd.common.optimization import LearningRates
+from sb3_pgfd.common.policies import matmul_precision
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations, check_normalization
 from sb3_pgfd.common.updates import Turn, Updates
 from sb3_pgfd.demonstrations import Demonstrations
@@ -80,6 +81,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
         self.policy = policy.to(self.device)
         self._updates: Updates | None = None
+        self._rates = LearningRates(self.compile, self.device)
         self._convert_train_freq()
 
     def _check_options(self) -> None:
@@ -176,11 +178,9 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
 
     def _update_learning_rates(self) -> None:
         for network, schedule in ((self.critic, self.lr_schedule), (self.actor, self.actor_lr_schedule)):
-            assert isinstance(network.optimizer, th.optim.Optimizer)
-            for group in network.optimizer.param_groups:
-                # The weight decay is set here and not in the policy, so that it holds too when a model is loaded with
-                # another value
-                set_group(group, schedule(self._current_progress_remaining), self.l2_coef, self.compile, self.device)
+            # The weight decay is set here and not in the policy, so that it holds too when a model is loaded with
+            # another value
+            self._rates.set(network.optimizer, schedule(self._current_progress_remaining), self.l2_coef)
 
     def train(self, gradient_steps: int, batch_size: int = 256, demos_only: bool = False) -> None:
         """
@@ -205,7 +205,8 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
                 if isinstance(vars(self)[name], int | float | tuple | None)
             ]
         options = tuple(vars(self)[name] for name in self._update_options) if self.compile else ()
-        errors, metrics = self._updates(batch, turns, self._clones_only(demos_only), options)
+        with matmul_precision(self.policy.precision, self.device):
+            errors, metrics = self._updates(batch, turns, self._clones_only(demos_only), options)
         self._n_updates += gradient_steps
         if self.buffer.demo_fraction is None:
             priorities = self.buffer.update_priorities(batch.indices, errors.cpu().numpy())
@@ -298,4 +299,4 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         self.replay_buffer = loaded
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_metrics", "_updates", "_update_options"]
+        return [*super()._excluded_save_params(), "_metrics", "_updates", "_update_options", "_rates"]

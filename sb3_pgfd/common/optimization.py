@@ -20,31 +20,35 @@ def as_formulas() -> Iterator[None]:
         _formulas = False
 
 
-def descend(optimizer: th.optim.Optimizer, loss: th.Tensor) -> None:
+def descend(optimizer: th.optim.Optimizer, loss: th.Tensor, max_grad_norm: float | None = None) -> None:
     """
     One step down the gradient of a loss, for the optimiser's own parameters.
 
     :param optimizer: Of some parameters
     :param loss: A number. Parameters that it does not depend on stay as they are
+    :param max_grad_norm: Largest norm of the gradient, of each group of parameters by itself; None: any
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     gradients = th.autograd.grad(loss, parameters, allow_unused=True)
-    if _formulas:
-        _adam_step(optimizer, dict(zip(parameters, gradients, strict=True)))
-        return
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
-    optimizer.step()
+    if max_grad_norm is not None:
+        for group in optimizer.param_groups:
+            th.nn.utils.clip_grad_norm_(group["params"], max_grad_norm)
+    if _formulas:
+        _adam_step(optimizer)
+    else:
+        optimizer.step()
 
 
 @th.no_grad()
-def _adam_step(optimizer: th.optim.Optimizer, gradients: dict[th.Tensor, th.Tensor | None]) -> None:
+def _adam_step(optimizer: th.optim.Optimizer) -> None:
     """Adam (Kingma and Ba 2015, arXiv 1412.6980, algorithm 1), with weight decay as torch's Adam or AdamW have it."""
     is_decoupled = isinstance(optimizer, th.optim.AdamW)
     for group in optimizer.param_groups:
         (beta1, beta2), rate, decay = group["betas"], group["lr"], group["weight_decay"]
         for parameter in group["params"]:
-            gradient = gradients[parameter]
+            gradient = parameter.grad
             if gradient is None:
                 continue
             state, theta = optimizer.state[parameter], parameter.detach()
@@ -77,20 +81,37 @@ def can_be_compiled(optimizer: th.optim.Optimizer, device: th.device) -> str | N
     return f"{type(optimizer).__name__} with {odd[0]}=True" if odd else None
 
 
-def set_group(group: dict[str, Any], rate: float, weight_decay: float, compiled: bool, device: th.device) -> None:
+class LearningRates:
     """
-    :param group: Parameter group of an optimiser
-    :param rate: Learning rate
-    :param weight_decay: lambda_2
-    :param compiled: Whether the step is part of a compiled update, which reads the rate from a tensor
+    Sets the learning rates and the weight decay of optimisers.
+
+    :param compiled: Whether their steps are part of a compiled update, which reads the rate from a tensor
     :param device: Of the parameters
     """
-    group["weight_decay"] = weight_decay
-    if "capturable" in group:
-        group["capturable"] = compiled and device.type == "cuda"
-    if not compiled:
-        group["lr"] = rate
-    elif isinstance(group["lr"], th.Tensor) and group["lr"].device.type == device.type:
-        group["lr"].fill_(rate)
-    else:
-        group["lr"] = th.tensor(rate, device=device)
+
+    def __init__(self, compiled: bool, device: th.device):
+        self._compiled = compiled
+        self._device = device
+        self._set: dict[int, tuple[th.Tensor, float]] = {}
+
+    def set(self, optimizer: th.optim.Optimizer, rate: float, weight_decay: float) -> None:
+        """
+        :param optimizer: Any
+        :param rate: Learning rate
+        :param weight_decay: lambda_2
+        """
+        for group in optimizer.param_groups:
+            group["weight_decay"] = weight_decay
+            if "capturable" in group:
+                group["capturable"] = self._compiled and self._device.type == "cuda"
+            group["lr"] = self._tensor(group, rate) if self._compiled else rate
+
+    def _tensor(self, group: dict[str, Any], rate: float) -> th.Tensor:
+        tensor, present = self._set.get(id(group), (None, None))
+        # Another one is there when the optimiser has been loaded
+        if tensor is None or group["lr"] is not tensor:
+            tensor = th.tensor(rate, device=self._device)
+        elif present != rate:
+            tensor.fill_(rate)
+        self._set[id(group)] = tensor, rate
+        return tensor

@@ -1,6 +1,7 @@
 """Parts of networks, and target networks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch as th
@@ -59,6 +60,35 @@ def fused_if_adam(optimizer_class: type[th.optim.Optimizer], optimizer_kwargs: M
     if optimizer_class in (th.optim.Adam, th.optim.AdamW) and {"fused", "foreach", "differentiable"}.isdisjoint(kwargs):
         kwargs["fused"] = True
     return kwargs
+
+
+def check_precision(precision: str) -> None:
+    """:raises ValueError: If it is none that :func:`matmul_precision` takes, or torch is too old"""
+    if precision not in ("float32", "bf16"):
+        raise ValueError(f'precision: found {precision!r}, expected "float32" or "bf16"')
+    if precision == "bf16" and not hasattr(th.backends.mkldnn, "matmul"):
+        raise ValueError(f"precision: found bf16 and torch {th.__version__}, expected torch 2.9 or later")
+
+
+@contextmanager
+def matmul_precision(precision: str, device: th.device) -> Iterator[None]:
+    """
+    :param precision: "float32", or "bf16": matrix products take the first 8 bits of each number and add up in float32
+    :param device: Where
+    """
+    if precision == "float32":
+        yield
+    elif device.type == "cuda":
+        with th.autocast("cuda", th.bfloat16):
+            yield
+    else:
+        backend: Any = th.backends.mkldnn
+        present = backend.matmul.fp32_precision
+        backend.matmul.fp32_precision = precision
+        try:
+            yield
+        finally:
+            backend.matmul.fp32_precision = present
 
 
 class TargetNetworks:

@@ -13,7 +13,6 @@ ERRORS = "errors"
 _COLUMNS = ("observations", "actions", "next_observations", "rewards", "bootstrap", "weights", "is_demo")
 # Of the tensors in the staging memory, in bytes: GPU kernels want their inputs aligned
 _ALIGNMENT = 256
-FUSE = True
 
 
 class Turn(NamedTuple):
@@ -32,7 +31,7 @@ class Results(NamedTuple):
     """Of the updates of one call."""
 
     errors: th.Tensor
-    """e_i of all batches, one behind the other, shape ``(n_batches * B,)``"""
+    """e_i of all batches, one behind the other, shape ``(n_batches * B,)``; valid until the next call"""
     metrics: list[dict[str, th.Tensor]]
     """What to log the means of, of each update"""
 
@@ -77,13 +76,12 @@ class Updates:
         all_errors, metrics = [], []
         for block, inputs in blocks:
             key = block, tuple(tensor.shape for tensor in inputs), options
-            errors, means = self._compiled(
-                key, self._function(batch, block, False), inputs, self._function(batch, block, FUSE)
-            )
+            function, fused = (self._function(batch, block, fused) for fused in (False, True))
+            errors, means = self._compiled(key, function, inputs, fused)
+            all_errors.append(errors)
             # A CUDA graph writes its next results to the same places
-            all_errors.append(errors.clone())
             metrics += self._metrics(block, means.clone())
-        return Results(th.cat(all_errors), metrics)
+        return Results(all_errors[0] if len(blocks) == 1 else th.cat(all_errors), metrics)
 
     def _function(self, like: DemoBatch, pattern: tuple[bool, ...], fused: bool) -> Function:
         """

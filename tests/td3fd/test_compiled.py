@@ -1,0 +1,107 @@
+"""Compiled updates against eager ones."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3.common.logger import Logger
+
+from sb3_pgfd import DDPGfD, TD3fD
+from sb3_pgfd.demonstrations import Demonstrations, Episode
+
+DEVICES = ["cpu", *(["cuda"] if th.cuda.is_available() else [])]
+MakeModel = Callable[..., TD3fD]
+
+
+@pytest.fixture(scope="module")
+def episodes() -> Demonstrations:
+    """Steps with rewards of either sign, so that no gradient is zero but for rounding."""
+    rng = np.random.default_rng(3)
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    return Demonstrations.from_episodes(
+        [Episode(np.tanh(draw(21, 3)), np.tanh(draw(20, 1)) * 2, draw(20), terminated=bool(number % 2)) for number in range(5)]
+    )
+
+
+def updated(algorithm: Any, episodes: Demonstrations, compiled: bool, device: str, n_updates: int, **options: Any) -> Any:
+    """:return: A model after some updates"""
+    policy_kwargs = {"net_arch": [32], **options.pop("policy_kwargs", {})}
+    model = algorithm(
+        "MlpPolicy",
+        "Pendulum-v1",
+        demonstrations=episodes,
+        replay_buffer_kwargs={"demo_fraction": 1.0},
+        policy_kwargs=policy_kwargs,
+        compile=compiled,
+        device=device,
+        seed=0,
+        **options,
+    )
+    np.random.seed(1)
+    th.manual_seed(1)
+    model.set_logger(Logger(folder=None, output_formats=[]))
+    for _ in range(n_updates // 2):
+        model.train(2, 16)
+    return model
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [
+        (TD3fD, dict(q_filter=True, critic_warmup_steps=0, bc_coef=0.5)),
+        (DDPGfD, dict(bc_coef=1.0, q_filter=True, q_range=(-5.0, 5.0), policy_kwargs={"actor_dropout": 0.2})),
+    ],
+)
+def test_200_updates_end_at_the_same_parameters(
+    algorithm: Any, options: dict[str, Any], device: str, episodes: Demonstrations
+) -> None:
+    settings = {**options, "learning_rate": 1e-4}
+    eager = updated(algorithm, episodes, False, device, 200, **settings)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="compile=True")
+        compiled = updated(algorithm, episodes, True, device, 200, **settings)
+    for name, value in eager.policy.state_dict().items():
+        assert (value - compiled.policy.state_dict()[name]).abs().max() <= 1e-5, name
+    means, expected = compiled._metrics.flush(), eager._metrics.flush()
+    assert means.keys() == expected.keys()
+    assert means == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_an_optimiser_that_cannot_be_compiled_is_named_and_learning_goes_on(episodes: Demonstrations) -> None:
+    options = dict(policy_kwargs={"optimizer_class": th.optim.RMSprop})
+    with pytest.warns(UserWarning, match="compile=True: the update cannot be compiled here .*RMSprop, expected Adam") as found:
+        compiled = updated(TD3fD, episodes, True, "cpu", 8, **options)
+    assert len(found) == 1
+    eager = updated(TD3fD, episodes, False, "cpu", 8, **options)
+    for one, other in zip(compiled.policy.parameters(), eager.policy.parameters(), strict=True):
+        assert th.allclose(one, other, atol=1e-6)
+
+
+def test_a_compiled_update_that_differs_is_not_used(episodes: Demonstrations, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(function: Any, inputs: Any) -> Any:
+        return lambda given: [tensor.clone() for tensor in inputs[:2]]
+
+    monkeypatch.setattr("sb3_pgfd.common.compilation.traced", wrong)
+    with pytest.warns(UserWarning, match="differs by"):
+        compiled = updated(DDPGfD, episodes, True, "cpu", 8)
+    eager = updated(DDPGfD, episodes, False, "cpu", 8)
+    for one, other in zip(compiled.policy.parameters(), eager.policy.parameters(), strict=True):
+        assert th.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_bf16_products_stay_near_float32_ones(precision: str, episodes: Demonstrations) -> None:
+    before = th.backends.mkldnn.matmul.fp32_precision
+    one = updated(DDPGfD, episodes, False, "cpu", 2, policy_kwargs={"precision": precision, "net_arch": [256, 256]})
+    other = updated(DDPGfD, episodes, False, "cpu", 2, policy_kwargs={"net_arch": [256, 256]})
+    assert th.backends.mkldnn.matmul.fp32_precision == before
+    for value, expected in zip(one.policy.parameters(), other.policy.parameters(), strict=True):
+        # Two steps of Adam are at most 0.001 long each, and some go the other way
+        assert (value - expected).abs().max() <= 4.1e-3
+        assert (value - expected).abs().mean() <= 5e-4
+    with pytest.raises(ValueError, match="precision: found 'half'"):
+        updated(DDPGfD, episodes, False, "cpu", 0, policy_kwargs={"precision": "half"})
