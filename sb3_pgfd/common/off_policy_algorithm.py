@@ -17,6 +17,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from torch import nn
 
 from sb3_pgfd.common.metrics import MeanMetrics
+from sb3_pgfd.common.option_warnings import OFF_POLICY_NEEDS, Need
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations, check_normalization
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
@@ -38,6 +39,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     critic: nn.Module
     buffer_defaults: ClassVar[Mapping[str, Any]] = {}
     """Options of the replay buffer, unless ``replay_buffer_kwargs`` has others"""
+    _option_needs: ClassVar[Mapping[str, Need]] = OFF_POLICY_NEEDS
     _other_ways_back: ClassVar[str] = ", or load its replay buffer with load_replay_buffer(path)"
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -151,9 +153,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             saved with demonstrations that have not been given back. Nothing changes then
         """
         buffer = None if self.replay_buffer is None else self.buffer
-        self._require_demonstrations(
-            self.demonstrations is not None or (buffer is not None and buffer.n_demonstrations > 0), "add_demonstrations"
-        )
+        self._require_demonstrations(self.demonstrations is not None or self._has_demonstrations, "add_demonstrations")
         dataset = self._load_fitting(demonstrations)
         merged = self._merge_with_present(dataset)
         # Otherwise the model was loaded without an environment, and its buffer will be made with all of them
@@ -209,8 +209,13 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
-        self._require_demonstrations(self.buffer.n_demonstrations > 0)
         return super()._setup_learn(*args, **kwargs)
+
+    @property
+    def _has_demonstrations(self) -> bool:
+        if self.replay_buffer is None:
+            return self.demonstrations is not None
+        return self.buffer.n_demonstrations > 0
 
     def _pretrain_logs(self) -> dict[str, float]:
         return {**self._metrics.flush(), "priority_max": self.buffer.max_priority}

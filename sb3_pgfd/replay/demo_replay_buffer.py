@@ -13,8 +13,9 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.replay.conversion import from_columns, to_columns
 from sb3_pgfd.replay.hindsight import goal_rewards, relabel
+from sb3_pgfd.replay.incoming import check_rows, step_columns
 from sb3_pgfd.replay.n_step import Rows, Stores
-from sb3_pgfd.replay.options import OPTIONS, check_action_range, check_options
+from sb3_pgfd.replay.options import OPTIONS, check_action_range, check_options, warn_of_memory
 from sb3_pgfd.replay.own_episodes import OwnEpisodes, executed_actions
 from sb3_pgfd.replay.priorities import RunningMean, agent_mean, check_errors, importance_weights, priorities
 from sb3_pgfd.replay.samples import DemoBatch, Samples, draw_by_priority, draw_by_share, read_batch, read_drawn
@@ -110,6 +111,8 @@ class DemoReplayBuffer(ReplayBuffer):
         self.max_priority = 1.0
         """The largest priority seen so far, given to new transitions"""
         self.schema = Schema(observation_space, action_space)
+        # The system reserves memory when rows are written, so a buffer that is too large would fail after hours
+        warn_of_memory(self.buffer_size * n_envs, self.schema.row_nbytes)
         self.ring = TransitionStore(self.schema, self.buffer_size * n_envs)
         self.demonstrations = DemonstrationStore(self.schema)
         if demonstrations is not None:
@@ -196,16 +199,16 @@ class DemoReplayBuffer(ReplayBuffer):
         :param done: Terminated or truncated, shape ``(n_envs,)``
         :param infos: ``infos[i]["TimeLimit.truncated"]`` tells the two apart, ``infos[i]["intervene_action"]`` is the
             action that was executed, if it was not the policy's
+        :raises ValueError: If an array has another shape, or a number is NaN or infinite; nothing is stored then
         """
+        columns = step_columns(self.schema, obs, next_obs, action, reward, self.n_envs, self._own_episodes.step_of)
         done = np.asarray(done, dtype=bool)
         timeout = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
-        actions = np.asarray(action).reshape(self.n_envs, self.action_dim)
-        actions, intervened = executed_actions(actions, infos, self.action_space)
+        check_rows("dones", done, self.n_envs)
+        check_rows("infos", timeout, self.n_envs)
+        columns["actions"], intervened = executed_actions(columns["actions"], infos, self.action_space)
         rows = slice(self.pos * self.n_envs, (self.pos + 1) * self.n_envs)
-        columns = {
-            **self.schema.observation_columns(obs, next_obs),
-            "actions": actions,
-            "rewards": reward,
+        columns |= {
             "terminated": done & ~(timeout & self.handle_timeout_termination),
             "steps_left": np.full(self.n_envs, RUNNING),
         }
@@ -221,6 +224,8 @@ class DemoReplayBuffer(ReplayBuffer):
         for kept, origin in self._own_episodes.add_step(self._stores, done | timeout, interrupted, intervened, infos):
             if origin is Origin.INTERVENTION or self.keep_successes:
                 self._keep_own(kept, origin)
+        if self.keep_successes:
+            self._own_episodes.warn_if_silent()
 
     @property
     def _new_weight(self) -> float:
