@@ -21,6 +21,8 @@ from stable_baselines3.common.save_util import open_path
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from sb3_pgfd.common.export import export_policy
+from sb3_pgfd.common.frame_stacking import stacked_like
 from sb3_pgfd.common.incoming import check_shapes
 from sb3_pgfd.common.metrics import without_tables
 from sb3_pgfd.common.option_warnings import (
@@ -97,6 +99,18 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         self.save_format = SAVE_FORMAT
         super().save(path, *args, **kwargs)
 
+    def export(self, path: str | Path) -> Path:
+        """
+        Write the deterministic policy to a file that runs without SB3: from raw observations, which ``VecNormalize`` and the
+        images' scale are applied to inside, to actions in environment units, which are what ``predict`` returns.
+
+        :param path: Of the file, which is replaced: ``.onnx`` for ONNX (extra ``export``), ``.pt`` for ``torch.jit.load``
+        :return: The path
+        :raises ValueError: If the name has another ending
+        :raises ImportError: If a library for ONNX is missing
+        """
+        return export_policy(self, path)
+
     @classmethod
     def load(cls, path: str | Path | io.BufferedIOBase, env: Any = None, *args: Any, **kwargs: Any) -> Any:
         """
@@ -140,7 +154,8 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         :raises ValueError: If they cannot be normalised as the environment's observations are
         """
         self._check_wrappers()
-        dataset = Demonstrations.load(demonstrations).fit_to_spaces(self.observation_space, self.action_space)
+        dataset = stacked_like(Demonstrations.load(demonstrations), self.env)
+        dataset = dataset.fit_to_spaces(self.observation_space, self.action_space)
         self._warn_of_other_environment(dataset)
         self._warn_of_observations_out_of_bounds(dataset)
         units = normalised_units(dataset.actions, self.action_space)

@@ -73,6 +73,21 @@ def check_action_range(action_space: spaces.Space) -> None:
         )
 
 
+def warn_of_other_gamma(gamma: float, caller: Any) -> None:
+    """
+    :param gamma: Of the buffer
+    :param caller: The algorithm that draws from it
+    """
+    expected = getattr(caller, "gamma", None)
+    if isinstance(expected, float) and expected != gamma:
+        warnings.warn(
+            f"gamma: found {gamma} in the replay buffer, expected {expected} as in {type(caller).__name__}: the buffer's counts in "
+            f"n-step returns. Pass it in replay_buffer_kwargs=dict(..., gamma={expected})",
+            OptionWarning,
+            stacklevel=4,
+        )
+
+
 def warn_of_memory(n_rows: int, row_nbytes: float) -> None:
     """
     :param n_rows: Transitions that a buffer may hold
