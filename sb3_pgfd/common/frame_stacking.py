@@ -25,7 +25,7 @@ def stacked_like(demonstrations: Demonstrations, env: VecEnv | None) -> Demonstr
     if arrays.keys() != by_key.keys():
         return demonstrations
     orders = {key: _channels_order(array.shape[1:], by_key[key]) for key, array in arrays.items()}
-    return demonstrations if None in orders.values() else demonstrations.stack_frames(wrapper.n_stack, orders)
+    return demonstrations if None in orders.values() else demonstrations.stack_frames(stacks.n_stack, orders)
 
 
 def _channels_order(shape: tuple[int, ...], stack: StackedObservations) -> str | None:

@@ -42,13 +42,17 @@ def step_columns(
     # The sum of all squares is finite if all numbers are, and takes a fraction of the time of np.isfinite(). It may
     # overflow, so the numbers are looked at one by one if it is not
     squares = 0.0
-    for array in columns.values():
-        if array.dtype.kind == "f":
-            flat = array.reshape(-1)
-            squares += float(flat.dot(flat))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for array in columns.values():
+            if array.dtype.kind == "f":
+                flat = array.reshape(-1)
+                squares += float(flat.dot(flat))
     if not math.isfinite(squares):
-        for column, array in columns.items():
-            check_finite(_label(column), array, step_of)
+        # In the order in which one causes the next
+        for name in ("observations", "actions", "next_observations", "rewards"):
+            for column, array in columns.items():
+                if column.partition("/")[0] == name:
+                    check_finite(_label(column), array, step_of)
     return columns
 
 
@@ -87,8 +91,9 @@ def check_finite(name: str, array: np.ndarray, step_of: Callable[[int], int]) ->
         return
     env, *component = (int(index) for index in np.argwhere(~np.isfinite(array))[0])
     value = array[(env, *component)]
+    why = ": the policy has diverged, lower the learning rate or the reward scale" if name == "actions" else ""
     place = f", component {component[0] if len(component) == 1 else component}" if component else ""
     raise ValueError(
-        f"{name}: environment {env}, step {step_of(env)} of its episode{place}: found {value}, expected a finite number. "
+        f"{name}: environment {env}, step {step_of(env)} of its episode{place}: found {value}, expected a finite number{why}. "
         "Nothing of this step was stored: learning from it would make all weights NaN"
     )

@@ -280,7 +280,7 @@ class PgfdExperimentManager(ExperimentManager):
         if self.algo in ALGORITHMS:
             # What is wrong with all trials is an error at once, for example demonstrations of another environment
             with closing(self.create_envs(self.n_envs, no_log=True)) as env:
-                ALGORITHMS[self.algo](env=env, device=self.device, **self._hyperparams)
+                ALGORITHMS[self.algo](env=env, device=self.device, **self._hyperparams).check_options_for_learning()
         try:
             super().hyperparameters_optimization()
         except ValueError as error:
