@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +82,19 @@ def export_policy(model: BaseAlgorithm, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix not in (".onnx", ".pt"):
         raise ValueError(f"export: found the ending {path.suffix!r} in {path}, expected .onnx or .pt")
-    # A copy: the model goes on learning where it is
-    copy = deepcopy(model.policy).cpu().requires_grad_(False)
-    copy.set_training_mode(False)
-    policy = ExportedPolicy(copy, model.get_vec_normalize_env()).eval()
+    policy = ExportedPolicy(_copied(model.policy), model.get_vec_normalize_env()).eval()
     with write_whole(path, overwrite=True) as temporary, th.no_grad(), _tracing():
         (_write_onnx if path.suffix == ".onnx" else _write_script)(policy, _examples(model.observation_space), temporary)
     return path
+
+
+def _copied(policy: BasePolicy) -> BasePolicy:
+    """:return: A copy on the CPU, as the model may go on learning"""
+    # An actor-critic keeps its last distribution with its graph, which cannot be copied. It makes a new one for each action
+    distribution = getattr(policy, "action_dist", None)
+    copied: BasePolicy = deepcopy(policy, {id(distribution): copy(distribution)}).cpu().requires_grad_(False)
+    copied.set_training_mode(False)
+    return copied
 
 
 def _examples(space: spaces.Space) -> tuple[th.Tensor, ...]:

@@ -32,7 +32,9 @@ def _channels_order(shape: tuple[int, ...], stack: StackedObservations) -> str |
     """:return: Along which axis to join frames of this shape; None: they are none that this stack is made of"""
     frame = stack.observation_space.shape
     assert frame is not None
+    own, other = ("first", "last") if stack.channels_first else ("last", "first")
     if shape == frame:
-        return "first" if stack.channels_first else "last"
-    # Recorded as a model sees a single frame
-    return "first" if len(frame) == 3 and not stack.channels_first and shape == (frame[-1], *frame[:-1]) else None
+        return own
+    # Recorded with the channels at the other end
+    moved = (*frame[1:], frame[0]) if stack.channels_first else (frame[-1], *frame[:-1])
+    return other if len(frame) == 3 and shape == moved else None

@@ -172,7 +172,10 @@ class PgfdExperimentManager(ExperimentManager):
         # They stay a reference: SB3 saves these options with the model. Our algorithms look at the environment themselves
         buffer = processed.get("replay_buffer_kwargs") or {}
         if self.frame_stack and buffer.get("demonstrations") is not None:
-            processed["replay_buffer_kwargs"] = {**buffer, "demonstrations": stacked(buffer["demonstrations"], self.frame_stack)}
+            processed["replay_buffer_kwargs"] = {
+                **buffer,
+                "demonstrations": stacked(buffer["demonstrations"], self.frame_stack),
+            }
         policy = processed.get("policy_kwargs") or {}
         if isinstance(policy.get("features_extractor_class"), str):
             extractor = get_class_by_name(policy["features_extractor_class"])

@@ -21,7 +21,9 @@ OFF_POLICY: dict[str, Any] = {**SMALL, "buffer_size": 100, "batch_size": 4}
 
 def clockwork_demonstrations(rewards: list[float]) -> Demonstrations:
     observations = np.arange(len(rewards) + 1, dtype=np.float32)[:, None]
-    return Demonstrations.from_episodes([Episode(observations, np.zeros((len(rewards), 1), np.float32), np.array(rewards), True)])
+    return Demonstrations.from_episodes(
+        [Episode(observations, np.zeros((len(rewards), 1), np.float32), np.array(rewards), True)]
+    )
 
 
 def said(model: Any, n_steps: int = 4) -> list[str]:
@@ -53,7 +55,11 @@ CHOSEN: list[tuple[Any, dict[str, Any], str]] = [
     (A2CfD, {"pretrain_steps": 7}, "pretrain_steps=7, which"),
     (TD3fD, {"bc_coef": 1.0, "critic_warmup_steps": 9}, "bc_coef=1.0, critic_warmup_steps=9, which"),
     # Own successes are no reason to pretrain
-    (DDPGfD, {"bc_coef": 1.0, "pretrain_steps": 5, "replay_buffer_kwargs": {"keep_successes": True}}, "pretrain_steps=5, which"),
+    (
+        DDPGfD,
+        {"bc_coef": 1.0, "pretrain_steps": 5, "replay_buffer_kwargs": {"keep_successes": True}},
+        "pretrain_steps=5, which",
+    ),
 ]
 
 
@@ -66,7 +72,9 @@ def test_options_that_need_demonstrations_are_refused_without(algorithm: Any, op
 
 def test_switched_off_they_are_not(demonstrations: Demonstrations) -> None:
     off: dict[str, Any] = {"bc_coef": 0.0, "pretrain_steps": 0, "critic_warmup_steps": 0}
-    assert len(said(TD3fD("MlpPolicy", "PointToGoal-v0", replay_buffer_kwargs={"demo_fraction": None}, **off, **OFF_POLICY))) == 1
+    assert (
+        len(said(TD3fD("MlpPolicy", "PointToGoal-v0", replay_buffer_kwargs={"demo_fraction": None}, **off, **OFF_POLICY))) == 1
+    )
 
 
 def test_demonstrations_may_be_added_before_learning(demonstrations: Demonstrations) -> None:
@@ -109,7 +117,11 @@ def test_a_model_that_was_saved_before_it_learned_knows_what_was_chosen(tmp_path
             {"replay_buffer_kwargs": {"max_success_transitions": 9}},
             "max_success_transitions=9 has no effect: it needs keep_successes=True",
         ),
-        (TD3fD, {"target_policy_noise": 0.0, "target_noise_clip": 0.3}, "target_noise_clip=0.3 has no effect: it needs target_"),
+        (
+            TD3fD,
+            {"target_policy_noise": 0.0, "target_noise_clip": 0.3},
+            "target_noise_clip=0.3 has no effect: it needs target_",
+        ),
         (A2CfD, {"bc_coef": 0.0, "bc_decay": 0.9}, "bc_decay=0.9 has no effect: it needs bc_coef > 0"),
     ],
 )
@@ -135,7 +147,9 @@ def test_rewards_that_are_all_zero_are_named() -> None:
     dataset = clockwork_demonstrations([0.0, 0.0])
     (found,) = said(DDPGfD("MlpPolicy", Clockwork([0.0]), dataset, pretrain_steps=1, **OFF_POLICY))
     assert found.startswith("demonstrations: found no reward but 0, expected some that tell success from failure")
-    assert said(DDPGfD("MlpPolicy", Clockwork([0.0]), clockwork_demonstrations([0.0, 1.0]), pretrain_steps=1, **OFF_POLICY)) == []
+    assert (
+        said(DDPGfD("MlpPolicy", Clockwork([0.0]), clockwork_demonstrations([0.0, 1.0]), pretrain_steps=1, **OFF_POLICY)) == []
+    )
 
 
 @pytest.mark.parametrize(

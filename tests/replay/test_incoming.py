@@ -83,7 +83,9 @@ def test_numbers_whose_squares_overflow_are_finite() -> None:
 def test_components_of_dicts_and_matrices_are_named() -> None:
     arguments = step(DICT)
     arguments["next_obs"]["camera"][1, 0, 1] = np.nan
-    refused(make_buffer(DICT), arguments, r"next_observations\['camera'\]: environment 1, step 0 .*, component \[0, 1\]: found nan")
+    refused(
+        make_buffer(DICT), arguments, r"next_observations\['camera'\]: environment 1, step 0 .*, component \[0, 1\]: found nan"
+    )
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,9 @@ def test_models_refuse_what_one_environment_gives(algorithm: Any, kind: str, nor
     env = VecNormalize(env) if normalize else env
     small = {"buffer_size": 100, "batch_size": 8} if algorithm is not A2CfD else {}
     demonstrations = record(lambda _: np.zeros(1, dtype=np.float32), Clockwork([0.0] * 10), 1)
-    model = algorithm("MlpPolicy", env, demonstrations, pretrain_steps=1, policy_kwargs={"net_arch": [4]}, device="cpu", **small)
+    model = algorithm(
+        "MlpPolicy", env, demonstrations, pretrain_steps=1, policy_kwargs={"net_arch": [4]}, device="cpu", **small
+    )
     with pytest.raises(ValueError, match=f"^{message}"):
         model.learn(100)
     assert all(bool(parameter.isfinite().all()) for parameter in model.policy.parameters())

@@ -29,7 +29,12 @@ PLAIN = {"policy": "MlpPolicy", "n_timesteps": 8, "policy_kwargs": "dict(net_arc
 @pytest.mark.parametrize(
     ("algo", "entry", "params", "message"),
     [
-        ("td3fd", {"replay_buffer_kwargs": {"demo_fraction": 0.25}}, {}, "TD3fD: found no demonstrations, but demo_fraction=0.25"),
+        (
+            "td3fd",
+            {"replay_buffer_kwargs": {"demo_fraction": 0.25}},
+            {},
+            "TD3fD: found no demonstrations, but demo_fraction=0.25",
+        ),
         ("a2cfd", {}, {"pretrain_steps": 5}, "A2CfD: found no demonstrations, but pretrain_steps=5"),
         ("ddpgfd", {"demonstrations": "PointToGoal.npz"}, {"demonstrations": None, "bc_coef": 1.0}, "but bc_coef=1.0"),
     ],
