@@ -63,7 +63,7 @@ class ExportedPolicy(nn.Module):
                 observation = ((observation - mean) / deviation).clamp(-self.clip_obs, self.clip_obs)
             seen[key] = observation
         is_dict = isinstance(self.policy.observation_space, spaces.Dict)
-        actions = self.policy._predict(seen if is_dict else seen[""], deterministic=True)  # type: ignore[arg-type]
+        actions = self.policy._predict(seen if is_dict else seen[""], deterministic=True)
         actions = actions.reshape(-1, *(self.action_space.shape or ()))
         if not isinstance(self.action_space, spaces.Box):
             return actions

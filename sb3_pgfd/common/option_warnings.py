@@ -89,8 +89,8 @@ def doubtful_demonstrations(demonstrations: Demonstrations, options: Options, en
     rewards = demonstrations.rewards
     if not rewards.any():
         yield (
-            "demonstrations: found no reward but 0, expected some that tell success from failure: the critic learns that these "
-            "episodes are worth nothing. If they succeed, load them with the reward of success, "
+            "demonstrations: found no reward but 0, expected some that tell success from failure: the critic learns that "
+            "these episodes are worth nothing. If they succeed, load them with the reward of success, "
             "Demonstrations.load(source, final_reward=1.0)"
         )
     q_range = options.get("q_range")

@@ -13,7 +13,6 @@ from sb3_pgfd.demonstrations.arrays import owned, unscaled
 from sb3_pgfd.demonstrations.validation import Observations
 from sb3_pgfd.replay.storage import BOX_KEY, Columns, Schema, next_obs_column, obs_column
 
-
 Reference = Demonstrations | str | Path | Mapping[str, Any]
 """A dataset, a path, the name of packaged demonstrations, or a mapping with one of them as ``source`` and options of
 ``Demonstrations.load``. SB3 saves it with the model: all but a dataset are a few bytes"""

@@ -139,8 +139,8 @@ class DemoReplayBuffer(ReplayBuffer):
                 dataset = load_reference(self._unread)
             except (DemonstrationsError, ImportError, OSError) as error:
                 raise DemonstrationsError(
-                    f"demonstrations: {error}. To learn on, load the model with replay_buffer_kwargs=dict(demonstrations=..., ...), "
-                    "or its replay buffer with load_replay_buffer(path)"
+                    f"demonstrations: {error}. To learn on, load the model with "
+                    "replay_buffer_kwargs=dict(demonstrations=..., ...), or its replay buffer with load_replay_buffer(path)"
                 ) from error
             self._unread = None
             self.add_demonstrations(dataset)
@@ -331,8 +331,8 @@ class DemoReplayBuffer(ReplayBuffer):
 
         :param batch_size: Number of transitions
         :param env: Wrapper to normalise observations and rewards with
-        :return: ``rewards`` is R_n, ``next_observations`` the state after k steps, ``discounts`` gamma^k; with ``n_steps=1`` None,
-            so that the algorithm takes its own gamma
+        :return: ``rewards`` is R_n, ``next_observations`` the state after k steps, ``discounts`` gamma^k; with ``n_steps=1``
+            None, so that the algorithm takes its own gamma
         """
         if self.n_steps > 1 and not self._gamma_is_checked:
             # SB3 does not tell a replay buffer the gamma of the algorithm. Whoever calls has it

@@ -89,8 +89,9 @@ def check_finite(name: str, array: np.ndarray, step_of: Callable[[int], int]) ->
     """
     if array.dtype.kind != "f" or np.isfinite(array).all():
         return
-    env, *component = (int(index) for index in np.argwhere(~np.isfinite(array))[0])
-    value = array[(env, *component)]
+    index = tuple(int(number) for number in np.argwhere(~np.isfinite(array))[0])
+    env, *component = index
+    value = array[index]
     why = ": the policy has diverged, lower the learning rate or the reward scale" if name == "actions" else ""
     place = f", component {component[0] if len(component) == 1 else component}" if component else ""
     raise ValueError(

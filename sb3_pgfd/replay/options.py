@@ -81,8 +81,8 @@ def warn_of_other_gamma(gamma: float, caller: Any) -> None:
     expected = getattr(caller, "gamma", None)
     if isinstance(expected, float) and expected != gamma:
         warnings.warn(
-            f"gamma: found {gamma} in the replay buffer, expected {expected} as in {type(caller).__name__}: the buffer's counts in "
-            f"n-step returns. Pass it in replay_buffer_kwargs=dict(..., gamma={expected})",
+            f"gamma: found {gamma} in the replay buffer, expected {expected} as in {type(caller).__name__}: the buffer's "
+            f"counts in n-step returns. Pass it in replay_buffer_kwargs=dict(..., gamma={expected})",
             OptionWarning,
             stacklevel=4,
         )
@@ -96,8 +96,8 @@ def warn_of_memory(n_rows: int, row_nbytes: float) -> None:
     needed, total = n_rows * row_nbytes, total_memory()
     if needed > total:
         warnings.warn(
-            f"buffer_size: found {n_rows:,} transitions, which take {needed / GIB:,.1f} GiB when the buffer is full, expected at "
-            f"most {int(total / row_nbytes):,}, as there are {total / GIB:,.1f} GiB of memory",
+            f"buffer_size: found {n_rows:,} transitions, which take {needed / GIB:,.1f} GiB when the buffer is full, expected "
+            f"at most {int(total / row_nbytes):,}, as there are {total / GIB:,.1f} GiB of memory",
             OptionWarning,
             stacklevel=3,
         )

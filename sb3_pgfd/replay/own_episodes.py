@@ -78,9 +78,9 @@ class OwnEpisodes:
         """Warn once if ten episodes have ended and none of them said whether it was a success."""
         if self._n_silent is not None and self._n_silent >= _SILENT_EPISODES:
             warnings.warn(
-                f"keep_successes: found {self._n_silent} episodes whose last info has neither 'is_success' nor 'success', expected "
-                "one of them: no success is kept. Let the environment report it (sb3_pgfd.wrappers.ReportSuccess), or set "
-                "keep_successes=False",
+                f"keep_successes: found {self._n_silent} episodes whose last info has neither 'is_success' nor 'success', "
+                "expected one of them: no success is kept. Let the environment report it "
+                "(sb3_pgfd.wrappers.ReportSuccess), or set keep_successes=False",
                 OptionWarning,
                 stacklevel=3,
             )

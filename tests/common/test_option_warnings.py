@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from clockwork import Clockwork
 
-from sb3_pgfd import A2CfD, DDPGfD, DemoReplayBuffer, Demonstrations, DemonstrationsError, TD3fD
+from sb3_pgfd import A2CfD, DDPGfD, Demonstrations, DemonstrationsError, DemoReplayBuffer, TD3fD
 from sb3_pgfd.demonstrations import Episode
 from sb3_pgfd.utils.checks import OptionWarning
 from sb3_pgfd.utils.memory import GIB, total_memory

@@ -180,7 +180,7 @@ def test_the_first_observation_is_looked_at_too() -> None:
         def _observe(self) -> np.ndarray:
             return np.full(1, np.nan, dtype=np.float32)
 
-    with pytest.raises(ValueError, match="^observations: environment 0, step 0 of its episode, component 0: found nan"):
+    with pytest.raises(ValueError, match=r"^observations: environment 0, step 0 of its episode, component 0: found nan"):
         A2CfD("MlpPolicy", NeverFinite([0.0] * 3), device="cpu").learn(5)
 
 

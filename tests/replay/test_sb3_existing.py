@@ -126,17 +126,17 @@ def steps(buffer: ReplayBuffer) -> int:
         then = observed + (1 / 32 if number == 5 else 1 / 16)
         done = np.array([number == 3, number in (4, 6)])
         infos = [{"TimeLimit.truncated": False}, {"TimeLimit.truncated": number == 4}]
-        args: Any = (observed, then)
+        pair: Any = (observed, then)
         if isinstance(buffer, DictReplayBuffer):
-            args = ({"position": observed, "goal": observed}, {"position": then, "goal": then})
-        buffer.add(*args, np.full((2, 1), number / 20, dtype=np.float32), np.array([number, -number]), done, infos)
+            pair = ({"position": observed, "goal": observed}, {"position": then, "goal": then})
+        buffer.add(pair[0], pair[1], np.full((2, 1), number / 20, dtype=np.float32), np.array([number, -number]), done, infos)
     return 7
 
 
 @pytest.mark.parametrize("view", ["box", "dict"])
 def test_transitions_of_a_plain_buffer_become_the_agents(view: str) -> None:
     env = PointToGoal(view)
-    spaces = (env.observation_space, env.action_space)
+    spaces: Any = (env.observation_space, env.action_space)
     plain = (ReplayBuffer if view == "box" else DictReplayBuffer)(14, *spaces, device="cpu", n_envs=2)
     n_steps = steps(plain)
     ours = DemoReplayBuffer(40, *spaces, device="cpu", n_envs=2, keep_successes=True)

@@ -54,7 +54,7 @@ def test_without_them_a_run_is_warned(tmp_path: Path, make_manager: Make, run_to
 def test_a_search_is_refused_before_its_first_trial(tmp_path: Path, make_manager: Make) -> None:
     manager = make_manager(tmp_path, {**PLAIN, "bc_coef": 1.0}, optimize_hyperparameters=True, n_trials=1)
     manager.setup_experiment()
-    with pytest.raises(DemonstrationsError, match="DDPGfD: found no demonstrations, but bc_coef=1.0"):
+    with pytest.raises(DemonstrationsError, match=r"DDPGfD: found no demonstrations, but bc_coef=1\.0"):
         manager.hyperparameters_optimization()
 
 
