@@ -246,9 +246,9 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             raise ValueError(f"load_replay_buffer: cannot read it ({error}): it was saved by another version") from error
         if not isinstance(loaded, DemoReplayBuffer):
             raise ValueError(
-                f"load_replay_buffer: found a {type(loaded).__name__}, expected a DemoReplayBuffer: it has no "
-                "demonstrations, so they would be gone. model.buffer.add_replay_buffer(load_from_pkl(path)) adds its transitions to the buffer "
-                "that the model has (load_from_pkl is in stable_baselines3.common.save_util)"
+                f"load_replay_buffer: found a {type(loaded).__name__}, expected a DemoReplayBuffer: it has no demonstrations, "
+                "so they would be gone. model.buffer.add_replay_buffer(load_from_pkl(path)) adds its transitions to the "
+                "buffer that the model has (load_from_pkl is in stable_baselines3.common.save_util)"
             )
         for name in ("observation_space", "action_space", "n_envs"):
             found, expected = getattr(loaded, name), getattr(self, name)
