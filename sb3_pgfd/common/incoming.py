@@ -7,10 +7,10 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import is_wrapped
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_pgfd.demonstrations.validation import as_dict
-from sb3_pgfd.replay.incoming import check_finite
+from sb3_pgfd.replay.incoming import are_finite, check_finite
 
 
 class CheckShapes(gym.Wrapper):
@@ -67,23 +67,30 @@ class CheckFinite(BaseCallback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._n_steps = np.zeros(0, dtype=int)
+        # First step of the running episode of each environment, as the callback counts them
+        self._starts = np.zeros(0, dtype=int)
+        self._normalize: VecNormalize | None = None
 
     def _on_training_start(self) -> None:
-        self._n_steps = np.zeros(self.training_env.num_envs, dtype=int)
-        self._check("observations", self.model._last_obs)
+        self._starts = np.full(self.training_env.num_envs, self.n_calls)
+        self._normalize = self.model.get_vec_normalize_env()
+        self._check({"observations": self.model._last_obs})
 
     def _on_step(self) -> bool:
-        self._check("next_observations", self.locals["new_obs"])
-        normalize = self.model.get_vec_normalize_env()
-        self._check("rewards", self.locals["rewards"] if normalize is None else normalize.get_original_reward())
-        self._n_steps += 1
-        self._n_steps[self.locals["dones"]] = 0
+        self._check({"next_observations": self.locals["new_obs"], "rewards": self.locals["rewards"]})
+        dones = self.locals["dones"]
+        if dones.any():
+            self._starts[dones] = self.n_calls
         return True
 
-    def _check(self, name: str, values: Any) -> None:
-        normalize = self.model.get_vec_normalize_env()
-        # VecNormalize clips infinity
-        raw = values if normalize is None or name == "rewards" else normalize.get_original_obs()
-        for label, array in as_dict(raw, name).items():
-            check_finite(label, np.asarray(array), self._n_steps.__getitem__)
+    def _check(self, given: dict[str, Any]) -> None:
+        if self._normalize is not None:
+            # It clips infinity
+            raw = {name: self._normalize.get_original_obs() for name in given}
+            given = raw if "rewards" not in given else {**raw, "rewards": self._normalize.get_original_reward()}
+        arrays: dict[str, np.ndarray] = {}
+        for name, values in given.items():
+            arrays |= as_dict(values, name)
+        if not are_finite(arrays.values()):
+            for name, array in arrays.items():
+                check_finite(name, array, lambda env: max(self.n_calls - 1 - int(self._starts[env]), 0))

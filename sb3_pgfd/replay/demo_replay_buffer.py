@@ -122,28 +122,31 @@ class DemoReplayBuffer(ReplayBuffer):
         warn_of_memory(self.buffer_size * n_envs, self.schema.row_nbytes)
         self.ring = TransitionStore(self.schema, self.buffer_size * n_envs)
         self.demonstrations = DemonstrationStore(self.schema)
-        if demonstrations is not None:
-            try:
-                dataset = load_reference(demonstrations)
-            except (DemonstrationsError, ImportError, OSError) as error:
-                # SB3's load() makes a buffer, also for a model that is only to act, where the file need not be
-                self._unread = demonstrations
-                warnings.warn(f"demonstrations: {error}. The model can act, but it cannot learn", OptionWarning, stacklevel=2)
-            else:
-                self.add_demonstrations(dataset)
+        self._unread = demonstrations
+        # SB3's load() makes a buffer, also for a model that is only to act, where the file need not be
+        self._read_demonstrations(may_fail=True)
 
-    def _read_demonstrations(self) -> None:
-        """:raises DemonstrationsError: If the constructor's demonstrations can still not be read"""
-        if self._unread is not None:
-            try:
-                dataset = load_reference(self._unread)
-            except (DemonstrationsError, ImportError, OSError) as error:
+    def _read_demonstrations(self, may_fail: bool = False) -> None:
+        """
+        Add the constructor's demonstrations, if that has not been done.
+
+        :param may_fail: Warn if they cannot be read
+        :raises DemonstrationsError: If they cannot be read, or do not fit the spaces
+        """
+        if self._unread is None:
+            return
+        try:
+            dataset = load_reference(self._unread)
+        except (DemonstrationsError, ImportError, OSError) as error:
+            if not may_fail:
                 raise DemonstrationsError(
                     f"demonstrations: {error}. To learn on, load the model with "
                     "replay_buffer_kwargs=dict(demonstrations=..., ...), or its replay buffer with load_replay_buffer(path)"
                 ) from error
-            self._unread = None
-            self.add_demonstrations(dataset)
+            warnings.warn(f"demonstrations: {error}. The model can act, but it cannot learn", OptionWarning, stacklevel=3)
+            return
+        self._unread = None
+        self.add_demonstrations(dataset)
 
     @property
     def n_demonstrations(self) -> int:

@@ -1,7 +1,7 @@
 """Checks of a step of the environments before it is stored."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,21 +39,27 @@ def step_columns(
     # As it is stored: a number beyond single precision is infinite there
     columns["rewards"] = np.asarray(rewards, dtype=np.float32)
     check_rows("rewards", columns["rewards"], n_envs)
-    # The sum of all squares is finite if all numbers are, and takes a fraction of the time of np.isfinite(). It may
-    # overflow, so the numbers are looked at one by one if it is not
-    squares = 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        for array in columns.values():
-            if array.dtype.kind == "f":
-                flat = array.reshape(-1)
-                squares += float(flat.dot(flat))
-    if not math.isfinite(squares):
+    if not are_finite(columns.values()):
         # In the order in which one causes the next
         for name in ("observations", "actions", "next_observations", "rewards"):
             for column, array in columns.items():
                 if column.partition("/")[0] == name:
                     check_finite(_label(column), array, step_of)
     return columns
+
+
+def are_finite(arrays: Iterable[np.ndarray]) -> bool:
+    """
+    :return: Whether no number is NaN or infinite, False if in doubt: the sum of their squares tells in a fraction of the time
+        of np.isfinite()
+    """
+    squares = 0.0
+    for array in arrays:
+        if array.dtype.kind == "f":
+            # The square of any number of single precision is finite in double precision
+            flat = array.reshape(-1).astype(np.float64, copy=False)
+            squares += float(flat.dot(flat))
+    return math.isfinite(squares)
 
 
 def check_rows(name: str, array: np.ndarray, n_envs: int) -> None:

@@ -1,6 +1,7 @@
 """Options of a yaml and of the command line that need demonstrations, and frames that are stacked."""
 
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sb3_pgfd.utils.checks import OptionWarning
 from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.utils.keywords import keyword_defaults
 from sb3_pgfd.zoo import ALGORITHMS
+from sb3_pgfd.zoo.agents import load_without_buffer
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 from sb3_pgfd.zoo.hyperparameters import flatten
 
@@ -95,5 +97,12 @@ def test_likewise_in_the_buffer_of_sb3s_algorithms(
     assert isinstance(model.replay_buffer, DemoReplayBuffer)
     expected = demonstrations.stack_frames(2).observations
     np.testing.assert_array_equal(model.replay_buffer.demonstrations.columns["observations/"][: len(expected)], expected)
-    # A reference: a model's file does not hold the demonstrations
+    # A reference: a model's file does not hold the demonstrations, and `enjoy` does not look for them
     assert isinstance(model.replay_buffer_kwargs["demonstrations"], dict)
+    demo_file.unlink()
+    (saved,) = tmp_path.glob("logs/sac/*/PointToGoal-v0.zip")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = load_without_buffer(SAC, saved)
+    observation = np.zeros(2, dtype=np.float32)
+    assert loaded.predict(observation, deterministic=True)[0] == model.predict(observation, deterministic=True)[0]
