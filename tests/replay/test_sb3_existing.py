@@ -136,7 +136,7 @@ def steps(buffer: ReplayBuffer) -> int:
 @pytest.mark.parametrize("view", ["box", "dict"])
 def test_transitions_of_a_plain_buffer_become_the_agents(view: str) -> None:
     env = PointToGoal(view)
-    spaces: Any = (env.observation_space, env.action_space)
+    spaces: tuple[Any, Any] = (env.observation_space, env.action_space)
     plain = (ReplayBuffer if view == "box" else DictReplayBuffer)(14, *spaces, device="cpu", n_envs=2)
     n_steps = steps(plain)
     ours = DemoReplayBuffer(40, *spaces, device="cpu", n_envs=2, keep_successes=True)
