@@ -88,7 +88,8 @@ class Demonstrations(Transitions):
             of paths, names, ids or demonstrations is merged
         :param options: What to make of them, see :func:`sb3_pgfd.demonstrations.editing.edit`: ``n_episodes``,
             ``seed``, ``min_return``, ``successful_only``, ``action_low``, ``action_high``, ``done_means``,
-            ``final_reward``, ``observation_keys``, ``flatten_observations``, ``stack_frames``; and what the format needs to be told
+            ``final_reward``, ``observation_keys``, ``flatten_observations``, ``stack_frames``; and what the format
+            needs to be told
         :raises DemonstrationsError: If there is no such source or it cannot be read
         :raises ImportError: If the format needs a library that is not installed
         """
