@@ -51,6 +51,7 @@ benchmarks: $(VENV)/.installed  ## Everything the README's tables show
 	$(PYTHON) -m benchmarks.a2c --processes 2
 	$(PYTHON) -m benchmarks.tasks --processes 2
 	$(PYTHON) -m benchmarks.tuning --processes 2
+	$(PYTHON) -m benchmarks.sac_entropy
 	$(PYTHON) -m benchmarks.sparse_suite.grid --processes 2
 	$(PYTHON) -m benchmarks.sparse_suite.report --readme README.md
 

@@ -7,7 +7,17 @@ from sb3_pgfd.ddpgfd import DDPGfD
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.replay import DemoReplayBuffer
 from sb3_pgfd.td3fd import TD3fD
+from sb3_pgfd.utils.checks import OptionWarning
 
 __version__ = version("sb3-pgfd")
 
-__all__ = ["A2CfD", "DDPGfD", "DemoReplayBuffer", "Demonstrations", "DemonstrationsError", "TD3fD", "__version__"]
+__all__ = [
+    "A2CfD",
+    "DDPGfD",
+    "DemoReplayBuffer",
+    "Demonstrations",
+    "DemonstrationsError",
+    "OptionWarning",
+    "TD3fD",
+    "__version__",
+]

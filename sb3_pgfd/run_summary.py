@@ -14,6 +14,7 @@ from stable_baselines3.common.callbacks import EvalCallback
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.replay import DemoReplayBuffer
+from sb3_pgfd.replay.conversion import load_reference
 from sb3_pgfd.replay.storage import Origin
 from sb3_pgfd.utils.files import write_whole
 
@@ -114,7 +115,7 @@ def _demonstrations_of(model: BaseAlgorithm) -> EpisodeStatistics | None:
         return None
     source = (getattr(model, "replay_buffer_kwargs", None) or {}).get("demonstrations")
     try:
-        dataset = None if source is None else Demonstrations.load(source)
+        dataset = None if source is None else load_reference(source)
     except DemonstrationsError:
         # The file has been removed since
         dataset = None

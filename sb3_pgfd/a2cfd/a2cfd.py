@@ -1,12 +1,14 @@
 """Advantage actor-critic from demonstrations."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
@@ -15,7 +17,9 @@ from torch.nn import functional as F
 
 from sb3_pgfd.a2cfd.demonstration_batches import DemonstrationBatches, join_observations
 from sb3_pgfd.a2cfd.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, check_action_space
+from sb3_pgfd.common.incoming import CheckFinite
 from sb3_pgfd.common.metrics import MeanMetrics
+from sb3_pgfd.common.option_warnings import ON_POLICY_NEEDS, Need
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.utils.checks import check_learning_rate, is_number, is_switch, is_whole
@@ -78,6 +82,7 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
+    _option_needs: ClassVar[Mapping[str, Need]] = ON_POLICY_NEEDS
     policy: ActorCriticPolicy
 
     def __init__(
@@ -203,8 +208,12 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         rate = self.actor_learning_rate
         self.actor_lr_schedule = self.lr_schedule if rate is None else FloatSchedule(rate)
 
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        if not isinstance(callback, list):
+            callback = [callback if isinstance(callback, BaseCallback) else ConvertCallback(callback)]
+        return super()._init_callback([CheckFinite(), *callback], progress_bar)
+
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
-        self._require_demonstrations(self._has_demonstrations)
         # They are made at the first draw: by then VecNormalize has taken in the demonstrations
         self._batches = None
         return super()._setup_learn(*args, **kwargs)

@@ -12,7 +12,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_pgfd.demonstrations import Demonstrations
-from sb3_pgfd.demonstrations.arrays import map_observations
+from sb3_pgfd.demonstrations.arrays import discounted_returns, map_observations
 
 
 class CloningBatch(NamedTuple):
@@ -92,13 +92,3 @@ def join_observations(first: Any, second: Any) -> Any:
         return {key: join_observations(array, second[key]) for key, array in first.items()}
     # SB3's rollouts store a Discrete observation in a column of its own
     return th.cat([first, second.reshape(-1, *first.shape[1:])])
-
-
-def discounted_returns(rewards: np.ndarray, episode_lengths: np.ndarray, gamma: float) -> np.ndarray:
-    """:return: G_t = r_t + gamma G_{t + 1} within each episode, of rewards of shape ``(N,)``; shape ``(N,)``, float64"""
-    returns = np.array(rewards, dtype=np.float64)
-    ends = set((np.cumsum(episode_lengths) - 1).tolist())
-    for row in reversed(range(len(rewards))):
-        if row not in ends:
-            returns[row] += gamma * returns[row + 1]
-    return returns

@@ -101,7 +101,7 @@ class CompiledFunctions:
                 results, self._functions[key] = self._compiled_and_compared(way, function, inputs)
                 return results
             # A compiler may fail in any way, and the run must go on
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 why = why or f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
         self._give_up(why)
         return function(inputs)

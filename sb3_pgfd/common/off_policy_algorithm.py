@@ -19,6 +19,7 @@ from torch import nn
 from sb3_pgfd.common.compilation import UpdateState
 from sb3_pgfd.common.metrics import MeanMetrics
 from sb3_pgfd.common.optimization import LearningRates
+from sb3_pgfd.common.option_warnings import OFF_POLICY_NEEDS, Need
 from sb3_pgfd.common.policies import matmul_precision
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations, check_normalization
 from sb3_pgfd.common.updates import Turn, Updates
@@ -46,6 +47,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     critic: nn.Module
     buffer_defaults: ClassVar[Mapping[str, Any]] = {}
     """Options of the replay buffer, unless ``replay_buffer_kwargs`` has others"""
+    _option_needs: ClassVar[Mapping[str, Need]] = OFF_POLICY_NEEDS
     _other_ways_back: ClassVar[str] = ", or load its replay buffer with load_replay_buffer(path)"
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -161,9 +163,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             saved with demonstrations that have not been given back. Nothing changes then
         """
         buffer = None if self.replay_buffer is None else self.buffer
-        self._require_demonstrations(
-            self.demonstrations is not None or (buffer is not None and buffer.n_demonstrations > 0), "add_demonstrations"
-        )
+        self._require_demonstrations(self.demonstrations is not None or self._has_demonstrations, "add_demonstrations")
         dataset = self._load_fitting(demonstrations)
         merged = self._merge_with_present(dataset)
         # Otherwise the model was loaded without an environment, and its buffer will be made with all of them
@@ -254,8 +254,13 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
-        self._require_demonstrations(self.buffer.n_demonstrations > 0)
         return super()._setup_learn(*args, **kwargs)
+
+    @property
+    def _has_demonstrations(self) -> bool:
+        if self.replay_buffer is None:
+            return self.demonstrations is not None
+        return self.buffer.n_demonstrations > 0
 
     def _pretrain_logs(self) -> dict[str, float]:
         return {**self._metrics.flush(), "priority_max": self.buffer.max_priority}
@@ -285,7 +290,11 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             # Its classes are where another version had them
             raise ValueError(f"load_replay_buffer: cannot read it ({error}): it was saved by another version") from error
         if not isinstance(loaded, DemoReplayBuffer):
-            raise ValueError(f"load_replay_buffer: found a {type(loaded).__name__}, expected a DemoReplayBuffer")
+            raise ValueError(
+                f"load_replay_buffer: found a {type(loaded).__name__}, expected a DemoReplayBuffer: it has no demonstrations, "
+                "so they would be gone. model.buffer.add_replay_buffer(load_from_pkl(path)) adds its transitions to the "
+                "buffer that the model has (load_from_pkl is in stable_baselines3.common.save_util)"
+            )
         for name in ("observation_space", "action_space", "n_envs"):
             found, expected = getattr(loaded, name), getattr(self, name)
             if found != expected:

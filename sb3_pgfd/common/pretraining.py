@@ -18,14 +18,23 @@ from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
 from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.save_util import open_path
-from stable_baselines3.common.type_aliases import MaybeCallback
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from sb3_pgfd.common.export import export_policy
+from sb3_pgfd.common.frame_stacking import stacked_like
+from sb3_pgfd.common.incoming import check_shapes
 from sb3_pgfd.common.metrics import without_tables
+from sb3_pgfd.common.option_warnings import (
+    Need,
+    check_without_demonstrations,
+    doubtful_demonstrations,
+    options_without_effect,
+)
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.inspection.warnings import continuity_warnings
 from sb3_pgfd.demonstrations.validation import normalised_units
-from sb3_pgfd.utils.checks import SAVE_FORMAT, check_save_format
+from sb3_pgfd.utils.checks import SAVE_FORMAT, OptionWarning, check_save_format
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
 from sb3_pgfd.utils.screen import can_show_progress, progress
 
@@ -49,12 +58,22 @@ class LearnsFromDemonstrations(BaseAlgorithm):
     pretrain_steps: int
     gamma: float
     _pretrained: bool
+    _warnings_given: set[str]
     _other_ways_back: ClassVar[str] = ""
     """Further ways to give a loaded model its demonstrations back, for the error message"""
 
+    _option_needs: ClassVar[Mapping[str, Need]]
+    """What an option needs to have an effect"""
+    _chosen_options: list[str]
+    """Names of the options, those of the replay buffer included, that the user chose"""
+
     def __new__(cls, *args: Any, **kwargs: Any) -> "LearnsFromDemonstrations":
         check_keywords(cls.__name__, kwargs, accepted_keywords(cls), cls._keyword_places())
-        return super().__new__(cls)
+        model = super().__new__(cls)
+        chosen = {**dict(zip(list(signature(cls.__init__).parameters)[1:], args, strict=False)), **kwargs}
+        model._chosen_options = sorted({*chosen, *(chosen.get("replay_buffer_kwargs") or {})})
+        model._warnings_given = set()
+        return model
 
     @classmethod
     def _keyword_places(cls) -> Mapping[str, set[str]]:
@@ -80,6 +99,18 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         self.save_format = SAVE_FORMAT
         super().save(path, *args, **kwargs)
 
+    def export(self, path: str | Path) -> Path:
+        """
+        Write the deterministic policy to a file that runs without SB3: from raw observations, which ``VecNormalize`` and the
+        images' scale are applied to inside, to actions in environment units, which are what ``predict`` returns.
+
+        :param path: Of the file, which is replaced: ``.onnx`` for ONNX (extra ``export``), ``.pt`` for ``torch.jit.load``
+        :return: The path
+        :raises ValueError: If the name has another ending
+        :raises ImportError: If a library for ONNX is missing
+        """
+        return export_policy(self, path)
+
     @classmethod
     def load(cls, path: str | Path | io.BufferedIOBase, env: Any = None, *args: Any, **kwargs: Any) -> Any:
         """
@@ -94,10 +125,16 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         check_save_format("model", data.get("save_format", 1))
         arguments = signature(BaseAlgorithm.load).parameters
         check_keywords(f"{cls.__name__}.load", kwargs, {*accepted_keywords(cls), *arguments, *data}, cls._keyword_places())
-        return super().load(path, maybe_make_env(env, verbose=0), *args, **kwargs)
+        model = super().load(path, maybe_make_env(env, verbose=0), *args, **kwargs)
+        model._chosen_options = sorted({*model._chosen_options, *kwargs, *(kwargs.get("replay_buffer_kwargs") or {})})
+        return model
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "demonstrations"]
+        return [*super()._excluded_save_params(), "demonstrations", "_warnings_given"]
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        return check_shapes(BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper))
 
     def _resolve_demonstrations(self) -> None:
         """
@@ -117,7 +154,8 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         :raises ValueError: If they cannot be normalised as the environment's observations are
         """
         self._check_wrappers()
-        dataset = Demonstrations.load(demonstrations).fit_to_spaces(self.observation_space, self.action_space)
+        dataset = stacked_like(Demonstrations.load(demonstrations), self.env)
+        dataset = dataset.fit_to_spaces(self.observation_space, self.action_space)
         self._warn_of_other_environment(dataset)
         self._warn_of_observations_out_of_bounds(dataset)
         units = normalised_units(dataset.actions, self.action_space)
@@ -194,6 +232,32 @@ class LearnsFromDemonstrations(BaseAlgorithm):
                 "to go on without them on purpose, load with demonstrations_source=None"
             )
 
+    @property
+    @abstractmethod
+    def _has_demonstrations(self) -> bool:
+        """Whether there are any to learn from, in the replay buffer too."""
+
+    def check_options_for_learning(self) -> None:
+        """
+        What :meth:`learn` checks first. Each warning is given once.
+
+        :raises DemonstrationsError: If there are no demonstrations, but the model was saved with some, or before its first
+            ``learn()`` the user chose an option that needs them
+        """
+        self._require_demonstrations(self._has_demonstrations)
+        options = {**vars(self), **(vars(self).get("replay_buffer_kwargs") or {})}
+        found = list(options_without_effect(options, self._chosen_options, self._option_needs))
+        # A model that goes on without its demonstrations does so on purpose
+        if not self._has_demonstrations and self.start_time == 0.0:
+            found.append(check_without_demonstrations(type(self).__name__, options, self._chosen_options))
+        if isinstance(self.demonstrations, Demonstrations):
+            found += doubtful_demonstrations(self.demonstrations, options, self._vec_normalize_env)
+        for text in found:
+            if text not in self._warnings_given:
+                self._warnings_given.add(text)
+                # The line that called learn()
+                warnings.warn(text, OptionWarning, stacklevel=6)
+
     @abstractmethod
     def _pretrain_update(self) -> None:
         """One gradient update on demonstrations alone."""
@@ -215,6 +279,7 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         ``callback.on_training_start``, because the RL Zoo calls nothing but ``learn()``.
         """
         begin = False
+        self.check_options_for_learning()
         if isinstance(self.demonstrations, Demonstrations):
             # The environment may have been set later than the demonstrations
             self._check_wrappers()

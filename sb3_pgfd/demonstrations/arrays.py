@@ -133,3 +133,13 @@ def _channels_first(array: np.ndarray, space: spaces.Space | None) -> np.ndarray
     if shape is None or len(shape) != 3 or array.shape[1:] == shape or array.shape[1:] != (*shape[1:], shape[0]):
         return array
     return np.moveaxis(array, -1, 1)
+
+
+def discounted_returns(rewards: np.ndarray, episode_lengths: np.ndarray, gamma: float) -> np.ndarray:
+    """:return: G_t = r_t + gamma G_{t + 1} within each episode, of rewards of shape ``(N,)``; shape ``(N,)``, float64"""
+    returns = np.array(rewards, dtype=np.float64)
+    ends = set((np.cumsum(episode_lengths) - 1).tolist())
+    for row in reversed(range(len(rewards))):
+        if row not in ends:
+            returns[row] += gamma * returns[row + 1]
+    return returns

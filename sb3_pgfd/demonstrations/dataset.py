@@ -10,7 +10,7 @@ from typing import Any
 
 from gymnasium import spaces
 
-from sb3_pgfd.demonstrations import editing, formats
+from sb3_pgfd.demonstrations import editing, formats, stacking
 from sb3_pgfd.demonstrations.arrays import channels_first, freeze
 from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
@@ -88,7 +88,8 @@ class Demonstrations(Transitions):
             of paths, names, ids or demonstrations is merged
         :param options: What to make of them, see :func:`sb3_pgfd.demonstrations.editing.edit`: ``n_episodes``,
             ``seed``, ``min_return``, ``successful_only``, ``action_low``, ``action_high``, ``done_means``,
-            ``final_reward``, ``observation_keys``, ``flatten_observations``; and what the format needs to be told
+            ``final_reward``, ``observation_keys``, ``flatten_observations``, ``stack_frames``; and what the format
+            needs to be told
         :raises DemonstrationsError: If there is no such source or it cannot be read
         :raises ImportError: If the format needs a library that is not installed
         """
@@ -126,6 +127,7 @@ class Demonstrations(Transitions):
     save = formats.write
     select = editing.select
     rescale_actions = editing.rescale_actions
+    stack_frames = stacking.stack_frames
     merge = staticmethod(editing.merge)
 
     def fit_to_spaces(self, observation_space: spaces.Space, action_space: spaces.Space) -> Demonstrations:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sb3_pgfd.demonstrations import stacking
 from sb3_pgfd.demonstrations.arrays import concatenate, map_observations, owned, unscaled
 from sb3_pgfd.demonstrations.continuity import find_jumps
 from sb3_pgfd.demonstrations.episode import T, Transitions
@@ -38,6 +39,7 @@ def edit(
     min_return: float | None = None,
     n_episodes: int | None = None,
     seed: int | None = None,
+    stack_frames: int = 1,
 ) -> T:
     """
     The options of :meth:`~sb3_pgfd.demonstrations.Demonstrations.load`, in this order.
@@ -57,6 +59,7 @@ def edit(
     :param min_return: Keep episodes with this return or more
     :param n_episodes: Keep this many of those: the first ones, or random ones if there is a ``seed``
     :param seed: Of the random choice
+    :param stack_frames: Frames per observation, see :func:`sb3_pgfd.demonstrations.stacking.stack_frames`
     :raises DemonstrationsError: If there is no such key, action, flag or episode
     """
     if (action_low is None) != (action_high is None):
@@ -74,7 +77,7 @@ def edit(
         demonstrations = demonstrations.changed(terminated=np.zeros_like(ended), truncated=ended)
     if final_reward is not None:
         demonstrations = reward_ends(demonstrations, final_reward)
-    return pick(demonstrations, successful_only, min_return, n_episodes, seed)
+    return stacking.stack_frames(pick(demonstrations, successful_only, min_return, n_episodes, seed), stack_frames)
 
 
 def cut_at_jumps(transitions: T, source: str = "demonstrations", solved: np.ndarray | None = None, ordered: bool = False) -> T:

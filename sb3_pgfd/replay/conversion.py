@@ -1,14 +1,26 @@
-"""Demonstrations, in environment units, as columns of the buffer, and back."""
+"""Demonstrations, in environment units, as columns of the buffer, and back; and steps of SB3's own replay buffers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.demonstrations.arrays import owned, unscaled
 from sb3_pgfd.demonstrations.validation import Observations
 from sb3_pgfd.replay.storage import BOX_KEY, Columns, Schema, next_obs_column, obs_column
+
+Reference = Demonstrations | str | Path | Mapping[str, Any]
+"""A dataset, a path, the name of packaged demonstrations, or a mapping with one of them as ``source`` and options of
+``Demonstrations.load``. SB3 saves it with the model: all but a dataset are a few bytes"""
+
+
+def load_reference(reference: Reference) -> Demonstrations:
+    """:raises DemonstrationsError: If there are no such demonstrations, or they cannot be read"""
+    return Demonstrations.load(**reference) if isinstance(reference, Mapping) else Demonstrations.load(reference)
 
 
 def scaled(actions: np.ndarray, space: spaces.Space) -> np.ndarray:
@@ -62,6 +74,39 @@ def from_columns(columns: Columns, schema: Schema) -> Demonstrations:
         terminated,
         (columns["steps_left"] == 0) & ~terminated,
     )
+
+
+def steps_of(source: ReplayBuffer, like: ReplayBuffer) -> Iterator[tuple[Any, ...]]:
+    """
+    :param source: SB3's own replay buffer
+    :param like: The buffer that takes its steps
+    :return: Arguments of ``like.add`` for each, the oldest first. The last one ends all episodes
+    :raises ValueError: If it keeps no next observations, or is of another environment or number of them
+    """
+    if not (hasattr(source, "dones") and isinstance(getattr(source, "next_observations", None), (np.ndarray, dict))):
+        raise ValueError(
+            f"add_replay_buffer: found a {type(source).__name__}, expected SB3's ReplayBuffer or DictReplayBuffer without "
+            "optimize_memory_usage"
+        )
+    for name in ("observation_space", "action_space", "n_envs"):
+        found, expected = getattr(source, name), getattr(like, name)
+        if found != expected:
+            raise ValueError(f"add_replay_buffer: found {name}={found}, expected {expected}")
+    return _steps(source)
+
+
+def _steps(source: ReplayBuffer) -> Iterator[tuple[Any, ...]]:
+    steps = (np.arange(source.size()) + (source.pos if source.full else 0)) % source.buffer_size
+    for step in steps:
+        observed, then = (
+            {key: array[step] for key, array in stored.items()} if isinstance(stored, dict) else stored[step]
+            for stored in (source.observations, source.next_observations)
+        )
+        done, timeout = source.dones[step] > 0, source.timeouts[step] > 0
+        if step == steps[-1]:
+            timeout, done = timeout | ~done, np.ones_like(done)
+        infos = [{"TimeLimit.truncated": bool(cut)} for cut in timeout]
+        yield observed, then, source.actions[step], source.rewards[step], done, infos
 
 
 def _observations(stored: Mapping[str, np.ndarray], space: spaces.Space) -> Observations:

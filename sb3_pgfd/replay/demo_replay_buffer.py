@@ -1,6 +1,7 @@
 """Prioritised replay in which demonstrations are kept for ever, with 1-step and n-step returns of the same rows."""
 
-from pathlib import Path
+import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,16 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, Repla
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
-from sb3_pgfd.replay.conversion import from_columns, to_columns
+from sb3_pgfd.replay.conversion import Reference, from_columns, load_reference, steps_of, to_columns
 from sb3_pgfd.replay.hindsight import goal_rewards, relabel
+from sb3_pgfd.replay.incoming import check_rows, step_columns
 from sb3_pgfd.replay.n_step import Stores
-from sb3_pgfd.replay.options import OPTIONS, check_action_range, check_options
+from sb3_pgfd.replay.options import OPTIONS, check_action_range, check_options, warn_of_memory, warn_of_other_gamma
 from sb3_pgfd.replay.own_episodes import OwnEpisodes, executed_actions
 from sb3_pgfd.replay.priorities import RunningMean, agent_mean, check_errors, importance_weights, priorities
 from sb3_pgfd.replay.samples import DemoBatch, Draw, Samples, draw_by_priority, draw_by_share, read_batch, read_drawn
 from sb3_pgfd.replay.storage import RUNNING, DemonstrationStore, Origin, Schema, TransitionStore
-from sb3_pgfd.utils.checks import SAVE_FORMAT, check_save_format
+from sb3_pgfd.utils.checks import SAVE_FORMAT, OptionWarning, check_save_format
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
 
 
@@ -45,7 +47,9 @@ class DemoReplayBuffer(ReplayBuffer):
     :param n_envs: Number of parallel environments
     :param optimize_memory_usage: Not supported, because it overwrites the observations that n-step returns need
     :param handle_timeout_termination: Whether to bootstrap after a time limit
-    :param demonstrations: Kept for ever: a dataset, a path, or the name of packaged demonstrations
+    :param demonstrations: Kept for ever: a dataset, a path, the name of packaged demonstrations, or a mapping with one of them
+        as ``source`` and options of ``Demonstrations.load``. If they cannot be read, the buffer warns and is refused its first
+        step: a model that is loaded to act needs none
     :param demo_fraction: Share of demonstrations in each batch, 0 to 1; None: priorities decide
     :param n_steps: n of the n-step return
     :param gamma: Discount factor of the n-step return
@@ -64,6 +68,10 @@ class DemoReplayBuffer(ReplayBuffer):
     :raises DemonstrationsError: If the demonstrations do not fit the spaces
     """
 
+    # Demonstrations that could not be read when the buffer was made
+    _unread: Reference | None = None
+    _gamma_is_checked = False
+
     def __init__(
         self,
         buffer_size: int,
@@ -73,7 +81,7 @@ class DemoReplayBuffer(ReplayBuffer):
         n_envs: int = 1,
         optimize_memory_usage: bool = False,
         handle_timeout_termination: bool = True,
-        demonstrations: Demonstrations | str | Path | None = None,
+        demonstrations: Reference | None = None,
         demo_fraction: float | None = None,
         n_steps: int = 1,
         gamma: float = 0.99,
@@ -110,10 +118,35 @@ class DemoReplayBuffer(ReplayBuffer):
         self.max_priority = 1.0
         """The largest priority seen so far, given to new transitions"""
         self.schema = Schema(observation_space, action_space)
+        # The system reserves memory when rows are written, so a buffer that is too large would fail after hours
+        warn_of_memory(self.buffer_size * n_envs, self.schema.row_nbytes)
         self.ring = TransitionStore(self.schema, self.buffer_size * n_envs)
         self.demonstrations = DemonstrationStore(self.schema)
-        if demonstrations is not None:
-            self.add_demonstrations(demonstrations)
+        self._unread = demonstrations
+        # SB3's load() makes a buffer, also for a model that is only to act, where the file need not be
+        self._read_demonstrations(may_fail=True)
+
+    def _read_demonstrations(self, may_fail: bool = False) -> None:
+        """
+        Add the constructor's demonstrations, if that has not been done.
+
+        :param may_fail: Warn if they cannot be read
+        :raises DemonstrationsError: If they cannot be read, or do not fit the spaces
+        """
+        if self._unread is None:
+            return
+        try:
+            dataset = load_reference(self._unread)
+        except (DemonstrationsError, ImportError, OSError) as error:
+            if not may_fail:
+                raise DemonstrationsError(
+                    f"demonstrations: {error}. To learn on, load the model with "
+                    "replay_buffer_kwargs=dict(demonstrations=..., ...), or its replay buffer with load_replay_buffer(path)"
+                ) from error
+            warnings.warn(f"demonstrations: {error}. The model can act, but it cannot learn", OptionWarning, stacklevel=3)
+            return
+        self._unread = None
+        self.add_demonstrations(dataset)
 
     @property
     def n_demonstrations(self) -> int:
@@ -196,16 +229,23 @@ class DemoReplayBuffer(ReplayBuffer):
         :param done: Terminated or truncated, shape ``(n_envs,)``
         :param infos: ``infos[i]["TimeLimit.truncated"]`` tells the two apart, ``infos[i]["intervene_action"]`` is the
             action that was executed, if it was not the policy's
+        :raises ValueError: If an array has another shape, or a number is NaN or infinite; nothing is stored then
         """
+        self._read_demonstrations()
+        self._store(obs, next_obs, action, reward, done, infos)
+        if self.keep_successes:
+            self._own_episodes.warn_if_silent()
+
+    def _store(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: list[dict[str, Any]]) -> None:
+        """See :meth:`add`."""
+        columns = step_columns(self.schema, obs, next_obs, action, reward, self.n_envs, self._own_episodes.step_of)
         done = np.asarray(done, dtype=bool)
         timeout = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
-        actions = np.asarray(action).reshape(self.n_envs, self.action_dim)
-        actions, intervened = executed_actions(actions, infos, self.action_space)
+        check_rows("dones", done, self.n_envs)
+        check_rows("infos", timeout, self.n_envs)
+        columns["actions"], intervened = executed_actions(columns["actions"], infos, self.action_space)
         rows = slice(self.pos * self.n_envs, (self.pos + 1) * self.n_envs)
-        columns = {
-            **self.schema.observation_columns(obs, next_obs),
-            "actions": actions,
-            "rewards": reward,
+        columns |= {
             "terminated": done & ~(timeout & self.handle_timeout_termination),
             "steps_left": np.full(self.n_envs, RUNNING),
         }
@@ -222,19 +262,34 @@ class DemoReplayBuffer(ReplayBuffer):
             if origin is Origin.INTERVENTION or self.keep_successes:
                 self._keep_own(kept, origin)
 
+    def add_replay_buffer(self, buffer: ReplayBuffer) -> None:
+        """
+        Store the transitions of SB3's own replay buffer as the agent's, the oldest first, as far as they fit. An episode that
+        it has only in part is truncated where it stops.
+
+        :param buffer: Of the same environment, without ``optimize_memory_usage``
+        :raises ValueError: If it is another kind of buffer, or of another environment or number of them
+        """
+        steps = steps_of(buffer, self)
+        self._read_demonstrations()
+        for step in steps:
+            self._store(*step)
+        # All of them have ended
+        self._own_episodes = OwnEpisodes(self.n_envs)
+
     @property
     def _new_weight(self) -> float:
         return self.max_priority**self.priority_exponent
 
-    def add_demonstrations(self, demonstrations: Demonstrations | str | Path) -> None:
+    def add_demonstrations(self, demonstrations: Reference) -> None:
         """
         Keep more demonstrations for ever, with the largest priority seen so far, like new transitions. It costs what
         they cost, not what the buffer holds.
 
-        :param demonstrations: A dataset, a path, or the name of packaged demonstrations
+        :param demonstrations: As the constructor takes them
         :raises DemonstrationsError: If they cannot be read or do not fit the spaces; the buffer stays as it was
         """
-        dataset = Demonstrations.load(demonstrations).fit_to_spaces(self.observation_space, self.action_space)
+        dataset = load_reference(demonstrations).fit_to_spaces(self.observation_space, self.action_space)
         self.demonstrations.add(to_columns(dataset, self.schema), Origin.GIVEN, self._new_weight)
 
     def _keep_own(self, rows: np.ndarray, origin: Origin) -> None:
@@ -279,8 +334,13 @@ class DemoReplayBuffer(ReplayBuffer):
 
         :param batch_size: Number of transitions
         :param env: Wrapper to normalise observations and rewards with
-        :return: ``rewards`` is R_n, ``next_observations`` the state after k steps, ``discounts`` gamma^k
+        :return: ``rewards`` is R_n, ``next_observations`` the state after k steps, ``discounts`` gamma^k; with ``n_steps=1``
+            None, so that the algorithm takes its own gamma
         """
+        if self.n_steps > 1 and not self._gamma_is_checked:
+            # SB3 does not tell a replay buffer the gamma of the algorithm. Whoever calls has it
+            warn_of_other_gamma(self.gamma, sys._getframe(1).f_locals.get("self"))
+            self._gamma_is_checked = True
         batch = self._read(1, batch_size, slice(1, 2), 0.0, env, demos_only=False).to(self.device)
         samples: Any = DictReplayBufferSamples if isinstance(batch.observations, dict) else ReplayBufferSamples
         return samples(
@@ -289,7 +349,7 @@ class DemoReplayBuffer(ReplayBuffer):
             next_observations=batch.next_observations,
             dones=th.as_tensor(batch.terminated, dtype=th.float32, device=self.device),
             rewards=batch.rewards,
-            discounts=th.as_tensor(batch.discounts, dtype=th.float32, device=self.device),
+            discounts=None if self.n_steps == 1 else th.as_tensor(batch.discounts, dtype=th.float32, device=self.device),
         )
 
     def sample_batch(
@@ -381,6 +441,7 @@ class DemoReplayBuffer(ReplayBuffer):
         return values
 
     def _draw(self, n_batches: int, batch_size: int, demos_only: bool) -> Draw:
+        self._read_demonstrations()
         n_own = 0 if demos_only else self.n_own
         if self.n_demonstrations + n_own == 0:
             raise ValueError("sample: found an empty buffer, expected at least one transition")

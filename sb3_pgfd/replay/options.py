@@ -1,12 +1,14 @@
 """Checks of the buffer's options."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-from sb3_pgfd.utils.checks import is_number, is_switch, is_whole
+from sb3_pgfd.utils.checks import OptionWarning, is_number, is_switch, is_whole
+from sb3_pgfd.utils.memory import GIB, total_memory
 
 
 def _is_share(value: Any) -> bool:
@@ -68,4 +70,34 @@ def check_action_range(action_space: spaces.Space) -> None:
             f"action_space: found component {list(place)} with low={low[place]:g} and high={high[place]:g}, expected "
             "finite bounds with low < high: actions are scaled to [-1, 1]. Leave a component that cannot move out of the "
             "action by a wrapper, and rescale infinite ones (gymnasium.wrappers.RescaleAction)"
+        )
+
+
+def warn_of_other_gamma(gamma: float, caller: Any) -> None:
+    """
+    :param gamma: Of the buffer
+    :param caller: The algorithm that draws from it
+    """
+    expected = getattr(caller, "gamma", None)
+    if isinstance(expected, float) and expected != gamma:
+        warnings.warn(
+            f"gamma: found {gamma} in the replay buffer, expected {expected} as in {type(caller).__name__}: the buffer's "
+            f"counts in n-step returns. Pass it in replay_buffer_kwargs=dict(..., gamma={expected})",
+            OptionWarning,
+            stacklevel=4,
+        )
+
+
+def warn_of_memory(n_rows: int, row_nbytes: float) -> None:
+    """
+    :param n_rows: Transitions that a buffer may hold
+    :param row_nbytes: Memory of each
+    """
+    needed, total = n_rows * row_nbytes, total_memory()
+    if needed > total:
+        warnings.warn(
+            f"buffer_size: found {n_rows:,} transitions, which take {needed / GIB:,.1f} GiB when the buffer is full, expected "
+            f"at most {int(total / row_nbytes):,}, as there are {total / GIB:,.1f} GiB of memory",
+            OptionWarning,
+            stacklevel=3,
         )

@@ -1,5 +1,6 @@
 """What the agent's environments report beyond SB3's fields: interventions, and successes worth keeping."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,12 @@ from sb3_pgfd.demonstrations.recording.session import success_of
 from sb3_pgfd.replay.conversion import scaled
 from sb3_pgfd.replay.n_step import Stores
 from sb3_pgfd.replay.storage import Origin
+from sb3_pgfd.utils.checks import OptionWarning
 
 INTERVENE_ACTION = "intervene_action"
 """Key of the info under which an environment gives the action that was executed in place of the policy's"""
+# Enough to know that an environment does not report success
+_SILENT_EPISODES = 10
 
 
 def executed_actions(
@@ -60,8 +64,27 @@ class OwnEpisodes:
     :param n_envs: Number of environments
     """
 
+    # Episodes that ended without a word on success; None: there was one, or the user has been told
+    _n_silent: int | None = 0
+
     def __init__(self, n_envs: int):
         self._running = [_Running() for _ in range(n_envs)]
+
+    def step_of(self, env: int) -> int:
+        """:return: Number of the next step in the running episode of an environment, from 0"""
+        return self._running[env].n_steps
+
+    def warn_if_silent(self) -> None:
+        """Warn once if ten episodes have ended and none of them said whether it was a success."""
+        if self._n_silent is not None and self._n_silent >= _SILENT_EPISODES:
+            warnings.warn(
+                f"keep_successes: found {self._n_silent} episodes whose last info has neither 'is_success' nor 'success', "
+                "expected one of them: no success is kept. Let the environment report it "
+                "(sb3_pgfd.wrappers.ReportSuccess), or set keep_successes=False",
+                OptionWarning,
+                stacklevel=3,
+            )
+            self._n_silent = None
 
     def add_step(
         self,
@@ -96,6 +119,8 @@ class OwnEpisodes:
             if running.n_steps == 1:
                 running.solved_at_start = bool(success_of(info)) and not ended[env]
             if ended[env]:
+                if self._n_silent is not None:
+                    self._n_silent = self._n_silent + 1 if success_of(info) is None else None
                 rows = both.last_rows(env, running.n_steps)
                 _end_episode(both, rows)
                 if running.n_intervened > 0:

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_action_dim, get_obs_shape
 
-from sb3_pgfd.replay.sum_tree import SumTree
+from sb3_pgfd.replay.sum_tree import FAN_OUT, SumTree
 
 # A Box observation is stored like a Dict observation with this one key
 BOX_KEY = ""
@@ -49,6 +49,11 @@ class Schema:
         """Of all columns."""
         observations = [name for key in self.obs_shapes for name in (obs_column(key), next_obs_column(key))]
         return [*observations, "actions", "rewards", "terminated", "steps_left"]
+
+    @property
+    def row_nbytes(self) -> float:
+        """Memory of one row with its weight, in bytes."""
+        return sum(column.nbytes for column in self.allocate(1).values()) + 8.0 * FAN_OUT / (FAN_OUT - 1)
 
     def allocate(self, n_rows: int) -> Columns:
         """:return: Columns of ``n_rows`` rows of zeros; the system reserves memory when a row is written"""

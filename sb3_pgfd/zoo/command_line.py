@@ -51,14 +51,15 @@ def _network_errors() -> tuple[type[BaseException], ...]:
 
 def report(error: BaseException, command: str) -> bool:
     """
-    Print an error in one line on standard error. Errors from within the learning and errors without a message need their
-    traceback instead, and ``SB3_PGFD_TRACEBACK`` asks for it.
+    Print an error in one line on standard error. Errors from within the learning, but those of demonstrations, and errors
+    without a message need their traceback instead, and ``SB3_PGFD_TRACEBACK`` asks for it.
 
     :return: Whether it was printed. If not, raise it again
     """
     frames = traceback.extract_tb(error.__traceback__)
     text, explanation = " ".join(str(error).split()), explain(error)
-    if os.environ.get(_TRACEBACK) or any(frame.name == "learn" for frame in frames) or not (text or explanation):
+    from_learning = any(frame.name == "learn" for frame in frames) and not isinstance(error, DemonstrationsError)
+    if os.environ.get(_TRACEBACK) or from_learning or not (text or explanation):
         return False
     if isinstance(error, _network_errors()):
         text = f"the Hugging Face hub cannot be reached, or does not have this: {text}"

@@ -51,6 +51,7 @@ from sb3_pgfd.zoo.hyperparameters import (
     load_demonstrations,
     merge,
     resolve_demonstrations,
+    stacked,
     with_numbers,
     with_schedules,
 )
@@ -168,10 +169,13 @@ class PgfdExperimentManager(ExperimentManager):
         processed, env_wrapper, callbacks, vec_env_wrapper = super()._preprocess_hyperparams(hyperparams)
         if "demonstrations" in processed:
             processed["demonstrations"] = load_demonstrations(processed["demonstrations"])
+        # They stay a reference: SB3 saves these options with the model. Our algorithms look at the environment themselves
         buffer = processed.get("replay_buffer_kwargs") or {}
-        # A path stays one: SB3 saves these with the model
-        if isinstance(buffer.get("demonstrations"), dict):
-            processed["replay_buffer_kwargs"] = {**buffer, "demonstrations": load_demonstrations(buffer["demonstrations"])}
+        if self.frame_stack and buffer.get("demonstrations") is not None:
+            processed["replay_buffer_kwargs"] = {
+                **buffer,
+                "demonstrations": stacked(buffer["demonstrations"], self.frame_stack),
+            }
         policy = processed.get("policy_kwargs") or {}
         if isinstance(policy.get("features_extractor_class"), str):
             extractor = get_class_by_name(policy["features_extractor_class"])
@@ -279,7 +283,7 @@ class PgfdExperimentManager(ExperimentManager):
         if self.algo in ALGORITHMS:
             # What is wrong with all trials is an error at once, for example demonstrations of another environment
             with closing(self.create_envs(self.n_envs, no_log=True)) as env:
-                ALGORITHMS[self.algo](env=env, device=self.device, **self._hyperparams)
+                ALGORITHMS[self.algo](env=env, device=self.device, **self._hyperparams).check_options_for_learning()
         try:
             super().hyperparameters_optimization()
         except ValueError as error:

@@ -165,6 +165,14 @@ def resolve_demonstrations(named: Any, folders: Sequence[Path], origin: str) -> 
     return str(named)
 
 
+def stacked(resolved: Any, n_stack: int) -> dict[str, Any]:
+    """
+    :param resolved: By :func:`resolve_demonstrations`
+    :param n_stack: Frames per observation, unless ``resolved`` has its own number
+    """
+    return {"stack_frames": n_stack, **(resolved if isinstance(resolved, Mapping) else {"source": resolved})}
+
+
 def load_demonstrations(resolved: Any) -> Demonstrations | None:
     """:param resolved: By :func:`resolve_demonstrations`"""
     if resolved is None:

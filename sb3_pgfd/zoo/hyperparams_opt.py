@@ -4,7 +4,7 @@ What ``-optimize`` searches for this package's algorithms.
 A trial stores its parameters under the names below. The converter makes of them what an entry of the yaml holds, so that
 ``--trial-id`` trains with what the trial had. Our manager tells the samplers two things in ``additional_args``: ``given``, the
 options of ``-params``, which are not searched, and ``has_demonstrations``. The Zoo's own manager tells them nothing; then
-everything is searched, and no option fails without demonstrations.
+everything is searched, as with demonstrations.
 """
 
 from collections.abc import Callable, Mapping

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from point_to_goal import Recorder
+from small_models import with_no_option_chosen
 from stable_baselines3.common.logger import Logger
 
 from sb3_pgfd import A2CfD, Demonstrations
@@ -25,7 +26,7 @@ def make_model(demonstrations: Demonstrations) -> Callable[..., A2CfD]:
             device="cpu",
         )
         algorithm = options.pop("algorithm", A2CfD)
-        return algorithm(policy, env, policy_kwargs=policy_kwargs, **{**small, **options})
+        return with_no_option_chosen(algorithm(policy, env, policy_kwargs=policy_kwargs, **{**small, **options}))
 
     return _make_model
 

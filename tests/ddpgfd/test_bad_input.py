@@ -146,7 +146,7 @@ def test_options_of_an_algorithm_of_ones_own_are_known(make_model: MakeModel) ->
 def test_the_callers_dicts_are_left_as_they_were(make_model: MakeModel) -> None:
     given = {
         "policy_kwargs": {"net_arch": [8], "optimizer_kwargs": {"eps": 1e-5}, "features_extractor_kwargs": {}},
-        "replay_buffer_kwargs": {"demo_fraction": 0.5},
+        "replay_buffer_kwargs": {"demo_bonus": 0.5},
     }
     before = copy.deepcopy(given)
     model = DDPGfD("MlpPolicy", "PointToGoal-v0", buffer_size=100, device="cpu", **given)  # type: ignore[arg-type]  # mixed

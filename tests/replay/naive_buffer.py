@@ -151,6 +151,9 @@ class PickedRows(DemoReplayBuffer):
         self.picked = None
 
         def reordered(value: Any) -> Any:
+            if value is None:
+                # With one step the algorithm takes its own gamma
+                return None
             return {key: part[back] for key, part in value.items()} if isinstance(value, dict) else value[back]
 
         return type(samples)(**{name: reordered(value) for name, value in samples._asdict().items()})

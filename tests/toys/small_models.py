@@ -1,12 +1,15 @@
 """Small models of the off-policy algorithms, and the rows of their buffers."""
 
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from sb3_pgfd import DDPGfD
+from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
+
+Model = TypeVar("Model", bound=LearnsFromDemonstrations)
 
 
 class WatchedBuffer(DemoReplayBuffer):
@@ -28,7 +31,17 @@ def small_model(algorithm: type[DDPGfD], policy: Any = "MlpPolicy", env: Any = "
     """:return: A model that is made, and learns, in no time; ``options`` are of the algorithm"""
     policy_kwargs = {"net_arch": [16], **options.pop("policy_kwargs", {})}
     small: dict[str, Any] = dict(buffer_size=500, learning_starts=10, batch_size=8, pretrain_steps=5, seed=0, device="cpu")
-    return algorithm(policy, env, policy_kwargs=policy_kwargs, **{**small, **options})
+    model = algorithm(policy, env, policy_kwargs=policy_kwargs, **{**small, **options})
+    return with_no_option_chosen(model)
+
+
+def with_no_option_chosen(model: Model) -> Model:
+    """
+    :return: The model with its options as if they were the defaults of its class. A user's options that need demonstrations
+        are refused without; many tests have some that act later, or look at what they do not do
+    """
+    model._chosen_options = []
+    return model
 
 
 def own_rows(model: DDPGfD, column: str) -> np.ndarray:

@@ -1,0 +1,109 @@
+"""
+Checks of a model's options and demonstrations when it starts to learn: what needs demonstrations and has none, options that
+have no effect, and demonstrations that teach the critic something else than is meant.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
+from sb3_pgfd.demonstrations.arrays import discounted_returns
+
+Options = Mapping[str, Any]
+Need = tuple[str, Callable[[Options], Any]]
+
+# They act on demonstrations. The first two also on the agent's own successes, where these are kept
+_ACT_ON_DEMONSTRATIONS = ("bc_coef", "demo_fraction", "pretrain_steps", "critic_warmup_steps")
+_ACT_ON_SUCCESSES = ("bc_coef", "demo_fraction")
+
+_CLONING: Need = ("bc_coef > 0", lambda options: options["bc_coef"] > 0.0)
+_PRIORITIES: Need = ("demo_fraction=None", lambda options: options.get("demo_fraction") is None)
+_OF_PRIORITIES = ("priority_exponent", "priority_epsilon", "demo_bonus", "relative_priorities")
+OFF_POLICY_NEEDS: Mapping[str, Need] = {
+    **dict.fromkeys(("q_filter", "critic_warmup_steps"), _CLONING),
+    "n_step_coef": ("n_steps > 1", lambda options: options["n_steps"] > 1),
+    "target_noise_clip": ("target_policy_noise > 0", lambda options: options["target_policy_noise"] > 0.0),
+    "max_success_transitions": ("keep_successes=True", lambda options: options.get("keep_successes")),
+    **dict.fromkeys((*_OF_PRIORITIES, "importance_exponent", "action_gradient_coef"), _PRIORITIES),
+}
+"""What an option needs to have an effect: in words, and whether the options, those of the replay buffer included, have it"""
+ON_POLICY_NEEDS: Mapping[str, Need] = {
+    "pretrain_learning_rate": ("pretrain_steps > 0", lambda options: options["pretrain_steps"] > 0),
+    "bc_decay": _CLONING,
+    "demo_batch_size": (
+        "bc_coef > 0 or pretrain_steps > 0",
+        lambda options: options["bc_coef"] > 0.0 or options["pretrain_steps"] > 0,
+    ),
+    "rms_prop_eps": ("use_rms_prop=True", lambda options: options["use_rms_prop"]),
+}
+"""Likewise of on-policy algorithms"""
+
+
+def check_without_demonstrations(algorithm: str, options: Options, chosen: Collection[str]) -> str:
+    """
+    :param algorithm: Name of an algorithm that has no demonstrations
+    :param options: All of its options and those of its replay buffer
+    :param chosen: Names of those that the user chose. Defaults of the class are nobody's wish
+    :return: The warning
+    :raises DemonstrationsError: If the user chose an option that does nothing without demonstrations
+    """
+    # Who asks for own successes to be kept has something to clone and to draw later
+    keeps_successes = "keep_successes" in chosen and options["keep_successes"]
+    needing = [name for name in _ACT_ON_DEMONSTRATIONS if name in chosen and options[name]]
+    needing = [name for name in needing if not (keeps_successes and name in _ACT_ON_SUCCESSES)]
+    if needing:
+        raise DemonstrationsError(
+            f"{algorithm}: found no demonstrations, but {', '.join(f'{name}={options[name]!r}' for name in needing)}, which "
+            "would do nothing without: pass demonstrations=... or call add_demonstrations() before learn(), or leave "
+            f"{'it' if len(needing) == 1 else 'them'} out"
+        )
+    return (
+        f"{algorithm}: found no demonstrations: it learns from its own experience alone. Pass demonstrations=..., or call "
+        "add_demonstrations() before learn()"
+    )
+
+
+def options_without_effect(options: Options, chosen: Collection[str], needs: Mapping[str, Need]) -> Iterator[str]:
+    """
+    :param options: All options of a model and of its replay buffer
+    :param chosen: Names of those that the user chose
+    :param needs: What an option needs to have an effect
+    :return: A warning for each that has none
+    """
+    for name in needs.keys() & set(chosen):
+        words, holds = needs[name]
+        if options[name] and not holds(options):
+            yield f"{name}={options[name]!r} has no effect: it needs {words}. Change that, or leave {name} out"
+
+
+def doubtful_demonstrations(demonstrations: Demonstrations, options: Options, env: VecNormalize | None) -> Iterator[str]:
+    """
+    :param demonstrations: Which the model is about to learn from
+    :param options: All options of the model
+    :param env: Wrapper to normalise rewards with
+    :return: A warning for each doubt
+    """
+    rewards = demonstrations.rewards
+    if not rewards.any():
+        yield (
+            "demonstrations: found no reward but 0, expected some that tell success from failure: the critic learns that "
+            "these episodes are worth nothing. If they succeed, load them with the reward of success, "
+            "Demonstrations.load(source, final_reward=1.0)"
+        )
+    q_range = options.get("q_range")
+    if q_range is None:
+        return
+    low, high = q_range
+    returns = discounted_returns(
+        rewards if env is None else env.normalize_reward(rewards), demonstrations.episode_lengths, options["gamma"]
+    )
+    smallest, largest = float(returns.min()), float(returns.max())
+    slack = 1e-5 * max(1.0, np.abs(returns).max())
+    if smallest < low - slack or largest > high + slack:
+        yield (
+            f"q_range: found discounted returns of the demonstrations from {smallest:g} to {largest:g}, expected all in "
+            f"{low:g} to {high:g}: targets are clipped to q_range, so the critic cannot learn them. Widen it or leave it out"
+        )
