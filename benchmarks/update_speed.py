@@ -18,8 +18,7 @@ third gives the seconds of the first calls, in which the update is compiled: onc
 import argparse
 import csv
 import time
-from collections.abc import Mapping
-from copy import deepcopy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,23 +40,22 @@ ALGORITHMS: dict[str, tuple[type[OffPolicyAlgorithm], dict[str, Any]]] = {
     "SB3 SAC": (SAC, {}),
     "DDPGfD": (DDPGfD, DEMONSTRATIONS),
     "DDPGfD compiled": (DDPGfD, {**DEMONSTRATIONS, "compile": True}),
+    "DDPGfD compiled, bf16": (DDPGfD, {**DEMONSTRATIONS, "compile": True, "policy_kwargs": {"precision": "bf16"}}),
     "TD3fD": (TD3fD, TD3FD),
     "TD3fD compiled": (TD3fD, {**TD3FD, "compile": True}),
 }
-SIZES = ((256, 256), (128, 128))
-"""Units of the two hidden layers, and batch size"""
 N_WARM_UP = 20
 
 
-def make_models(width: int, batch_size: int, device: str) -> dict[str, OffPolicyAlgorithm]:
+def make_models(names: Sequence[str], width: int, batch_size: int, device: str) -> dict[str, OffPolicyAlgorithm]:
     """
+    :param names: Of algorithms
     :param width: Units of the two hidden layers
     :param batch_size: Batch size
     :param device: Where the networks are
     :return: One model of each algorithm
     """
     shared: dict[str, Any] = {
-        "policy_kwargs": {"net_arch": [width, width]},
         "batch_size": batch_size,
         "buffer_size": 100_000,
         "gradient_steps": 1,
@@ -65,8 +63,13 @@ def make_models(width: int, batch_size: int, device: str) -> dict[str, OffPolicy
         "seed": 0,
         "device": device,
     }
-    # A copy each: SAC adds to its policy_kwargs
-    return {name: cls("MlpPolicy", "Pendulum-v1", **deepcopy(shared), **own) for name, (cls, own) in ALGORITHMS.items()}
+    models = {}
+    for name in names:
+        algorithm, own = ALGORITHMS[name]
+        # A copy each: SAC adds to its policy_kwargs
+        policy_kwargs = {"net_arch": [width, width], **own.get("policy_kwargs", {})}
+        models[name] = algorithm("MlpPolicy", "Pendulum-v1", **{**shared, **own, "policy_kwargs": policy_kwargs})
+    return models
 
 
 def fill(models: Mapping[str, OffPolicyAlgorithm], n_transitions: int = 5_000) -> None:
@@ -102,9 +105,10 @@ def wait(device: str) -> None:
 
 
 def time_updates(
-    width: int, batch_size: int, n_updates: int, repetitions: int, device: str
+    names: Sequence[str], width: int, batch_size: int, n_updates: int, repetitions: int, device: str
 ) -> tuple[dict[str, float], dict[str, float]]:
     """
+    :param names: Of algorithms
     :param width: Units of the two hidden layers
     :param batch_size: Batch size
     :param n_updates: Updates in each call of ``train()``
@@ -112,7 +116,7 @@ def time_updates(
     :param device: Where the networks are
     :return: Median seconds of one update of each algorithm, and seconds of all first calls together
     """
-    models = make_models(width, batch_size, device)
+    models = make_models(names, width, batch_size, device)
     fill(models)
     seconds: dict[str, list[float]] = {name: [] for name in models}
     first: dict[str, float] = dict.fromkeys(models, 0.0)
@@ -129,9 +133,11 @@ def time_updates(
     return {name: float(np.median(values)) for name, values in seconds.items()}, first
 
 
-def time_learning(width: int, batch_size: int, rounds: int, device: str, steps: int = 500) -> dict[str, float]:
+def time_learning(
+    names: Sequence[str], width: int, batch_size: int, rounds: int, device: str, steps: int = 500
+) -> dict[str, float]:
     """:return: Environment steps per second of ``learn()`` of each algorithm, median over rounds"""
-    models = make_models(width, batch_size, device)
+    models = make_models(names, width, batch_size, device)
     rates: dict[str, list[float]] = {name: [] for name in models}
     for round_ in range(rounds + 1):
         for name, model in models.items():
@@ -147,6 +153,8 @@ def time_learning(width: int, batch_size: int, rounds: int, device: str, steps: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--algorithms", nargs="+", choices=list(ALGORITHMS), default=list(ALGORITHMS))
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 128], help="hidden units and batch size")
     parser.add_argument("--updates", type=int, nargs="+", default=[1, 20], help="updates in one call of train()")
     parser.add_argument("--repetitions", type=int, default=500, help="pairs of updates of each algorithm")
     parser.add_argument("--rounds", type=int, default=10, help="rounds of learn(), 500 steps each; 0: none")
@@ -160,7 +168,7 @@ def main() -> None:
         print(f"\n{what}, {width}x{width}, batch {batch_size}, {args.device}")
         for name, value in values.items():
             ratio = value / values["SB3 DDPG"]
-            print(f"    {name:<16} {value:>10.4g} {unit}   x {ratio:.3f}", flush=True)
+            print(f"    {name:<22} {value:>10.4g} {unit}   x {ratio:.3f}", flush=True)
             rows.append(
                 {
                     "device": args.device,
@@ -174,16 +182,17 @@ def main() -> None:
                 }
             )
 
-    for width, batch_size in SIZES:
+    for width in args.sizes:
+        batch_size = width
         for n_updates in args.updates:
             repetitions = max(args.repetitions // n_updates, 10)
-            seconds, first = time_updates(width, batch_size, n_updates, repetitions, args.device)
+            seconds, first = time_updates(args.algorithms, width, batch_size, n_updates, repetitions, args.device)
             what = f"one update, {n_updates} in each call of train()"
             report(what, width, batch_size, {name: 1e3 * value for name, value in seconds.items()}, "ms")
             if n_updates == args.updates[0]:
                 report("first calls of train()", width, batch_size, first, "s")
         if args.rounds > 0:
-            rates = time_learning(width, batch_size, args.rounds, args.device)
+            rates = time_learning(args.algorithms, width, batch_size, args.rounds, args.device)
             report("learn()", width, batch_size, rates, "steps/s")
     if args.results is not None:
         with args.results.open("w", newline="") as file:

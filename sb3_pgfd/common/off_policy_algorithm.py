@@ -209,7 +209,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             errors, metrics = self._updates(batch, turns, self._clones_only(demos_only), options)
         self._n_updates += gradient_steps
         if self.buffer.demo_fraction is None:
-            priorities = self.buffer.update_priorities(batch.indices, errors.cpu().numpy())
+            priorities = self.buffer.update_priorities(batch.indices, self._updates.to_host(errors).numpy())
             metrics.append({"priority_mean": th.from_numpy(priorities)})
         for found in metrics:
             self._metrics.add(found)

@@ -31,7 +31,7 @@ class Results(NamedTuple):
     """Of the updates of one call."""
 
     errors: th.Tensor
-    """e_i of all batches, one behind the other, shape ``(n_batches * B,)``; valid until the next call"""
+    """e_i of all batches, one behind the other, shape ``(n_batches * B,)``, on the device; valid until the next call"""
     metrics: list[dict[str, th.Tensor]]
     """What to log the means of, of each update"""
 
@@ -50,6 +50,7 @@ class Updates:
         self._device = device
         self._compiled = None if compiled is None else CompiledFunctions(compiled, device)
         self._staging: dict[Any, _Staging] = {}
+        self._host_errors: th.Tensor | None = None
         # Of the metrics, without and with an update of the actor
         self._names: dict[bool, list[str]] = {}
 
@@ -82,6 +83,16 @@ class Updates:
             # A CUDA graph writes its next results to the same places
             metrics += self._metrics(block, means.clone())
         return Results(all_errors[0] if len(blocks) == 1 else th.cat(all_errors), metrics)
+
+    def to_host(self, errors: th.Tensor) -> th.Tensor:
+        """:return: Errors in the CPU's memory, valid until the next call. From a GPU they come through pinned memory"""
+        if self._device.type != "cuda":
+            return errors
+        if self._host_errors is None or self._host_errors.shape != errors.shape:
+            self._host_errors = th.empty(errors.shape, dtype=errors.dtype, pin_memory=True)
+        self._host_errors.copy_(errors, non_blocking=True)
+        th.cuda.current_stream(self._device).synchronize()
+        return self._host_errors
 
     def _function(self, like: DemoBatch, pattern: tuple[bool, ...], fused: bool) -> Function:
         """
