@@ -134,6 +134,7 @@ class CompiledFunctions:
             _compare(before[:n_of_modules], found[:n_of_modules], state[:n_of_modules])
             _compare(before[n_of_modules:], found[n_of_modules:], state[n_of_modules:])
         except BaseException:
+            _leave_capture(self._device)
             restore()
             raise
         return results, compiled
@@ -162,6 +163,13 @@ def _set_random_state(device: th.device, states: list[th.Tensor]) -> None:
     th.set_rng_state(states[0])
     if device.type == "cuda":
         th.cuda.set_rng_state(states[1], device)
+
+
+def _leave_capture(device: th.device) -> None:
+    """A capture that failed leaves the GPU's random generator as if it went on: the next eager draw would fail."""
+    if device.type == "cuda":
+        generator = th.cuda.default_generators[th.cuda.current_device() if device.index is None else device.index]
+        generator.graphsafe_set_state(th.Generator(generator.device).graphsafe_get_state())
 
 
 def traced(function: Function, inputs: Tensors) -> Function:

@@ -79,7 +79,8 @@ def matmul_precision(precision: str, device: th.device) -> Iterator[None]:
     if precision == "float32":
         yield
     elif device.type == "cuda":
-        with th.autocast("cuda", th.bfloat16):
+        # Cached weights would be read when a CUDA graph is captured, and not be made again when it runs
+        with th.autocast("cuda", th.bfloat16, cache_enabled=False):
             yield
     else:
         backend: Any = th.backends.mkldnn
