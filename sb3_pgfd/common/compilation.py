@@ -179,7 +179,7 @@ def traced(function: Function, inputs: Tensors) -> Function:
     graph.graph.eliminate_dead_code()
     graph.recompile()
     # Random numbers in the same order as without compilation
-    options = {"fallback_random": True, "cpp_wrapper": inputs[0].device.type == "cpu"}
+    options: dict[str, Any] = {"fallback_random": True, "cpp_wrapper": inputs[0].device.type == "cpu"}
     compiled = th.compile(graph, fullgraph=True, dynamic=False, options=options)
 
     def run(given: Tensors) -> Tensors:

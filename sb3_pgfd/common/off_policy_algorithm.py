@@ -10,11 +10,11 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
-from torch import nn
 
 from sb3_pgfd.common.compilation import UpdateState
 from sb3_pgfd.common.metrics import MeanMetrics
@@ -43,8 +43,9 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     policy_delay: int = 1
     """Updates of the critic for one of the actor"""
     l2_coef: float
-    actor: nn.Module
-    critic: nn.Module
+    policy: Any  # With `precision` and `mean_actor_rate()`, see DDPGfDPolicy
+    actor: BaseModel
+    critic: BaseModel
     buffer_defaults: ClassVar[Mapping[str, Any]] = {}
     """Options of the replay buffer, unless ``replay_buffer_kwargs`` has others"""
     _option_needs: ClassVar[Mapping[str, Need]] = OFF_POLICY_NEEDS

@@ -65,8 +65,7 @@ class Updates:
             clones = th.tensor(clones_only, device=self._device)
             parts = batch.to(self._device).split(len(turns))
             metrics = [self._update(part, clones, turn) for part, turn in zip(parts, turns, strict=True)]
-            errors = [found.pop(ERRORS) for found in metrics]
-            return Results((errors[0] if len(errors) == 1 else th.cat(errors)).flatten(), metrics)
+            return Results(_joined([found.pop(ERRORS).flatten() for found in metrics]), metrics)
         rates = th.tensor([float(turn.mean_rate) for turn in turns])
         tensors, clones = [*_tensors(batch), rates], th.tensor(clones_only)
         pattern = tuple(turn.with_actor for turn in turns)
@@ -74,7 +73,8 @@ class Updates:
             blocks = [(pattern, self._staged([*tensors, clones]))]
         else:
             blocks = [((turn,), [*part, clones]) for turn, part in zip(pattern, _split(tensors, len(turns)), strict=True)]
-        all_errors, metrics = [], []
+        all_errors: Tensors = []
+        metrics = []
         for block, inputs in blocks:
             key = block, tuple(tensor.shape for tensor in inputs), options
             function, fused = (self._function(batch, block, fused) for fused in (False, True))
@@ -82,7 +82,7 @@ class Updates:
             all_errors.append(errors)
             # A CUDA graph writes its next results to the same places
             metrics += self._metrics(block, means.clone())
-        return Results(all_errors[0] if len(blocks) == 1 else th.cat(all_errors), metrics)
+        return Results(_joined(all_errors), metrics)
 
     def to_host(self, errors: th.Tensor) -> th.Tensor:
         """:return: Errors in the CPU's memory, valid until the next call. From a GPU they come through pinned memory"""
@@ -190,6 +190,10 @@ def _batch(like: DemoBatch, tensors: Tensors) -> DemoBatch:
         column = getattr(like, name)
         columns[name] = {key: next(rest) for key in column} if isinstance(column, dict) else next(rest)
     return like._replace(**columns)
+
+
+def _joined(parts: Tensors) -> th.Tensor:
+    return parts[0] if len(parts) == 1 else th.cat(parts)
 
 
 def _split(tensors: Tensors, n_parts: int) -> list[Tensors]:
