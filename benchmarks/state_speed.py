@@ -64,7 +64,9 @@ def main() -> None:
             DDPGfD.resume(path, DummyVecEnv([Still]), device="cpu")
             row = {"rows": N_ROWS, "dimensions": N_DIMENSIONS, "buffer_mb": round(buffer), "repeat": number}
             row |= {"saving_s": round(saving, 2), "peak_by_saving_mb": round(extra)}
-            rows.append({**row, "peak_to_buffer": round(1 + extra / buffer, 3), "reading_s": round(time.perf_counter() - begin, 2)})
+            rows.append(
+                {**row, "peak_to_buffer": round(1 + extra / buffer, 3), "reading_s": round(time.perf_counter() - begin, 2)}
+            )
             # What reading needs is not what saving needs
             if number > 0:
                 rows[-1] |= {name: rows[0][name] for name in ("peak_by_saving_mb", "peak_to_buffer")}

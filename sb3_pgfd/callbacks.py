@@ -27,7 +27,15 @@ from sb3_pgfd.plotting import run_figure
 from sb3_pgfd.run_summary import RunSummary, summarize_run, write_summary
 from sb3_pgfd.utils.files import Lock, hold, remove_stale, write_whole
 
-__all__ = ["Checkpoints", "DemonstrationsSummary", "EvaluateFirst", "Evaluation", "ProgressLog", "RecordSuccesses", "RunFigure"]
+__all__ = [
+    "Checkpoints",
+    "DemonstrationsSummary",
+    "EvaluateFirst",
+    "Evaluation",
+    "ProgressLog",
+    "RecordSuccesses",
+    "RunFigure",
+]
 __all__ += ["RunSummary", "SaveNormalization", "SaveTrainingState", "summarize_run", "write_summary"]
 
 

@@ -214,7 +214,7 @@ class Resumable(gym.Wrapper, gym.utils.RecordConstructorArgs):
         state = pickle.loads(saved)
         # A new environment has none, and its place would not be found
         getattr(self.env.unwrapped, "np_random", None)
-        is_same = in_episode and state["start"] is not None and self._repeat(*state["start"], state["actions"])
+        is_same = in_episode and state["start"] is not None and self._repeat(state["start"], state["actions"])
         is_same = is_same and (state["is_plain"] or _equal(self._last, state["last"]))
         *wrappers, base = layers(self.env)
         for layer, values in zip((base, *wrappers), (state["base"], *state["wrappers"]), strict=True):
@@ -222,7 +222,8 @@ class Resumable(gym.Wrapper, gym.utils.RecordConstructorArgs):
         set_generators(self.env, state["generators"])
         return is_same
 
-    def _repeat(self, generators: Any, python: Any, numpy: Any, kwargs: dict[str, Any], actions: np.ndarray) -> bool:
+    def _repeat(self, start: tuple[Any, ...], actions: np.ndarray) -> bool:
+        generators, python, numpy, kwargs = start
         set_generators(self.env, generators)
         random.setstate(python)
         np.random.set_state(numpy)

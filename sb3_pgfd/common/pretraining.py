@@ -27,9 +27,20 @@ from sb3_pgfd.common.export import export_policy
 from sb3_pgfd.common.frame_stacking import stacked_like
 from sb3_pgfd.common.incoming import check_shapes
 from sb3_pgfd.common.metrics import without_tables
+from sb3_pgfd.common.option_warnings import (
+    Need,
+    check_without_demonstrations,
+    doubtful_demonstrations,
+    options_without_effect,
+)
 from sb3_pgfd.common.resuming import make_all_resumable, restore_environments, restore_run, save_run, score_of
 from sb3_pgfd.common.stepping import SIGNALS, DeferredSignals, WholeSteps, release_broken, walk_callbacks
 from sb3_pgfd.common.training_state import TrainingStateError, newest_set, read_model, write_set
+from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
+from sb3_pgfd.demonstrations.inspection.warnings import continuity_warnings
+from sb3_pgfd.demonstrations.validation import normalised_units
+from sb3_pgfd.utils.checks import SAVE_FORMAT, OptionWarning, check_save_format
+from sb3_pgfd.utils.files import write_whole
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
 from sb3_pgfd.utils.screen import can_show_progress, progress
 
@@ -411,9 +422,7 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         saves = any(hasattr(item, "between_steps") for _, item in walk_callbacks(callback))
         with DeferredSignals(SIGNALS if saves else SIGNALS[:1]) as self._signals:
             try:
-                return super().learn(
-                    total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
-                )
+                return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
             except BaseException as error:
                 for saver in self._savers:
                     saver.leave(error, self._is_between)

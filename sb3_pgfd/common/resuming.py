@@ -103,7 +103,7 @@ def restore_environments(model: BaseAlgorithm, run: dict[str, Any]) -> str | Non
     :raises ValueError: If the environments differ from those of the run
     """
     assert model.env is not None
-    return restore_environment(model.env, run["environment"], in_episode=model._last_obs is not None)  # type: ignore[attr-defined]
+    return restore_environment(model.env, run["environment"], in_episode=model._last_obs is not None)
 
 
 def restore_run(model: BaseAlgorithm, run: dict[str, Any], callback: Any) -> None:

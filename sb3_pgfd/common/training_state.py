@@ -189,8 +189,8 @@ def _write_attributes(model: BaseAlgorithm, folder: Path) -> dict[str, _Part]:
             # Also not saved with the model: it is made anew
             if name not in model._excluded_save_params():
                 raise TrainingStateError(
-                    f"{type(model).__name__}.{name}: found {type(value).__name__}, which cannot be pickled ({error}), expected "
-                    "something that can be: without it the run could not go on"
+                    f"{type(model).__name__}.{name}: found {type(value).__name__}, which cannot be pickled ({error}), "
+                    "expected something that can be: without it the run could not go on"
                 ) from error
     return parts
 
@@ -234,7 +234,7 @@ def _set_networks(model: BaseAlgorithm, saved: dict[str, Any]) -> None:
         if isinstance(value, nn.Module):
             modules = dict(value.named_modules())
             for inner, values in saved[f"{place}:values"].items():
-                vars(modules[inner]).update(values)
+                modules[inner].__dict__.update(values)
 
 
 def write_set(model: BaseAlgorithm, folder: Path, run: dict[str, Any], notes: dict[str, Any], keep: int = 2) -> Path:
@@ -253,9 +253,9 @@ def write_set(model: BaseAlgorithm, folder: Path, run: dict[str, Any], notes: di
     path, present = _free_path(folder, f"step_{model.num_timesteps}"), sets(folder)
     with write_whole(path, folder=True) as temporary:
         parts = _write_attributes(model, temporary)
-        for part, content in (("networks", _networks(model)), ("run", run)):
-            parts[part] = _Part(temporary / f"{part}.pkl")
-            (th.save if part == "networks" else _dump_run)(content, parts[part])
+        parts |= {name: _Part(temporary / f"{name}.pkl") for name in ("networks", "run")}
+        th.save(_networks(model), parts["networks"])  # type: ignore[arg-type]
+        cloudpickle.dump(run, parts["run"], protocol=5)
         for part in parts.values():
             part.close()
         manifest = {
@@ -264,16 +264,12 @@ def write_set(model: BaseAlgorithm, folder: Path, run: dict[str, Any], notes: di
             "algorithm": type(model).__name__,
             "num_timesteps": model.num_timesteps,
             "versions": _versions(),
-            "parts": {part: {"bytes": file.n_bytes, "crc32": file.crc32} for part, file in parts.items()},
+            "parts": {name: {"bytes": part.n_bytes, "crc32": part.crc32} for name, part in parts.items()},
             **notes,
         }
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     _remove_old(folder, keep)
     return path
-
-
-def _dump_run(run: dict[str, Any], file: _Part) -> None:
-    cloudpickle.dump(run, file, protocol=5)
 
 
 def _free_path(folder: Path, name: str) -> Path:
@@ -394,12 +390,13 @@ def read_model(cls: type[BaseAlgorithm], path: Path, env: Any, device: Any) -> t
         entries = _entries(file)
     with_networks = {name for name, needs_networks, _ in entries if needs_networks}
     loader = _Loader({name: data for name, _, data in entries})
-    loader.model = model = cls(loader.load("policy_class"), env, device=device, _init_setup_model=False)  # type: ignore
+    loader.model = model = cls(loader.load("policy_class"), env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
     values = {name: loader.load(name) for name, _, _ in entries if name not in with_networks}
     vars(model).update(values)
     buffer = loader.load_file(path / "replay_buffer.pkl")
     if buffer is not None:
-        values["replay_buffer"] = model.replay_buffer = buffer
+        values["replay_buffer"] = buffer
+        vars(model).update(values)
     model._setup_model()
     with (path / "networks.pkl").open("rb") as file:
         _set_networks(model, th.load(file, map_location=model.device, weights_only=False))

@@ -34,7 +34,7 @@ class CommandError(Exception):
     """A mistake that the user can mend. The message says what was found, what was expected and how to mend it."""
 
 
-class EndedRun(Exception):
+class EndedRunError(Exception):
     """
     A signal ended a run, whose state is saved. The message says how to go on.
 

@@ -14,7 +14,7 @@ from sb3_pgfd.utils.screen import can_show_progress, draw_without_screen
 from sb3_pgfd.zoo import register
 from sb3_pgfd.zoo.command_line import (
     CommandError,
-    EndedRun,
+    EndedRunError,
     expected_errors,
     find_in_current_folder,
     register_environments,
@@ -70,7 +70,7 @@ def main(name: str, command_line: Sequence[str] | None = None, prog: str | None 
     except BrokenPipeError:
         stop_writing()
         return 1
-    except EndedRun as ended:
+    except EndedRunError as ended:
         print(f"sb3-pgfd {name}: {ended}", file=sys.stderr)
         # As shells report a process that a signal ended
         return 128 + ended.signum

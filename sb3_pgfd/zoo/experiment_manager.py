@@ -42,14 +42,13 @@ from sb3_pgfd.callbacks import (
 )
 from sb3_pgfd.common.environment_state import Resumable
 from sb3_pgfd.common.stepping import Interrupted
-from sb3_pgfd.common.training_state import read_manifest
 from sb3_pgfd.plotting import plot_run
 from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.utils.run_folders import require_trust
 from sb3_pgfd.wrappers import monitor_successes
 from sb3_pgfd.zoo import ALGORITHMS
 from sb3_pgfd.zoo.agents import pickles_of, read_run, saved_with
-from sb3_pgfd.zoo.command_line import CommandError, EndedRun
+from sb3_pgfd.zoo.command_line import CommandError, EndedRunError
 from sb3_pgfd.zoo.hyperparameters import (
     as_mapping,
     check_config,
@@ -73,8 +72,8 @@ _ENDS_A_TRIAL = (AssertionError, ValueError, ArithmeticError, RuntimeError, EOFE
 
 
 _NOT_CONTINUED = (
-    "-i begins a new run with the weights of a model, its statistics and its replay buffer, if they were saved. It does not "
-    "restore the step counter, schedules, optimisers' warm-up, random numbers, the best score and the log. --resume RUN_FOLDER does"
+    "-i begins a new run with the networks and optimisers of a model, and its statistics and buffer if they were saved. It "
+    "does not restore the step counter, schedules, random numbers, the best score and the log; --resume RUN_FOLDER does"
 )
 
 
@@ -250,7 +249,10 @@ class PgfdExperimentManager(ExperimentManager):
                 self.callbacks[i] = Checkpoints(self.save_freq, self.save_path, **options)
             elif isinstance(callback, EvalCallback):
                 # The newest statistics of all, and those of the best model
-                paths = [f"{self.params_path}/vecnormalize.pkl", saved_with(f"{self.save_path}/best_model.zip", "vecnormalize")]
+                paths = [
+                    f"{self.params_path}/vecnormalize.pkl",
+                    saved_with(f"{self.save_path}/best_model.zip", "vecnormalize"),
+                ]
                 self.callbacks[i] = self._evaluation = Evaluation(
                     callback.eval_env,
                     callback_on_new_best=CallbackList([SaveNormalization(path) for path in paths]),
@@ -266,7 +268,9 @@ class PgfdExperimentManager(ExperimentManager):
             self.callbacks.append(EvaluateFirst(self._evaluation))
         if self.algo in ALGORITHMS:
             logs = partial(log_sizes, Path(self.save_path))
-            self._state = SaveTrainingState(f"{self.save_path}/{STATE}", max(self.save_freq, 0), notes=lambda: {"logs": logs()})
+            self._state = SaveTrainingState(
+                f"{self.save_path}/{STATE}", max(self.save_freq, 0), notes=lambda: {"logs": logs()}
+            )
             self.callbacks.append(self._state)
         if self.tensorboard_log is not None:
             self.callbacks.append(RunFigure(self.save_path))
@@ -308,16 +312,17 @@ class PgfdExperimentManager(ExperimentManager):
         if self.algo not in ALGORITHMS:
             super().learn(model)
             return
-        log_interval = {} if self.log_interval == -1 else {"log_interval": self.log_interval if self.log_interval >= 0 else None}
+        # -1: as the algorithm has it, below: none
+        given = self.log_interval if self.log_interval >= 0 else None
+        interval = {} if self.log_interval == -1 else {"log_interval": given}
         try:
-            model.learn(self.n_timesteps, callback=self.callbacks, **log_interval)  # type: ignore[arg-type]
+            model.learn(self.n_timesteps, callback=self.callbacks, **interval)  # type: ignore[arg-type]
         except BaseException as error:
-            newest = None if self._state is None else self._state.newest
-            line = how_to_go_on(self.save_path, None if newest is None else read_manifest(newest))
+            line = how_to_go_on(self.save_path)
             if isinstance(error, Interrupted):
                 if error.signum == signal.SIGINT:
                     self.save_trained_model(model)
-                raise EndedRun(f"{error}; {line}", error.signum) from error
+                raise EndedRunError(f"{error}; {line}", error.signum) from error
             print(f"sb3-pgfd train: {type(error).__name__} ended the run; {line}", file=sys.stderr)
             raise
         finally:

@@ -3,11 +3,11 @@
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sb3_pgfd.common.training_state import TrainingStateError, newest_set, read_manifest
+from sb3_pgfd.common.training_state import TrainingStateError, newest_set, read_manifest, sets
 from sb3_pgfd.utils.files import write_whole
 from sb3_pgfd.utils.run_folders import read_settings, require_trust
 from sb3_pgfd.zoo.command_line import CommandError
@@ -107,8 +107,10 @@ def save_command(folder: str, arguments: Sequence[str]) -> None:
         temporary.write_text(json.dumps(list(arguments)), encoding="utf-8")
 
 
-def how_to_go_on(folder: str, manifest: Mapping[str, Any] | None) -> str:
-    """:return: One line for a run that was interrupted; ``manifest`` is of the newest set, None: there is none"""
-    if manifest is None:
-        return f"no training state of {folder} was saved; start again"
-    return f"the state after {manifest['num_timesteps']} steps is saved; go on with: sb3-pgfd train --resume {folder}"
+def how_to_go_on(folder: str) -> str:
+    """:return: One line for a run that was interrupted"""
+    present = sets(Path(folder, STATE))
+    if not present:
+        return f"no training state of {folder} was saved, start again"
+    n_steps = read_manifest(present[0])["num_timesteps"]
+    return f"the state after {n_steps} steps is saved; go on with: sb3-pgfd train --resume {folder}"

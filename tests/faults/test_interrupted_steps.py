@@ -1,8 +1,10 @@
 """No transition is invented or lost, whatever ends learning."""
 
+import os
 import random
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import gymnasium as gym
@@ -67,22 +69,28 @@ def learn_until(model: Any, env: Diary, n_steps: int, how: str, reset: bool) -> 
         callback = StopTrainingOnMaxEpisodes(1 + n_steps % 3)
     elif how == "environment":
         callback, env.fails_at = None, env.now + n_steps
-    ends = {"raises": ValueError, "interrupt": KeyboardInterrupt, "signal": KeyboardInterrupt, "environment": RuntimeError}
-    try:
+    ends: dict[str, type[BaseException]] = {
+        "raises": ValueError,
+        "interrupt": KeyboardInterrupt,
+        "signal": KeyboardInterrupt,
+        "environment": RuntimeError,
+    }
+    # The error of the environment may come later than learning ends
+    with suppress(ends.get(how, StopIteration)):
         model.learn(60, callback=callback, reset_num_timesteps=reset)
-    except tuple(ends.values()) as error:
-        assert isinstance(error, ends[how])
 
 
+# SB3_PGFD_INTERRUPTIONS=300 is what the README's table has
+N_INTERRUPTIONS = int(os.environ.get("SB3_PGFD_INTERRUPTIONS", 50))
 WAYS = ["false", "raises", "interrupt", "signal", "episodes", "environment"]
 
 
 @pytest.mark.parametrize("how", WAYS)
 def test_the_buffer_has_what_happened(how: str) -> None:
     env = Diary()
-    model = DDPGfD("MlpPolicy", env, learning_starts=10**9, buffer_size=5000, policy_kwargs={"net_arch": [4]}, device="cpu")
+    model = DDPGfD("MlpPolicy", env, learning_starts=10**9, buffer_size=20_000, policy_kwargs={"net_arch": [4]}, device="cpu")
     draw = random.Random(1)
-    for _ in range(50):
+    for _ in range(N_INTERRUPTIONS):
         learn_until(model, env, draw.randint(1, 20), how, reset=draw.random() < 0.3)
     names = ("observations/", "rewards", "next_observations/")
     stored = np.stack([own_rows(model, name).ravel() for name in names], axis=1)
@@ -106,7 +114,7 @@ def test_rollouts_have_what_happened(how: str) -> None:
     model = WatchedA2CfD("MlpPolicy", env, n_steps=8, gamma=0.0, policy_kwargs={"net_arch": [4]}, device="cpu")
     model.rows = []
     draw = random.Random(2)
-    for _ in range(50):
+    for _ in range(N_INTERRUPTIONS):
         learn_until(model, env, draw.randint(1, 20), how, reset=draw.random() < 0.3)
     buffer = model.rollout_buffer
     if model._is_collecting:
@@ -125,7 +133,9 @@ def test_a_rollout_goes_on_after_an_episode_that_was_broken_off() -> None:
     value = model.policy.predict_values(model.policy.obs_to_tensor(model._last_obs)[0]).item()  # type: ignore[arg-type]
     learn_until(model, env, 5, "false", reset=True)
     rewards = [reward for _, reward, _ in env.happened]
-    assert model.rollout_buffer.rewards[:, 0].tolist() == pytest.approx([*rewards[:2], rewards[2] + 0.5 * value, *rewards[3:8]])
+    assert model.rollout_buffer.rewards[:, 0].tolist() == pytest.approx(
+        [*rewards[:2], rewards[2] + 0.5 * value, *rewards[3:8]]
+    )
 
 
 def test_ctrl_c_waits_for_the_end_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:

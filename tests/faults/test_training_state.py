@@ -113,7 +113,13 @@ def test_an_interrupted_pretraining_goes_on(tmp_path: Path, demonstrations: Demo
             if self._n_updates == 20:
                 signal.raise_signal(signal.SIGTERM)
 
-    options = {"pretrain_steps": 50, "policy_kwargs": {"net_arch": [8]}, "seed": 1, "device": "cpu", "learning_starts": 5}
+    options: dict[str, Any] = {
+        "pretrain_steps": 50,
+        "policy_kwargs": {"net_arch": [8]},
+        "seed": 1,
+        "device": "cpu",
+        "learning_starts": 5,
+    }
     whole = DDPGfD("MlpPolicy", make_vec_env("PointToGoal-v0", seed=1), demonstrations, **options).learn(30)
     model = Interrupted("MlpPolicy", make_vec_env("PointToGoal-v0", seed=1), demonstrations, **options)
     with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
