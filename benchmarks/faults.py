@@ -137,8 +137,9 @@ def kill_runs(n_kills: int, draw: random.Random) -> list[dict[str, Any]]:
                 present = sets(path)
                 unreadable = sum(not _is_whole(one) for one in present)
                 newest = read_manifest(newest_set(path))["num_timesteps"] if present else None
-                rows.append({"kind": kind, "kill": number, "begin": begin, "sets": len(present), "unreadable": unreadable})
-                rows[-1] |= {"newest": newest, "stale_files": len(list(path.glob(".step*.tmp")))}
+                row: dict[str, Any] = {"kind": kind, "kill": number, "begin": begin, "sets": len(present)}
+                stale = len(list(path.glob(".step*.tmp")))
+                rows.append({**row, "unreadable": unreadable, "newest": newest, "stale_files": stale})
                 print(rows[-1], flush=True)
     return rows
 

@@ -62,7 +62,7 @@ def main() -> None:
             extra = peak() - before
             begin = time.perf_counter()
             DDPGfD.resume(path, DummyVecEnv([Still]), device="cpu")
-            row = {"rows": N_ROWS, "dimensions": N_DIMENSIONS, "buffer_mb": round(buffer), "repeat": number}
+            row: dict[str, float] = {"rows": N_ROWS, "dimensions": N_DIMENSIONS, "buffer_mb": round(buffer), "repeat": number}
             row |= {"saving_s": round(saving, 2), "peak_by_saving_mb": round(extra)}
             rows.append(
                 {**row, "peak_to_buffer": round(1 + extra / buffer, 3), "reading_s": round(time.perf_counter() - begin, 2)}

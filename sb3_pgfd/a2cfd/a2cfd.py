@@ -225,6 +225,7 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         n_left = self.n_steps - rollout.pos
         if n_left == 0:
             # Learning was ended by its last step, before the update
+            assert self._last_obs is not None
             with th.no_grad():
                 values = self.policy.predict_values(self.policy.obs_to_tensor(self._last_obs)[0])
             rollout.compute_returns_and_advantage(last_values=values, dones=np.asarray(self._last_episode_starts))

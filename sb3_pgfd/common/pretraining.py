@@ -406,7 +406,7 @@ class LearnsFromDemonstrations(BaseAlgorithm):
                 with without_tables(self.logger) if step < self.pretrain_steps else nullcontext():
                     self.logger.dump(step=step)
 
-    def learn(  # type: ignore[override]
+    def learn(
         self,
         total_timesteps: int,
         callback: MaybeCallback = None,
@@ -422,7 +422,8 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         saves = any(hasattr(item, "between_steps") for _, item in walk_callbacks(callback))
         with DeferredSignals(SIGNALS if saves else SIGNALS[:1]) as self._signals:
             try:
-                return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+                arguments = (total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+                return super().learn(*arguments)  # type: ignore[safe-super]
             except BaseException as error:
                 for saver in self._savers:
                     saver.leave(error, self._is_between)

@@ -249,7 +249,7 @@ class PgfdExperimentManager(ExperimentManager):
                 self.callbacks[i] = Checkpoints(self.save_freq, self.save_path, **options)
             elif isinstance(callback, EvalCallback):
                 # The newest statistics of all, and those of the best model
-                paths = [
+                paths: list[str | Path] = [
                     f"{self.params_path}/vecnormalize.pkl",
                     saved_with(f"{self.save_path}/best_model.zip", "vecnormalize"),
                 ]
@@ -377,7 +377,7 @@ class PgfdExperimentManager(ExperimentManager):
             with closing(self.create_envs(self.n_envs, no_log=True)) as env:
                 ALGORITHMS[self.algo](env=env, device=self.device, **self._hyperparams).check_options_for_learning()
         if self.storage and not self.storage.endswith(".log"):
-            self.storage = open_database(self.storage)
+            self.storage = open_database(self.storage)  # type: ignore[assignment]
         try:
             super().hyperparameters_optimization()
             if isinstance(self.storage, Database) and self.max_total_trials is not None and self._study is not None:

@@ -52,7 +52,7 @@ def test_a_resumed_run_is_the_same_run(kind: str) -> None:
 
 
 def test_a_part_that_is_damaged_or_missing_is_named(tmp_path: Path, demonstrations: Demonstrations) -> None:
-    model = make(demonstrations).learn(30, callback=SaveTrainingState(tmp_path, save_freq=10, every=0.0, keep=3))
+    make(demonstrations).learn(30, callback=SaveTrainingState(tmp_path, save_freq=10, every=0.0, keep=3))
     newest, second, third = sets(tmp_path)
     assert [path.name for path in (newest, second, third)] == ["step_30", "step_20", "step_10"]
     with (newest / "networks.pkl").open("r+b") as file:
@@ -60,11 +60,11 @@ def test_a_part_that_is_damaged_or_missing_is_named(tmp_path: Path, demonstratio
         file.write(b"damage")
     (second / "replay_buffer.pkl").unlink()
     with pytest.warns(UserWarning, match=r"networks.pkl has another checksum.*replay_buffer.pkl is missing.*from step_10"):
-        resumed = DDPGfD.resume(tmp_path, model.get_env())
+        resumed = DDPGfD.resume(tmp_path, make_vec_env("PointToGoal-v0"))
     assert resumed.num_timesteps == 10
     (third / "run.pkl").write_bytes(b"")
     with pytest.raises(TrainingStateError, match=r"run.pkl has 0 of \d+ bytes.*expected a training state"):
-        DDPGfD.resume(tmp_path, model.get_env())
+        DDPGfD.resume(tmp_path, make_vec_env("PointToGoal-v0"))
 
 
 def test_what_cannot_be_pickled_is_named(tmp_path: Path, demonstrations: Demonstrations) -> None:
