@@ -380,8 +380,9 @@ class PgfdExperimentManager(ExperimentManager):
             self.storage = open_database(self.storage)  # type: ignore[assignment]
         try:
             super().hyperparameters_optimization()
-            if isinstance(self.storage, Database) and self.max_total_trials is not None and self._study is not None:
-                try_again(self._study, self.objective, self.max_total_trials)
+            if isinstance(self.storage, Database) and self.max_total_trials is not None and self.study_name:
+                study = optuna.load_study(storage=self.storage, study_name=self.study_name)
+                try_again(study, self.objective, self.max_total_trials)
         except ValueError as error:
             if self._study is None or self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
                 raise

@@ -1,6 +1,7 @@
 """Studies that several workers share, of which some may be killed."""
 
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -27,15 +28,18 @@ class Database(RDBStorage):
 
     def __init__(self, url: str):
         options: dict[str, Any] = {"heartbeat_interval": HEARTBEAT, "grace_period": GRACE}
-        # Another name before Optuna 4.9
-        retry = getattr(optuna.storages, "RetryHeartbeatStaleTrialCallback", None)
-        if retry is None:
-            options["failed_trial_callback"] = optuna.storages.RetryFailedTrialCallback()
-        else:
-            options["heartbeat_stale_trial_callback"] = retry()
         if url.startswith(_SQLITE):
             options["engine_kwargs"] = {"connect_args": {"timeout": 60}}
-        super().__init__(url, **options)
+        # Another name before Optuna 4.9
+        retry = getattr(optuna.storages, "RetryHeartbeatStaleTrialCallback", None)
+        with warnings.catch_warnings():
+            # Optuna says of both that they may change
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            if retry is None:
+                options["failed_trial_callback"] = optuna.storages.RetryFailedTrialCallback()
+            else:
+                options["heartbeat_stale_trial_callback"] = retry()
+            super().__init__(url, **options)
 
     def endswith(self, suffix: str) -> bool:
         """The RL Zoo asks a storage whether it is a journal, as if it were a text."""

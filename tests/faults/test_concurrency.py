@@ -46,7 +46,6 @@ def _open_study(barrier: Any, url: str, results: Any) -> None:
         raise
 
 
-@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_workers_that_start_together_on_sqlite_all_live(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(4), context.Queue()
@@ -60,7 +59,6 @@ def test_workers_that_start_together_on_sqlite_all_live(tmp_path: Path) -> None:
     assert len(optuna.load_study(study_name="shared", storage=url).trials) == 8
 
 
-@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_the_trial_of_a_killed_worker_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "HEARTBEAT", 1)
     monkeypatch.setattr(study, "GRACE", 2)
