@@ -237,6 +237,9 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         return go_on
 
     def _finish_step(self, step: Mapping[str, Any]) -> None:
+        if self._last_obs is None:
+            # The episode was broken off: its last step is not finite
+            return
         infos, dones, rewards, actions = (step[name] for name in ("infos", "dones", "rewards", "actions"))
         self._update_info_buffer(infos, dones)
         for env in np.flatnonzero(dones).tolist():

@@ -94,7 +94,10 @@ class WholeSteps:
             go_on = self._call(self._callback.on_step)
         finally:
             if not go_on:
+                # The buffer refuses a step that is not finite: then it is the environment's fault
+                raised, self.raised = self.raised, False
                 self._finish(self._locals)
+                self.raised = raised
         return go_on
 
     def _call(self, function: Callable[[], Any]) -> Any:
