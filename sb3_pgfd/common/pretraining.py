@@ -314,7 +314,7 @@ class LearnsFromDemonstrations(BaseAlgorithm):
             if text not in self._warnings_given:
                 self._warnings_given.add(text)
                 # The line that called learn()
-                warnings.warn(text, OptionWarning, stacklevel=6)
+                warnings.warn(text, OptionWarning, stacklevel=7)
 
     @abstractmethod
     def _pretrain_update(self) -> None:
@@ -368,7 +368,7 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         """cf ``_setup_learn``: with everything as it was when a training state was taken."""
         problem = restore_environments(self, run)
         if problem is not None:
-            warnings.warn(f"resume: the running episodes are cut, and the run goes on with new ones: {problem}", stacklevel=5)
+            warnings.warn(f"resume: the running episodes are cut, and the run goes on with new ones: {problem}", stacklevel=7)
             self._break_off_episodes()
         at_start, noise = self._num_timesteps_at_start, deepcopy(vars(self).get("action_noise"))
         left = total_timesteps - (self.num_timesteps - at_start)
