@@ -1,17 +1,22 @@
 """Callbacks for any SB3 algorithm: record successes, save models and statistics, log, draw and summarise a run."""
 
 import os
+import time
+import warnings
+from collections.abc import Callable, Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.logger import CSVOutputFormat, Figure, TensorBoardOutputFormat
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_pgfd.common.metrics import without_tables
+from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.arrays import channels_first, json_copy, map_observations
 from sb3_pgfd.demonstrations.inspection.plots import new_figure
@@ -20,7 +25,7 @@ from sb3_pgfd.demonstrations.recording.session import EpisodeBuilder, describe_e
 from sb3_pgfd.demonstrations.validation import as_dict, check_observations
 from sb3_pgfd.plotting import run_figure
 from sb3_pgfd.run_summary import RunSummary, summarize_run, write_summary
-from sb3_pgfd.utils.files import write_whole
+from sb3_pgfd.utils.files import Lock, hold, remove_stale, write_whole
 
 __all__ = [
     "Checkpoints",
@@ -31,7 +36,7 @@ __all__ = [
     "RecordSuccesses",
     "RunFigure",
 ]
-__all__ += ["RunSummary", "SaveNormalization", "summarize_run", "write_summary"]
+__all__ += ["RunSummary", "SaveNormalization", "SaveTrainingState", "summarize_run", "write_summary"]
 
 
 class Checkpoints(CheckpointCallback):
@@ -49,13 +54,113 @@ class Checkpoints(CheckpointCallback):
         self._newest_buffer: str | None = None
 
     def _on_step(self) -> bool:
+        # SB3 would not write them whole
+        saves_normalization, self.save_vecnormalize = self.save_vecnormalize, False
         go_on = super()._on_step()
+        self.save_vecnormalize = saves_normalization
+        if self.save_vecnormalize and self.n_calls % self.save_freq == 0:
+            SaveNormalization.write(self.model, Path(self._checkpoint_path("vecnormalize_", extension="pkl")))
         path = self._checkpoint_path("replay_buffer_", extension="pkl")
         if self.save_replay_buffer and self.n_calls % self.save_freq == 0 and os.path.isfile(path):
             if self._newest_buffer is not None and self._newest_buffer != path:
                 os.remove(self._newest_buffer)
             self._newest_buffer = path
         return go_on
+
+
+class SaveTrainingState(BaseCallback):
+    """
+    Save the training state of a model of this package while it learns, at the end and when learning is interrupted: by a
+    signal, an exception or a callback. ``Algorithm.resume(folder, env)`` goes on from it. Saving changes nothing in the run. A
+    state that cannot be written (a full disk) is a warning; the last one stays.
+
+    :param folder: Of the training state; one run uses it at a time
+    :param save_freq: Save every ``save_freq`` calls, 0: by time alone
+    :param every: Save after so many seconds, but never so often that saving takes more than ``max_share`` of the time
+    :param max_share: See ``every``
+    :param keep: Sets to keep, besides the one with the best evaluation
+    :param notes: Gives what to write into the manifest of each set besides
+    :param verbose: Verbosity level
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        save_freq: int = 0,
+        every: float = 60.0,
+        max_share: float = 0.02,
+        keep: int = 2,
+        notes: Callable[[], Mapping[str, Any]] | None = None,
+        verbose: int = 0,
+    ):
+        super().__init__(verbose)
+        self.folder, self.save_freq, self.keep, self.notes = Path(folder), save_freq, keep, notes
+        self.every, self.max_share = every, max_share
+        self.newest: Path | None = None
+        """The set that was saved last"""
+        self._saved_calls = 0
+        self._lock: Lock | None = None
+        self._begin, self._cost = 0.0, 0.0
+
+    # Another process in the folder is an error before the training
+    def _init_callback(self) -> None:
+        if not isinstance(self.model, LearnsFromDemonstrations):
+            found = type(self.model).__name__
+            raise TypeError(f"SaveTrainingState: found a model of type {found}, expected one of sb3_pgfd's algorithms")
+        if self._lock is None:
+            self._lock = hold(self.folder / ".lock", str(self.folder))
+            remove_stale(self.folder)
+        self._begin = time.monotonic()
+
+    def _on_training_start(self) -> None:
+        self._begin = time.monotonic()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def between_steps(self) -> None:
+        """Called by the model where nothing is half done."""
+        by_calls = self.save_freq > 0 and self.n_calls // self.save_freq > self._saved_calls // self.save_freq
+        by_time = self.every > 0.0 and time.monotonic() - self._begin > max(self.every, self._cost / self.max_share)
+        if by_calls or by_time:
+            self.save()
+
+    def save(self) -> bool:
+        """:return: Whether the state was saved"""
+        assert isinstance(self.model, LearnsFromDemonstrations)
+        begin, saved = time.monotonic(), True
+        # Before it is saved: the run that goes on has this one behind it
+        self._saved_calls = self.n_calls
+        try:
+            notes = self.notes() if self.notes is not None else {}
+            self.newest = self.model.save_training_state(self.folder, self.keep, notes)
+        except OSError as error:
+            saved = False
+            kept = f"the last one is {self.newest}" if self.newest else "there is none"
+            warnings.warn(f"the training state after {self.num_timesteps} steps was not saved ({error}); {kept}", stacklevel=2)
+        self._begin, self._cost = time.monotonic(), time.monotonic() - begin
+        return saved
+
+    def leave(self, error: BaseException, is_whole: bool) -> None:
+        """
+        Called by the model when learning ends with an exception.
+
+        :param is_whole: Whether it is between two steps; in the middle of an update nothing can be saved
+        """
+        if is_whole:
+            self.save()
+        self._release()
+
+    def _on_training_end(self) -> None:
+        # The RL Zoo calls it a second time
+        if self._lock is not None:
+            self.save()
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+        self._lock = None
 
 
 class SaveNormalization(BaseCallback):
@@ -72,19 +177,36 @@ class SaveNormalization(BaseCallback):
         self.path = Path(path)
 
     def _on_step(self) -> bool:
-        normalize = self.model.get_vec_normalize_env()
-        if normalize is not None:
-            with write_whole(self.path, overwrite=True) as temporary:
-                normalize.save(str(temporary))
+        self.write(self.model, self.path)
         return True
+
+    @staticmethod
+    def write(model: BaseAlgorithm, path: Path) -> None:
+        """Write the statistics of a model's ``VecNormalize``, if it has one, to a file. The file is whole or as it was."""
+        normalize = model.get_vec_normalize_env()
+        if normalize is not None:
+            with write_whole(path, overwrite=True) as temporary:
+                normalize.save(str(temporary))
 
 
 class Evaluation(EvalCallback):
-    """SB3's ``EvalCallback``, which prints its results in three lines and not in a table as well."""
+    """
+    SB3's ``EvalCallback``, which prints its results in three lines and not in a table as well. ``evaluations.npz`` is whole or
+    as it was, whatever happens while it is written.
+    """
 
     def _on_step(self) -> bool:
         with without_tables(self.logger):
-            return super()._on_step()
+            if self.log_path is None or self.eval_freq <= 0 or self.n_calls % self.eval_freq != 0:
+                return super()._on_step()
+            path = self.log_path
+            with write_whole(Path(f"{path}.npz"), overwrite=True) as temporary, temporary.open("wb") as file:
+                # NumPy writes to open files, too
+                self.log_path = file  # type: ignore[assignment]
+                try:
+                    return super()._on_step()
+                finally:
+                    self.log_path = path
 
 
 class EvaluateFirst(BaseCallback):
@@ -99,8 +221,9 @@ class EvaluateFirst(BaseCallback):
         self.evaluation = evaluation
 
     def _on_training_start(self) -> None:
-        # Its number of calls is still 0, a multiple of any frequency
-        self.evaluation._on_step()
+        # Its number of calls is still 0, a multiple of any frequency, unless a run is resumed
+        if self.evaluation.n_calls == 0 and self.evaluation.last_mean_reward == -np.inf:
+            self.evaluation._on_step()
 
     def _on_step(self) -> bool:
         return True
@@ -118,6 +241,7 @@ class ProgressLog(BaseCallback):
         super().__init__(verbose)
         self.folder = folder
         self._format: CSVOutputFormat | None = None
+        self._content: tuple[str, list[str]] | None = None
 
     # Here the logger exists and nothing is logged yet; `_on_training_start` comes after pretraining
     def _init_callback(self) -> None:
@@ -126,6 +250,19 @@ class ProgressLog(BaseCallback):
             self._format = CSVOutputFormat(os.path.join(self.folder, "progress.csv"))
         if self._format not in self.logger.output_formats:
             self.logger.output_formats.append(self._format)
+
+    def before_saving(self) -> None:
+        """Rows that are written after a training state was saved will be written again when it is resumed."""
+        if self._format is not None:
+            self._format.file.flush()
+            self._content = Path(self.folder, "progress.csv").read_text(), list(self._format.keys)
+
+    def after_restoring(self) -> None:
+        """Go on behind the rows of the run that is resumed."""
+        if self._format is not None and self._content is not None:
+            text, self._format.keys = self._content
+            self._format.file.write(text)
+            self._format.file.flush()
 
     def _on_step(self) -> bool:
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -70,18 +71,24 @@ class SuccessMonitor(Monitor):
 
     def _write(self, filename: str, episode: dict[str, Any]) -> None:
         if self._writer is None:
-            if SUCCESS in episode:
+            if SUCCESS in episode and SUCCESS not in self._columns:
                 self._columns += (SUCCESS,)
             # As Monitor writes it
             env_id = None if self.env.spec is None else self.env.spec.id
             header: dict[str, float | str] = {"t_start": self.t_start, "env_id": str(env_id)}
-            self._writer = ResultsWriter(filename, header, self._columns[3:])
+            self._writer = ResultsWriter(filename, header, self._columns[3:], override_existing=not _has_rows(filename))
         self._writer.write_row({name: episode[name] for name in self._columns if name in episode})
 
     def close(self) -> None:
         super().close()
         if self._writer is not None:
             self._writer.close()
+
+
+def _has_rows(filename: str) -> bool:
+    """:return: Whether a log goes on, because its run was resumed. A new one has nothing but Monitor's two lines"""
+    path = Path(filename)
+    return path.is_file() and len(path.read_text().splitlines()) > 2
 
 
 def monitor_successes(env: gym.Env, then: Callable[[gym.Env], gym.Env] | None = None) -> gym.Env:

@@ -13,6 +13,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule, explained_variance
+from stable_baselines3.common.vec_env import VecEnv
 from torch.nn import functional as F
 
 from sb3_pgfd.a2cfd.demonstration_batches import DemonstrationBatches, join_observations
@@ -162,6 +163,8 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         self.rms_prop_eps = rms_prop_eps
         self._pretrained = False
         self._n_actor_updates, self._n_held_steps = 0, 0
+        # Whether the rollout buffer holds the beginning of a rollout
+        self._is_collecting = False
         self._metrics = MeanMetrics()
         self._batches: DemonstrationBatches | None = None
         if _init_setup_model:
@@ -212,6 +215,51 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         if not isinstance(callback, list):
             callback = [callback if isinstance(callback, BaseCallback) else ConvertCallback(callback)]
         return super()._init_callback([CheckFinite(), *callback], progress_bar)
+
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> bool:
+        """cf ``OnPolicyAlgorithm``. A rollout that was interrupted goes on: the policy is still the same."""
+        rollout = self.rollout_buffer
+        if not self._is_collecting:
+            rollout.reset()
+            self._is_collecting = True
+        n_left = self.n_steps - rollout.pos
+        if n_left == 0:
+            # Learning was ended by its last step, before the update
+            assert self._last_obs is not None
+            with th.no_grad():
+                values = self.policy.predict_values(self.policy.obs_to_tensor(self._last_obs)[0])
+            rollout.compute_returns_and_advantage(last_values=values, dones=np.asarray(self._last_episode_starts))
+            go_on = True
+        else:
+            buffer = _UnfinishedRollout(rollout) if rollout.pos > 0 else rollout
+            go_on = super().collect_rollouts(env, callback, buffer, n_left)
+        self._is_collecting = not go_on
+        return go_on
+
+    def _finish_step(self, step: Mapping[str, Any]) -> None:
+        if self._last_obs is None:
+            # The episode was broken off: its last step is not finite
+            return
+        infos, dones, rewards, actions = (step[name] for name in ("infos", "dones", "rewards", "actions"))
+        self._update_info_buffer(infos, dones)
+        for env in np.flatnonzero(dones).tolist():
+            if infos[env].get("terminal_observation") is not None and infos[env].get("TimeLimit.truncated", False):
+                last, _ = self.policy.obs_to_tensor(infos[env]["terminal_observation"])
+                with th.no_grad():
+                    rewards[env] += self.gamma * self.policy.predict_values(last)[0].item()
+        actions = actions.reshape(-1, 1) if isinstance(self.action_space, spaces.Discrete) else actions
+        starts, buffer = self._last_episode_starts, step["rollout_buffer"]
+        buffer.add(self._last_obs, actions, rewards, starts, step["values"], step["log_probs"])
+        self._last_obs, self._last_episode_starts = step["new_obs"], dones
+
+    def _break_off_episodes(self) -> None:
+        n_present = self.rollout_buffer.pos if self._is_collecting else 0
+        # The rollout goes on: what follows in it is another episode, as after a time limit
+        if n_present > 0 and self._last_obs is not None:
+            with th.no_grad():
+                values = self.policy.predict_values(self.policy.obs_to_tensor(self._last_obs)[0]).flatten().cpu().numpy()
+            self.rollout_buffer.rewards[n_present - 1] += self.gamma * values * ~np.asarray(self._last_episode_starts)
+        super()._break_off_episodes()
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         # They are made at the first draw: by then VecNormalize has taken in the demonstrations
@@ -364,6 +412,17 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_metrics", "_batches", "_std_unit"]
+
+
+class _UnfinishedRollout:
+    """:param buffer: Holds the beginning of a rollout, which SB3 would forget"""
+
+    def __init__(self, buffer: RolloutBuffer):
+        self.add = buffer.add
+        self.compute_returns_and_advantage = buffer.compute_returns_and_advantage
+
+    def reset(self) -> None:
+        """cf ``RolloutBuffer``. The rows stay."""
 
 
 def demonstration_weight(bc_coef: float, bc_decay: float, iteration: int, advantages: th.Tensor) -> th.Tensor:

@@ -77,7 +77,12 @@ class CheckFinite(BaseCallback):
         self._check({"observations": self.model._last_obs})
 
     def _on_step(self) -> bool:
-        self._check({"next_observations": self.locals["new_obs"], "rewards": self.locals["rewards"]})
+        try:
+            self._check({"next_observations": self.locals["new_obs"], "rewards": self.locals["rewards"]})
+        except ValueError:
+            # This step is not stored, and the episode does not go on
+            self.model._break_off_episodes()  # type: ignore[attr-defined]
+            raise
         dones = self.locals["dones"]
         if dones.any():
             self._starts[dones] = self.n_calls

@@ -26,6 +26,7 @@ from sb3_pgfd.common.updates import Turn, Updates
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
 from sb3_pgfd.utils.checks import check_learning_rate, check_not_negative, check_whole, is_number
+from sb3_pgfd.utils.files import write_whole
 from sb3_pgfd.utils.keywords import accepted_keywords, keyword_defaults
 
 
@@ -81,6 +82,9 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         # A model loaded without an environment, to predict, needs no buffer: one is made when it learns
         if self.replay_buffer is None and self.env is not None:
             self.replay_buffer = self._make_replay_buffer()
+        elif self.replay_buffer is not None and self.env is not None:
+            # Of a training state: environments are not in it
+            self.buffer.set_env(self.env)
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
         self.policy = policy.to(self.device)
         self._updates: Updates | None = None
@@ -252,6 +256,18 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         # the step counter back to 0)
         return super()._sample_action(0 if self._n_updates > 0 else learning_starts, action_noise, n_envs)
 
+    def _finish_step(self, step: Mapping[str, Any]) -> None:
+        dones = step["dones"]
+        self._update_info_buffer(step["infos"], dones)
+        names = ("replay_buffer", "buffer_actions", "new_obs", "rewards", "dones", "infos")
+        self._store_transition(*(step[name] for name in names))
+        self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+        self._on_step()
+        self._episode_num += int(dones.sum())
+        if self.action_noise is not None:
+            for index in np.flatnonzero(dones).tolist():
+                self.action_noise.reset(**({"indices": [index]} if self.n_envs > 1 else {}))
+
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
@@ -276,6 +292,15 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         if self.actor_learning_rate is not None:
             self.logger.record("train/actor_learning_rate", self.actor_lr_schedule(self._current_progress_remaining))
         super().dump_logs()
+
+    def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
+        """cf ``OffPolicyAlgorithm``. The file is written whole or not at all."""
+        if isinstance(path, (str, pathlib.Path)):
+            target = pathlib.Path(path) if pathlib.Path(path).suffix else pathlib.Path(f"{path}.pkl")
+            with write_whole(target, overwrite=True) as temporary, temporary.open("wb") as file:
+                super().save_replay_buffer(file)
+        else:
+            super().save_replay_buffer(path)
 
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """

@@ -94,6 +94,9 @@ class LearningRates:
         self._device = device
         self._set: dict[int, tuple[th.Tensor, float]] = {}
 
+    def __reduce__(self) -> str:
+        raise TypeError("the tensors of an optimiser are of their process: they are made anew")
+
     def set(self, optimizer: th.optim.Optimizer, rate: float, weight_decay: float) -> None:
         """
         :param optimizer: Any

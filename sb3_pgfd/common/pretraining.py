@@ -8,11 +8,13 @@ import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
+from copy import deepcopy
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
@@ -31,10 +33,14 @@ from sb3_pgfd.common.option_warnings import (
     doubtful_demonstrations,
     options_without_effect,
 )
+from sb3_pgfd.common.resuming import make_all_resumable, restore_environments, restore_run, save_run, score_of
+from sb3_pgfd.common.stepping import SIGNALS, DeferredSignals, WholeSteps, release_broken, walk_callbacks
+from sb3_pgfd.common.training_state import TrainingStateError, newest_set, read_model, write_set
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.inspection.warnings import continuity_warnings
 from sb3_pgfd.demonstrations.validation import normalised_units
 from sb3_pgfd.utils.checks import SAVE_FORMAT, OptionWarning, check_save_format
+from sb3_pgfd.utils.files import write_whole
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
 from sb3_pgfd.utils.screen import can_show_progress, progress
 
@@ -48,7 +54,9 @@ class LearnsFromDemonstrations(BaseAlgorithm):
     updates ``VecNormalize`` with them, pretrains inside the first ``learn()``, refuses unknown options, and refuses to
     go on without demonstrations if the model was saved with some.
 
-    A subclass sets the attributes below in its constructor and implements :meth:`_pretrain_update`.
+    It also owns the steps: learning ends between two of them, however it ends, and its whole state can be saved there.
+
+    A subclass sets the attributes below in its constructor and implements :meth:`_pretrain_update` and :meth:`_finish_step`.
     """
 
     demonstrations: Demonstrations | str | Path | None
@@ -59,6 +67,16 @@ class LearnsFromDemonstrations(BaseAlgorithm):
     gamma: float
     _pretrained: bool
     _warnings_given: set[str]
+    _pretrain_updates: int = 0
+    """How many have been made: an interrupted pretraining goes on"""
+    _in_normalization: bool = False
+    """Whether the statistics of ``VecNormalize`` have the demonstrations"""
+    # Of a running learn(), never saved
+    _signals: DeferredSignals | None = None
+    _callback: BaseCallback | None = None
+    _savers: tuple[Any, ...] = ()
+    _resumed: dict[str, Any] | None = None
+    _is_between: bool = True
     _other_ways_back: ClassVar[str] = ""
     """Further ways to give a loaded model its demonstrations back, for the error message"""
 
@@ -95,9 +113,48 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         )
 
     def save(self, path: str | Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> None:
-        """cf ``BaseAlgorithm``. The file carries the number of its format."""
+        """cf ``BaseAlgorithm``. The file carries the number of its format. It is written whole or not at all."""
         self.save_format = SAVE_FORMAT
-        super().save(path, *args, **kwargs)
+        if isinstance(path, (str, Path)):
+            target = Path(path) if Path(path).suffix else Path(f"{path}.zip")
+            with write_whole(target, overwrite=True) as temporary, temporary.open("wb") as file:
+                super().save(file, *args, **kwargs)
+        else:
+            super().save(path, *args, **kwargs)
+
+    def save_training_state(self, folder: str | Path, keep: int = 2, notes: Mapping[str, Any] | None = None) -> Path:
+        """
+        Save everything that learning needs to go on as if it had not been interrupted. Call it between two ``learn()``, or
+        let :class:`~sb3_pgfd.callbacks.SaveTrainingState` do it in one.
+
+        :param folder: Of the training state; it gets a new set
+        :param keep: Sets to keep, besides the one with the best evaluation
+        :param notes: JSON values for its manifest
+        :return: Folder of the set
+        :raises OSError: If it cannot be written; earlier sets stay
+        :raises TrainingStateError: If the model holds something that cannot be pickled
+        """
+        if self._resumed is not None:
+            raise TrainingStateError("save_training_state: found a resumed model, expected one that has learned since")
+        notes = {"score": score_of(self._callback), **(notes or {})}
+        return write_set(self, Path(folder), save_run(self, self._callback), notes, keep)
+
+    @classmethod
+    def resume(cls, folder: str | Path, env: GymEnv, device: th.device | str = "auto") -> Any:
+        """
+        The model of a training state. Its next ``learn()`` goes on where the state was taken, if it is called as before:
+        with the same ``total_timesteps``, which count from the beginning, and callbacks like those before. Only resume from
+        folders that you trust: pickles can run programs.
+
+        :param folder: Of the training state, or of one of its sets
+        :param env: A new environment like that of the run, with the same wrappers
+        :param device: Of PyTorch
+        :raises TrainingStateError: If there is no set that is whole. A warning names damaged ones
+        :raises ValueError: If the environment is another one
+        """
+        model, run = read_model(cls, newest_set(Path(folder)), env, device)
+        model._resumed = run
+        return model
 
     def export(self, path: str | Path) -> Path:
         """
@@ -130,7 +187,8 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         return model
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "demonstrations", "_warnings_given"]
+        of_learn = ["_signals", "_callback", "_savers", "_resumed", "_is_between"]
+        return [*super()._excluded_save_params(), "demonstrations", "_warnings_given", *of_learn]
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -188,8 +246,8 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         is_pending = not self._pretrained and (self.demonstrations is not None or self.start_time == 0.0)
         if not is_pending:
             self._pretrained = True
-            if self._vec_normalize_env is not None and self._vec_normalize_env.training:
-                update_normalization(self._vec_normalize_env, dataset)
+        if not is_pending or self._in_normalization:
+            self._add_to_normalization(dataset)
         self.demonstrations = merged
         self.demonstrations_source = _extend_source(self.demonstrations_source, dataset)
 
@@ -256,7 +314,7 @@ class LearnsFromDemonstrations(BaseAlgorithm):
             if text not in self._warnings_given:
                 self._warnings_given.add(text)
                 # The line that called learn()
-                warnings.warn(text, OptionWarning, stacklevel=6)
+                warnings.warn(text, OptionWarning, stacklevel=7)
 
     @abstractmethod
     def _pretrain_update(self) -> None:
@@ -284,9 +342,18 @@ class LearnsFromDemonstrations(BaseAlgorithm):
             # The environment may have been set later than the demonstrations
             self._check_wrappers()
             begin = not self._pretrained
-            if begin and self._vec_normalize_env is not None and self._vec_normalize_env.training:
-                update_normalization(self._vec_normalize_env, self.demonstrations)
-        result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+            if begin and not self._in_normalization:
+                self._add_to_normalization(self.demonstrations)
+                self._in_normalization = True
+        make_all_resumable(self.env, callback)
+        if self._resumed is None:
+            if reset_num_timesteps:
+                self._break_off_episodes()
+            result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        else:
+            result = self._go_on(self._resumed, total_timesteps, callback, tb_log_name, progress_bar)
+        self._callback = result[1]
+        self._savers = tuple(item for _, item in walk_callbacks(result[1]) if hasattr(item, "between_steps"))
         if begin:
             if self.pretrain_steps > 0:
                 self._pretrain(progress_bar or _shows_progress(result[1]) or (self.verbose >= 1 and can_show_progress()))
@@ -295,14 +362,40 @@ class LearnsFromDemonstrations(BaseAlgorithm):
             self.start_time = time.time_ns()
         return result
 
+    def _go_on(
+        self, run: dict[str, Any], total_timesteps: int, callback: MaybeCallback, tb_log_name: str, progress_bar: bool
+    ) -> tuple[int, BaseCallback]:
+        """cf ``_setup_learn``: with everything as it was when a training state was taken."""
+        problem = restore_environments(self, run)
+        if problem is not None:
+            warnings.warn(f"resume: the running episodes are cut, and the run goes on with new ones: {problem}", stacklevel=7)
+            self._break_off_episodes()
+        at_start, noise = self._num_timesteps_at_start, deepcopy(vars(self).get("action_noise"))
+        left = total_timesteps - (self.num_timesteps - at_start)
+        result = super()._setup_learn(left, callback, False, tb_log_name, progress_bar)
+        self._num_timesteps_at_start = at_start
+        if noise is not None:
+            self.action_noise = noise
+        restore_run(self, run, result[1])
+        self._resumed = None
+        return result
+
+    def _add_to_normalization(self, dataset: Demonstrations) -> None:
+        if self._vec_normalize_env is not None and self._vec_normalize_env.training:
+            update_normalization(self._vec_normalize_env, dataset)
+
     def _pretrain(self, progress_bar: bool) -> None:
         # Schedules begin here, also if the model has learned without demonstrations before
         self._current_progress_remaining = 1.0
         log_every = max(self.pretrain_steps // PRETRAIN_LOGS, 1)
         if self.verbose >= 1:
             print(f"Pretraining: {self.pretrain_steps:,} updates on demonstrations")
-        for step in progress(range(1, self.pretrain_steps + 1), progress_bar, "Pretraining", "update"):
+        steps = range(self._pretrain_updates + 1, self.pretrain_steps + 1)
+        for step in progress(steps, progress_bar, "Pretraining", "update"):
+            self._between_steps()
+            self._is_between = False
             self._pretrain_update()
+            self._pretrain_updates = step
             if step % log_every == 0 or step == self.pretrain_steps:
                 for name, value in self._pretrain_logs().items():
                     self.logger.record(f"pretrain/{name}", value)
@@ -312,6 +405,83 @@ class LearnsFromDemonstrations(BaseAlgorithm):
                 self.logger.record("pretrain/n_updates", step, exclude=excluded)
                 with without_tables(self.logger) if step < self.pretrain_steps else nullcontext():
                     self.logger.dump(step=step)
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str = "run",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Any:
+        """
+        cf ``BaseAlgorithm``. Ctrl-C ends it between two steps, at once if it comes twice. If a callback saves the training
+        state, the signals SIGTERM and SIGHUP do so too, and the state is saved.
+        """
+        saves = any(hasattr(item, "between_steps") for _, item in walk_callbacks(callback))
+        with DeferredSignals(SIGNALS if saves else SIGNALS[:1]) as self._signals:
+            try:
+                arguments = (total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+                return super().learn(*arguments)  # type: ignore[safe-super]
+            except BaseException as error:
+                for saver in self._savers:
+                    saver.leave(error, self._is_between)
+                raise
+            finally:
+                self._savers = ()
+
+    def _between_steps(self) -> None:
+        """
+        Nothing is half done here: end learning if a signal came, and save the training state if it is due.
+
+        :raises Interrupted: If a signal came
+        """
+        self._is_between = True
+        if self._signals is not None:
+            self._signals.check()
+        for saver in self._savers:
+            saver.between_steps()
+
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> Any:
+        """
+        cf SB3. No transition is lost or invented: a step that a callback ends is completed, and if the environment fails its
+        episode is over, because nobody knows its state.
+
+        :raises RuntimeError: If a process of the environment has ended
+        """
+        self._between_steps()
+        steps = WholeSteps(callback, self._finish_step)
+        try:
+            result = super().collect_rollouts(env, steps, *args, **kwargs)  # type: ignore[misc]
+        except BaseException as error:
+            if not steps.raised:
+                self._break_off_episodes()
+            if isinstance(error, (EOFError, ConnectionError)):
+                self._explain_broken_pipe(error)
+            raise
+        # An update follows, or the end
+        self._is_between = not getattr(result, "continue_training", result)
+        return result
+
+    def _explain_broken_pipe(self, error: Exception) -> None:
+        of_callbacks = [value for _, item in walk_callbacks(self._callback) for value in vars(item).values()]
+        for env in (self.env, *of_callbacks):
+            ended = release_broken(env) if isinstance(env, VecEnv) else None
+            if ended is not None:
+                raise RuntimeError(f"env: found processes that have ended, expected all of them running: {ended}") from error
+
+    @abstractmethod
+    def _finish_step(self, step: Mapping[str, Any]) -> None:
+        """
+        Do what SB3's ``collect_rollouts`` does with a step after its callback.
+
+        :param step: Its local variables
+        """
+
+    def _break_off_episodes(self) -> None:
+        """End the running episodes without another step: the environment is reset next."""
+        self._last_obs = None
 
 
 def read_saved_data(path: str | Path | io.BufferedIOBase) -> dict[str, Any]:

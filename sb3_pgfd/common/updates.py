@@ -54,6 +54,9 @@ class Updates:
         # Of the metrics, without and with an update of the actor
         self._names: dict[bool, list[str]] = {}
 
+    def __reduce__(self) -> str:
+        raise TypeError("compiled updates are of their process: they are made anew")
+
     def __call__(self, batch: DemoBatch, turns: Sequence[Turn], clones_only: bool, options: tuple[Any, ...]) -> Results:
         """
         :param batch: As many batches as turns, in the CPU's memory

@@ -8,6 +8,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:
+    # Windows: folders are not locked there
+    fcntl = None  # type: ignore[assignment]
+
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -80,6 +86,56 @@ def write_whole(path: Path, overwrite: bool = False, folder: bool = False) -> It
         shutil.rmtree(temporary) if folder else temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what a killed :func:`write_whole` left in a folder. Only the holder of the folder may do so, see :func:`hold`."""
+    for path in folder.glob(".*.tmp"):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+class Lock:
+    """
+    Something that only one process may use, see :func:`hold`.
+
+    :param handle: Of the open file or folder
+    """
+
+    def __init__(self, handle: int):
+        self._handle: int | None = handle
+
+    def close(self) -> None:
+        """Let others have it."""
+        if self._handle is not None:
+            os.close(self._handle)
+        self._handle = None
+
+    __del__ = close
+
+    def __reduce__(self) -> str:
+        raise TypeError("a lock is of its process")
+
+
+def hold(path: Path, what: str, wait: bool = False) -> Lock:
+    """
+    Hold something that only one process may use. It is free again when the lock is closed, and when the process ends,
+    however it ends.
+
+    :param path: Of a folder, or of a lock file, which is created if it is missing, and stays
+    :param what: Is held, for the message
+    :param wait: Whether to wait until it is free
+    :raises FileExistsError: If another process holds it
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = Lock(handle := os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666))
+    if fcntl is not None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            lock.close()
+            found = f"{what}: found another process that writes to it, expected none"
+            raise FileExistsError(f"{found}: wait until it ends, or end it") from None
+    return lock
 
 
 def sync(path: Path) -> None:

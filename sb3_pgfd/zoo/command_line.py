@@ -34,6 +34,18 @@ class CommandError(Exception):
     """A mistake that the user can mend. The message says what was found, what was expected and how to mend it."""
 
 
+class EndedRunError(Exception):
+    """
+    A signal ended a run, whose state is saved. The message says how to go on.
+
+    :param signum: The signal
+    """
+
+    def __init__(self, message: str, signum: int):
+        super().__init__(message)
+        self.signum = signum
+
+
 def expected_errors() -> tuple[type[BaseException], ...]:
     """:return: What a command may raise for a mistake of the user or a network that is down"""
     return (*_MISTAKES, CommandError, *_network_errors())

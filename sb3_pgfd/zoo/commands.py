@@ -7,12 +7,14 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sb3_pgfd.utils.files import near
 from sb3_pgfd.utils.screen import can_show_progress, draw_without_screen
 from sb3_pgfd.zoo import register
 from sb3_pgfd.zoo.command_line import (
     CommandError,
+    EndedRunError,
     expected_errors,
     find_in_current_folder,
     register_environments,
@@ -44,7 +46,7 @@ def main(name: str, command_line: Sequence[str] | None = None, prog: str | None 
 
     :param command_line: Its arguments, by default those of this process
     :param prog: How it was called, by default as a module
-    :return: 0, or 1 if it failed; then one line on standard error says what was found and what was expected
+    :return: 0, 1 if it failed, or 128 + the number of the signal that ended it; then one line on standard error says why
     """
     command_line = sys.argv[1:] if command_line is None else command_line
     try:
@@ -68,6 +70,10 @@ def main(name: str, command_line: Sequence[str] | None = None, prog: str | None 
     except BrokenPipeError:
         stop_writing()
         return 1
+    except EndedRunError as ended:
+        print(f"sb3-pgfd {name}: {ended}", file=sys.stderr)
+        # As shells report a process that a signal ended
+        return 128 + ended.signum
     except expected_errors() as error:
         if not report(error, name):
             raise
@@ -127,13 +133,19 @@ def _parse_own(command_line: Sequence[str], prog: str) -> tuple[argparse.Namespa
 
     parser = argparse.ArgumentParser(prog=prog, usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
     group = parser.add_argument_group("options of this package")
-    group.add_argument("--trust", action="store_true", help=f"with -i: {TRUST_HELP}")
+    group.add_argument("--trust", action="store_true", help=f"with -i and --resume: {TRUST_HELP}")
     group.add_argument("--no-progress", action="store_true", help="show no progress bars, which a terminal has by default")
     text = "with -optimize: prune a trial that takes longer, pretraining included (default: no limit)"
     group.add_argument("--trial-timeout", type=_seconds, metavar="SECONDS", help=text)
+    text = "go on with a run that was interrupted, e.g. logs/td3fd/FetchReach-v4_1, with all arguments as they were"
+    group.add_argument("--resume", type=Path, metavar="RUN_FOLDER", help=text)
+    group.add_argument("--seeds", type=int, nargs="+", help="train once with each of these seeds, one after the other")
     if {"-h", "--help"} & set(command_line):
         print(parser.format_help())
-    return parser.parse_known_args(command_line)
+    own, rest = parser.parse_known_args(command_line)
+    if own.seeds is not None and (own.resume is not None or "--seed" in rest):
+        parser.error(f"found --seeds and {'--seed' if own.resume is None else '--resume'}, expected one of them")
+    return own, rest
 
 
 def _seconds(text: str) -> float:
@@ -144,20 +156,33 @@ def _seconds(text: str) -> float:
 
 
 def _train(command_line: Sequence[str], prog: str) -> None:
+    from sb3_pgfd.zoo.resuming import Run, check_changes
+
+    own, command_line = _parse_own(command_line, prog)
+    if own.resume is not None:
+        check_changes(command_line, prog)
+        run = Run(own.resume, own.trust)
+        _train_once([*run.command, *command_line], prog, own, run)
+        return
+    for seed in own.seeds or [None]:
+        arguments = command_line if seed is None else [*command_line, "--seed", str(seed)]
+        shared = _parse("train", prog, arguments)
+        model = shared.trained_agent
+        if model is not None and not (model.suffix == ".zip" and model.is_file()):
+            raise CommandError(f"-i {model}: found no such model, expected the .zip file of one{near(model)}")
+        _train_once(["--algo", shared.algo, *arguments], prog, own)
+
+
+def _train_once(arguments: list[str], prog: str, own: argparse.Namespace, run: Any = None) -> None:
+    """:param run: That goes on, None: a new one"""
     import rl_zoo3.train
 
     from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
-    own, command_line = _parse_own(command_line, prog)
-    shared = _parse("train", prog, command_line)
-    model = shared.trained_agent
-    if model is not None and not (model.suffix == ".zip" and model.is_file()):
-        raise CommandError(f"-i {model}: found no such model, expected the .zip file of one{near(model)}")
-    sys.argv = [prog, "--algo", shared.algo, *command_line]
-    if not own.no_progress and can_show_progress():
-        sys.argv.append("--progress")
+    bars = ["--progress"] if not own.no_progress and can_show_progress() else []
+    sys.argv = [prog, *arguments, *bars]
     # The Zoo's function names the class of its manager and has no argument for it
-    manager = partial(PgfdExperimentManager, trust=own.trust, trial_timeout=own.trial_timeout)
+    manager = partial(PgfdExperimentManager, trust=own.trust, trial_timeout=own.trial_timeout, run=run, command=arguments)
     rl_zoo3.train.ExperimentManager = manager  # type: ignore[misc, assignment]
     rl_zoo3.train.train()
 

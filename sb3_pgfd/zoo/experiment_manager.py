@@ -1,8 +1,10 @@
 """The RL Zoo's experiment manager with this package's hyperparameters, search, and files of a run."""
 
 import itertools
+import signal
+import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from copy import copy, deepcopy
 from functools import partial
@@ -10,6 +12,7 @@ from pathlib import Path
 from pprint import pprint
 from typing import Any
 
+import gymnasium as gym
 import optuna
 from gymnasium import spaces
 from optuna.trial import TrialState
@@ -24,7 +27,7 @@ from stable_baselines3.common.callbacks import (
     ProgressBarCallback,
 )
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 
 from sb3_pgfd.callbacks import (
     Checkpoints,
@@ -33,16 +36,19 @@ from sb3_pgfd.callbacks import (
     ProgressLog,
     RunFigure,
     SaveNormalization,
+    SaveTrainingState,
     summarize_run,
     write_summary,
 )
+from sb3_pgfd.common.environment_state import Resumable
+from sb3_pgfd.common.stepping import Interrupted
 from sb3_pgfd.plotting import plot_run
 from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.utils.run_folders import require_trust
 from sb3_pgfd.wrappers import monitor_successes
 from sb3_pgfd.zoo import ALGORITHMS
 from sb3_pgfd.zoo.agents import pickles_of, read_run, saved_with
-from sb3_pgfd.zoo.command_line import CommandError
+from sb3_pgfd.zoo.command_line import CommandError, EndedRunError
 from sb3_pgfd.zoo.hyperparameters import (
     as_mapping,
     check_config,
@@ -56,11 +62,23 @@ from sb3_pgfd.zoo.hyperparameters import (
     with_schedules,
 )
 from sb3_pgfd.zoo.hyperparams_opt import CONVERTERS, SAMPLERS
+from sb3_pgfd.zoo.resuming import STATE, Run, how_to_go_on, log_sizes, make_run_folder, save_command
+from sb3_pgfd.zoo.study import Database, open_database, try_again
 from sb3_pgfd.zoo.trials import TrialEvaluation, TrialTimeLimit
 
 # What bad hyperparameters can cause: numbers that are not finite, a batch too large for the memory, an environment that
 # breaks down in its process. A wrong keyword (TypeError) is wrong in every trial
 _ENDS_A_TRIAL = (AssertionError, ValueError, ArithmeticError, RuntimeError, EOFError, ConnectionError)
+
+
+_NOT_CONTINUED = (
+    "-i begins a new run with the networks and optimisers of a model, and its statistics and buffer if they were saved. It "
+    "does not restore the step counter, schedules, random numbers, the best score and the log; --resume RUN_FOLDER does"
+)
+
+
+def _resumable(env: gym.Env, then: Callable[[gym.Env], gym.Env] | None) -> gym.Env:
+    return Resumable(env if then is None else then(env))
 
 
 class PgfdExperimentManager(ExperimentManager):
@@ -72,11 +90,14 @@ class PgfdExperimentManager(ExperimentManager):
     * Search: a trial begins with the entry, and options of ``-params`` are not searched, nor the entry's ``pretrain_steps``.
       A trial may have a time limit, and says what it does.
     * A run's folder has ``progress.csv``, ``summary.json`` and ``run.png``. Evaluation begins before the first step.
+    * The training state is saved, and ``run`` goes on from it. Two runs never share a folder.
     * The best model and each checkpoint have their own statistics of ``VecNormalize`` and, if buffers are saved, the newest
       checkpoint its replay buffer. A run that continues from them uses these.
 
     :param trust: Whether to load the files of another user, to continue from them
     :param trial_timeout: Seconds that a trial may take; None: no limit
+    :param run: That goes on; None: a new one
+    :param command: Arguments of the command, to go on later
     :raises CommandError: If a trial is named without its study
     :raises UntrustedFileError: If it is to continue from another user's files, which are not trusted
     """
@@ -88,6 +109,8 @@ class PgfdExperimentManager(ExperimentManager):
         *positional: Any,
         trust: bool = False,
         trial_timeout: float | None = None,
+        run: Run | None = None,
+        command: Sequence[str] = (),
         **kwargs: Any,
     ):
         if kwargs.get("config") is None and algo in ALGORITHMS:
@@ -107,9 +130,17 @@ class PgfdExperimentManager(ExperimentManager):
         self._entry: dict[str, Any] = {}
         self._study: optuna.Study | None = None
         self._evaluation: EvalCallback | None = None
+        self._state: SaveTrainingState | None = None
+        self._run, self._command = run, list(command)
+        if run is not None:
+            self.continue_training, self.save_path = True, str(run.folder)
+            self.params_path = f"{self.save_path}/{self.env_name}"
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """:raises DemonstrationsError, CommandError: If there are no such demonstrations or trial, or a name is unknown"""
+        if self._run is not None:
+            hyperparams = self._run.hyperparams
+            return hyperparams, dict(hyperparams)
         check_config(self.config, self.env_name.gym_id, may_be_atari=self._is_atari)
         self._entry = with_numbers(super().read_hyperparameters()[0])
         trial = {} if self._trial_to_train is None else self._load_trial(self._trial_to_train)
@@ -188,6 +219,11 @@ class PgfdExperimentManager(ExperimentManager):
         # A user who names columns for the monitor knows the environment
         if not self.monitor_kwargs:
             env_wrapper = partial(monitor_successes, then=env_wrapper)
+        if self.vec_env_class is SubprocVecEnv:
+            env_wrapper = partial(_resumable, then=env_wrapper)
+        if self._run is not None:
+            self._run.cut_logs()
+            self.monitor_kwargs = {**self.monitor_kwargs, "override_existing": False}
         return processed, env_wrapper, callbacks, vec_env_wrapper
 
     def _preprocess_action_noise(self, hyperparams: dict[str, Any], saved_hyperparams: dict[str, Any], env: VecEnv) -> Any:
@@ -196,6 +232,11 @@ class PgfdExperimentManager(ExperimentManager):
             print("Using MultiInputPolicy instead of MlpPolicy, as the observations are a Dict")
             hyperparams["policy"] = saved_hyperparams["policy"] = "MultiInputPolicy"
         return super()._preprocess_action_noise(hyperparams, saved_hyperparams, env)
+
+    def create_log_folder(self) -> None:
+        if self._run is None:
+            self.save_path = make_run_folder(self.save_path, self.env_name)
+            self.params_path = f"{self.save_path}/{self.env_name}"
 
     def create_callbacks(self) -> None:
         n_specified = len(self.callbacks)
@@ -207,12 +248,14 @@ class PgfdExperimentManager(ExperimentManager):
                 options = {"save_replay_buffer": self.save_replay_buffer, "save_vecnormalize": True, "verbose": 1}
                 self.callbacks[i] = Checkpoints(self.save_freq, self.save_path, **options)
             elif isinstance(callback, EvalCallback):
-                of_best = SaveNormalization(saved_with(f"{self.save_path}/best_model.zip", "vecnormalize"))
-                # Besides the Zoo's, which keeps the newest statistics of all
-                newest = callback.callback_on_new_best
+                # The newest statistics of all, and those of the best model
+                paths: list[str | Path] = [
+                    f"{self.params_path}/vecnormalize.pkl",
+                    saved_with(f"{self.save_path}/best_model.zip", "vecnormalize"),
+                ]
                 self.callbacks[i] = self._evaluation = Evaluation(
                     callback.eval_env,
-                    callback_on_new_best=CallbackList([of_best] if newest is None else [newest, of_best]),
+                    callback_on_new_best=CallbackList([SaveNormalization(path) for path in paths]),
                     n_eval_episodes=self.n_eval_episodes,
                     eval_freq=self.eval_freq,
                     log_path=self.save_path,
@@ -221,8 +264,14 @@ class PgfdExperimentManager(ExperimentManager):
                     verbose=min(self.verbose, 1),
                 )
         self.callbacks.append(ProgressLog(self.save_path))
-        if self._evaluation is not None and not self.continue_training:
+        if self._evaluation is not None and (self._run is not None or not self.continue_training):
             self.callbacks.append(EvaluateFirst(self._evaluation))
+        if self.algo in ALGORITHMS:
+            logs = partial(log_sizes, Path(self.save_path))
+            self._state = SaveTrainingState(
+                f"{self.save_path}/{STATE}", max(self.save_freq, 0), notes=lambda: {"logs": logs()}
+            )
+            self.callbacks.append(self._state)
         if self.tensorboard_log is not None:
             self.callbacks.append(RunFigure(self.save_path))
 
@@ -237,6 +286,12 @@ class PgfdExperimentManager(ExperimentManager):
         return normalize
 
     def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
+        if self._run is not None:
+            print(f"Going on after {self._run.manifest['num_timesteps']} steps: {self._run.set}")
+            model = ALGORITHMS[self.algo].resume(self._run.set, env, self.device)
+            model.verbose, model.tensorboard_log = self.verbose, self.tensorboard_log
+            return model
+        print(_NOT_CONTINUED)
         model = super()._load_pretrained_agent(hyperparams, env)
         own = saved_with(self.trained_agent, "replay_buffer")
         if own.is_file() and isinstance(model, OffPolicyAlgorithm):
@@ -244,8 +299,45 @@ class PgfdExperimentManager(ExperimentManager):
             model.load_replay_buffer(own, truncate_last_traj=self.truncate_last_trajectory)
         return model
 
+    def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
+        if self._run is None:
+            super()._save_config(saved_hyperparams)
+            save_command(self.params_path, self._command)
+
+    def learn(self, model: BaseAlgorithm) -> None:
+        """
+        cf ``ExperimentManager``. What ends it early, also Ctrl-C, ends the command after the training state is saved; the Zoo
+        would go on as if the run were complete.
+        """
+        if self.algo not in ALGORITHMS:
+            super().learn(model)
+            return
+        # -1: as the algorithm has it, below: none
+        given = self.log_interval if self.log_interval >= 0 else None
+        interval = {} if self.log_interval == -1 else {"log_interval": given}
+        try:
+            model.learn(self.n_timesteps, callback=self.callbacks, **interval)  # type: ignore[arg-type]
+        except BaseException as error:
+            line = how_to_go_on(self.save_path)
+            if isinstance(error, Interrupted):
+                if error.signum == signal.SIGINT:
+                    self.save_trained_model(model)
+                raise EndedRunError(f"{error}; {line}", error.signum) from error
+            print(f"sb3-pgfd train: {type(error).__name__} ended the run; {line}", file=sys.stderr)
+            raise
+        finally:
+            for callback in self.callbacks:
+                if isinstance(callback, ProgressBarCallback) and hasattr(callback, "pbar"):
+                    callback.on_training_end()
+            assert model.env is not None
+            model.env.close()
+
     def save_trained_model(self, model: BaseAlgorithm) -> None:
+        normalize, self.normalize = self.normalize, False
         super().save_trained_model(model)
+        self.normalize = normalize
+        # Not the Zoo's, which a kill can leave in half
+        SaveNormalization.write(model, Path(self.params_path, "vecnormalize.pkl"))
         # The model is safe by now, whatever happens to the rest
         summary = summarize_run(model, self._evaluation)
         write_summary(summary, self.save_path)
@@ -284,8 +376,13 @@ class PgfdExperimentManager(ExperimentManager):
             # What is wrong with all trials is an error at once, for example demonstrations of another environment
             with closing(self.create_envs(self.n_envs, no_log=True)) as env:
                 ALGORITHMS[self.algo](env=env, device=self.device, **self._hyperparams).check_options_for_learning()
+        if self.storage and not self.storage.endswith(".log"):
+            self.storage = open_database(self.storage)  # type: ignore[assignment]
         try:
             super().hyperparameters_optimization()
+            if isinstance(self.storage, Database) and self.max_total_trials is not None and self.study_name:
+                study = optuna.load_study(storage=self.storage, study_name=self.study_name)
+                try_again(study, self.objective, self.max_total_trials)
         except ValueError as error:
             if self._study is None or self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
                 raise

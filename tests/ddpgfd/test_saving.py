@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cloudpickle  # type: ignore[import-untyped]  # a dependency of SB3
+import cloudpickle
 import gymnasium as gym
 import numpy as np
 import pytest

@@ -5,7 +5,7 @@ import pickle
 from dataclasses import FrozenInstanceError
 from typing import Any
 
-import cloudpickle  # type: ignore[import-untyped]
+import cloudpickle
 import numpy as np
 import pytest
 from toy_dataset import (

@@ -27,7 +27,7 @@ from sb3_pgfd.demonstrations.formats import recording_folder
 from sb3_pgfd.demonstrations.formats.npz import with_ending, write_npz
 from sb3_pgfd.demonstrations.spaces import space_to_json
 from sb3_pgfd.demonstrations.validation import Observations
-from sb3_pgfd.utils.files import refuse_existing, sync, write_whole
+from sb3_pgfd.utils.files import Lock, hold, refuse_existing, sync, write_whole
 
 
 def success_of(info: Mapping[str, Any]) -> bool | None:
@@ -179,9 +179,12 @@ class Session:
         self.folder = None if self.path is None else session_folder(self.path)
         self._overwrite, self.unfinished, self.episodes = overwrite, False, []
         self._states: list[Mapping[str, Any]] = []
+        self._lock: Lock | None = None
         if self.path is not None and self.folder is not None:
             self._check_existing(self.path, self.folder, resume)
             if resume and self.folder.exists():
+                # Before it is read: two recorders would write to the same files
+                self._lock = hold(self.folder, str(self.path))
                 self._resume(self.folder)
 
     @property
@@ -252,6 +255,7 @@ class Session:
             (temporary / recording_folder.RECORD).write_text(recording_folder.settings_text(self.settings), encoding="utf-8")
             for number, (episode, state) in enumerate(zip(self.episodes, self._states, strict=True)):
                 write_npz(_one_episode(episode, state), recording_folder.episode_file(temporary, number))
+        self._lock = hold(folder, str(self.path))
 
     def discard_last(self) -> None:
         """
@@ -286,7 +290,7 @@ class Session:
             # Renamed first: a folder that is half deleted would pass for a recording
             with tempfile.TemporaryDirectory(prefix=f".{self.folder.name}-", suffix=".tmp", dir=self.folder.parent) as trash:
                 os.replace(self.folder, Path(trash) / self.folder.name)
-        self.unfinished, self._overwrite = False, True
+        self.unfinished, self._overwrite, self._lock = False, True, None
         return demonstrations
 
 
