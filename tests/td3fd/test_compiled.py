@@ -53,6 +53,10 @@ def updated(algorithm: Any, episodes: Demonstrations, compiled: bool, device: st
     ("algorithm", "options"),
     [
         (TD3fD, dict(q_filter=True, critic_warmup_steps=0, bc_coef=0.5)),
+        (
+            TD3fD,
+            dict(proposals="soft", pretrain_steps=1, bc_coef=0.5, policy_kwargs={"n_critics": 4, "n_target_critics": 2}),
+        ),
         (DDPGfD, dict(bc_coef=1.0, q_filter=True, q_range=(-5.0, 5.0), policy_kwargs={"actor_dropout": 0.2})),
     ],
 )
@@ -105,3 +109,22 @@ def test_bf16_products_stay_near_float32_ones(precision: str, episodes: Demonstr
         assert (value - expected).abs().mean() <= 5e-4
     with pytest.raises(ValueError, match="precision: found 'half'"):
         updated(DDPGfD, episodes, False, "cpu", 0, policy_kwargs={"precision": "half"})
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_clone_that_is_trained_later_counts_in_a_compiled_update(device: str, episodes: Demonstrations) -> None:
+    def found(compiled: bool) -> th.Tensor:
+        options = dict(proposals=True, pretrain_steps=1, policy_delay=1, target_policy_noise=0.0, critic_warmup_steps=0)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="compile=True")
+            model = updated(TD3fD, episodes, compiled, device, 8, **options)
+            model.policy.clone_is_trained.fill_(True)
+            # Actions for which the target is much larger
+            with th.no_grad():
+                for critic in model.critic_target.q_networks:
+                    list(critic.parameters())[-2].mul_(1000.0)
+            model._metrics.flush()
+            model.train(1, 16)
+        return model._metrics.flush()["critic_loss"]
+
+    assert found(True) == pytest.approx(found(False), rel=1e-2)
