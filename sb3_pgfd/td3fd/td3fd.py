@@ -250,7 +250,7 @@ class TD3fD(DDPGfD):
         cloned, weight = self.policy.propose(observations, actions, greedy=False)
         if self._n_updates == 0:
             # The critics know nothing
-            weight = self.policy.clone_is_trained.expand_as(weight)
+            weight = self.policy.clone_is_trained.to(weight.dtype).expand_as(weight)
         takes_clone = th.rand_like(weight) < weight if self.policy.proposals == "soft" else weight > 0.5
         self._n_actions += len(takes_clone)
         self._n_clone_actions += int(takes_clone.sum())

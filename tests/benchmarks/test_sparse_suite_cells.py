@@ -24,6 +24,7 @@ from benchmarks.sparse_suite.run import Run, find_checkpoint, load_checkpoint, r
 from benchmarks.sparse_suite.run import run_cell as run_one
 from benchmarks.sparse_suite.settings import PROPOSALS
 from benchmarks.sparse_suite.tasks import TASKS, demonstrations_of
+from sb3_pgfd import TD3fD
 from sb3_pgfd.extractors import RelativePositions
 
 _SMALL_TD3FD = {"pretrain_steps": 5, "learning_starts": 20, "batch_size": 16, "policy_kwargs.net_arch": [16]}

@@ -290,8 +290,9 @@ def test_learning_leaves_the_clone_as_it_is(make_model: MakeModel) -> None:
     assert all(th.equal(value, before[name]) for name, value in model.policy.clone.state_dict().items())
 
 
-def test_without_cloning_pretraining_trains_the_clone_alone(make_model: MakeModel) -> None:
-    model = make_model(proposals=True, bc_coef=0.0, pretrain_steps=50, learning_starts=1000, action_noise=0.5)
+@pytest.mark.parametrize("proposals", ["hard", "soft"])
+def test_without_cloning_pretraining_trains_the_clone_alone(make_model: MakeModel, proposals: str) -> None:
+    model = make_model(proposals=proposals, bc_coef=0.0, pretrain_steps=50, learning_starts=1000, action_noise=0.5)
     before = {name: value.clone() for name, value in model.policy.state_dict().items()}
     model.learn(12)
     moved = {name for name, value in model.policy.state_dict().items() if not th.equal(value, before[name])}
@@ -375,11 +376,11 @@ def test_proposals_belong_to_the_algorithm(make_model: MakeModel) -> None:
 
 def test_proposals_need_demonstrations() -> None:
     model = TD3fD("MlpPolicy", "PointToGoal-v0", proposals=True, device="cpu")
-    with pytest.raises(DemonstrationsError, match="^TD3fD: found no demonstrations, but proposals=True, which would do"):
+    with pytest.raises(DemonstrationsError, match=r"^TD3fD: found no demonstrations, but proposals=True, which would do"):
         model.learn(4)
 
 
 def test_options_of_a_clone_without_one_are_named(demonstrations: Demonstrations) -> None:
     options: dict[str, Any] = dict(pretrain_steps=1, policy_kwargs={"net_arch": [8], "clone_dropout": 0.5})
-    with pytest.warns(OptionWarning, match=re.escape("clone_dropout=0.5 has no effect")):
+    with pytest.warns(OptionWarning, match=r"clone_dropout=0\.5 has no effect: it needs proposals=True"):
         TD3fD("MlpPolicy", "PointToGoal-v0", demonstrations, device="cpu", **options).learn(0)
