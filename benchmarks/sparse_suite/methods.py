@@ -91,6 +91,10 @@ METHODS |= {
     f"td3fd_{name}": Method(TD3fD, with_changes(settings_of.TD3FD, changes), stops_at=settings_of.ABLATION_STEPS)
     for name, changes in settings_of.ABLATIONS.items()
 }
+METHODS |= {
+    f"td3fd_{name}": Method(TD3fD, with_changes(settings_of.TD3FD, changes), n_seeds=5)
+    for name, changes in settings_of.PROPOSALS.items()
+}
 
 
 class ScriptedModel:
@@ -173,7 +177,8 @@ def options_of(method: Method, task: Task, env: GymEnv, settings: Mapping[str, A
     for name in ("n_envs", "normalize"):
         options.pop(name, None)
     if not task.hindsight:
-        options.get("replay_buffer_kwargs", {}).pop("her_ratio", None)
+        for name in ("her_ratio", "her_skip_reached"):
+            options.get("replay_buffer_kwargs", {}).pop(name, None)
     noise_std = options.pop("noise_std", 0.0)
     if noise_std:
         assert env.action_space.shape is not None

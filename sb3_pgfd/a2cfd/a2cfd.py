@@ -16,8 +16,8 @@ from stable_baselines3.common.utils import FloatSchedule, explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 from torch.nn import functional as F
 
-from sb3_pgfd.a2cfd.demonstration_batches import DemonstrationBatches, join_observations
 from sb3_pgfd.a2cfd.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, check_action_space
+from sb3_pgfd.common.demonstration_batches import DemonstrationBatches, join_observations
 from sb3_pgfd.common.incoming import CheckFinite
 from sb3_pgfd.common.metrics import MeanMetrics
 from sb3_pgfd.common.option_warnings import ON_POLICY_NEEDS, Need

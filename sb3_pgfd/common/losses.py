@@ -1,17 +1,48 @@
 """Losses of the off-policy algorithms, as functions of tensors. B is the batch size; columns have shape ``(B, 1)``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import comb
 from typing import Any
 
 import torch as th
-from stable_baselines3.common.policies import ContinuousCritic
 
 from sb3_pgfd.replay import DemoBatch
 
+QFunction = Callable[[Any, th.Tensor], th.Tensor]
+"""Q(s, a) as a column, of observations and actions"""
 
-def smallest(q_values: Sequence[th.Tensor]) -> th.Tensor:
-    """:return: The smallest of the critics' values, a column (TD3, Fujimoto et al. 2018, arXiv 1802.09477, equation 10)"""
-    return q_values[0] if len(q_values) == 1 else th.cat(tuple(q_values), dim=1).min(dim=1, keepdim=True).values
+
+def smallest(q_values: Sequence[th.Tensor], picked: th.Tensor | None = None) -> th.Tensor:
+    """
+    :param q_values: Of each critic, columns
+    :param picked: Numbers of the critics that count, None: all
+    :return: The smallest of the critics' values, a column (TD3, Fujimoto et al. 2018, arXiv 1802.09477, equation 10)
+    """
+    if len(q_values) == 1:
+        return q_values[0]
+    columns = th.cat(tuple(q_values), dim=1)
+    return (columns if picked is None else columns.index_select(1, picked)).min(dim=1, keepdim=True).values
+
+
+def smallest_shares(n_critics: int, n_picked: int) -> list[float]:
+    """
+    :param n_critics: Number of critics
+    :param n_picked: How many of them are picked at random
+    :return: Probability that the smallest value, the second smallest, ... is the smallest of those that are picked. With it
+        an action's value is the mean of its targets over all random choices, and does not change from one call to the next
+    """
+    return [comb(n_critics - 1 - rank, n_picked - 1) / comb(n_critics, n_picked) for rank in range(n_critics)]
+
+
+def clone_weight(q: th.Tensor, q_clone: th.Tensor, temperature: float | None) -> th.Tensor:
+    """
+    :param q: Q(s, a) of the policy's action
+    :param q_clone: Q(s, b) of the clone's
+    :param temperature: T of the soft choice, exp(Q / T) over the sum of both (IBRL, Hu et al. 2023, arXiv 2311.02198); None:
+        the larger one is chosen
+    :return: Probability of the clone's action, of the same shape
+    """
+    return (q_clone > q).to(q.dtype) if temperature is None else th.sigmoid((q_clone - q) / temperature)
 
 
 def td_targets(
@@ -54,17 +85,17 @@ def squared_errors(q_values: Sequence[th.Tensor], targets: th.Tensor) -> th.Tens
     return (th.stack(tuple(q_values)) - targets).square().sum(dim=0)
 
 
-def action_gradient(critic: ContinuousCritic, observations: Any, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+def action_gradient(q: QFunction, observations: Any, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
     """
-    grad_a Q(s, a) per row, of the first critic. No gradient of the critic's weights is made.
+    grad_a Q(s, a) per row. No gradient of the critic's weights is made.
 
-    :param critic: Q
+    :param q: Q
     :param observations: s
     :param actions: Where to take it, pi(s), shape ``(B, action_dim)``; not differentiated further
     :return: Q(s, a), a column, and g = grad_a Q(s, a), shape ``(B, action_dim)``
     """
     actions = actions.detach().requires_grad_()
-    q_values = critic.q1_forward(observations, actions)
+    q_values = q(observations, actions)
     (gradient,) = th.autograd.grad(q_values, actions, th.ones_like(q_values))
     return q_values.detach(), gradient
 
@@ -87,17 +118,17 @@ def mean_size(q_values: th.Tensor) -> th.Tensor:
 
 
 @th.no_grad()
-def prefers(critic: ContinuousCritic, observations: Any, actions: th.Tensor, others: th.Tensor) -> th.Tensor:
+def prefers(q: QFunction, observations: Any, actions: th.Tensor, others: th.Tensor) -> th.Tensor:
     """
     The Q-filter (Nair et al. 2018, arXiv 1709.10089, equation 3).
 
-    :param critic: Q
+    :param q: Q
     :param observations: s
     :param actions: a, shape ``(B, action_dim)``
     :param others: b, likewise
-    :return: Whether Q(s, a) > Q(s, b), of the first critic, a column, bool
+    :return: Whether Q(s, a) > Q(s, b), a column, bool
     """
-    return critic.q1_forward(observations, actions) > critic.q1_forward(observations, others)
+    return q(observations, actions) > q(observations, others)
 
 
 def behavior_cloning_loss(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tensor, is_demo: th.Tensor) -> th.Tensor:

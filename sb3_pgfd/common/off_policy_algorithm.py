@@ -25,6 +25,7 @@ from sb3_pgfd.common.pretraining import LearnsFromDemonstrations, check_normaliz
 from sb3_pgfd.common.updates import Turn, Updates
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
+from sb3_pgfd.replay.own_episodes import POLICY_ACTION
 from sb3_pgfd.utils.checks import check_learning_rate, check_not_negative, check_whole, is_number
 from sb3_pgfd.utils.files import write_whole
 from sb3_pgfd.utils.keywords import accepted_keywords, keyword_defaults
@@ -47,8 +48,12 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     policy: Any  # With `precision` and `mean_actor_rate()`, see DDPGfDPolicy
     actor: BaseModel
     critic: BaseModel
+    _policy_actions: np.ndarray
+    """Of the last step, without exploration noise; only where they are needed"""
     buffer_defaults: ClassVar[Mapping[str, Any]] = {}
     """Options of the replay buffer, unless ``replay_buffer_kwargs`` has others"""
+    _options_of_policy: ClassVar[tuple[str, ...]] = ()
+    """Arguments of the constructor that the policy takes too"""
     _option_needs: ClassVar[Mapping[str, Need]] = OFF_POLICY_NEEDS
     _other_ways_back: ClassVar[str] = ", or load its replay buffer with load_replay_buffer(path)"
 
@@ -85,7 +90,10 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         elif self.replay_buffer is not None and self.env is not None:
             # Of a training state: environments are not in it
             self.buffer.set_env(self.env)
-        policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
+        options = {name: vars(self)[name] for name in self._options_of_policy if vars(self)[name]}
+        policy = self.policy_class(
+            self.observation_space, self.action_space, self.lr_schedule, **options, **self.policy_kwargs
+        )
         self.policy = policy.to(self.device)
         self._updates: Updates | None = None
         self._rates = LearningRates(self.compile, self.device)
@@ -114,7 +122,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             )
             found = getattr(buffer, "__name__", buffer)
             raise ValueError(f"replay_buffer_class: found {found}, expected DemoReplayBuffer or a subclass{why}")
-        self._check_kwargs("policy_kwargs", accepted_keywords(policy))
+        self._check_kwargs("policy_kwargs", accepted_keywords(policy) - set(self._options_of_policy))
         self._check_kwargs("replay_buffer_kwargs", set(self._buffer_options(buffer)))
 
     def _make_noise(self, noise: ActionNoise | float | None) -> ActionNoise | None:
@@ -254,7 +262,34 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     ) -> tuple[np.ndarray, np.ndarray]:
         # Random actions are for an untrained policy: neither after pretraining nor when a run goes on (the RL Zoo sets
         # the step counter back to 0)
-        return super()._sample_action(0 if self._n_updates > 0 else learning_starts, action_noise, n_envs)
+        learning_starts = 0 if self._n_updates > 0 else learning_starts
+        if not self._needs_policy_actions():
+            return super()._sample_action(learning_starts, action_noise, n_envs)
+        _, intended = super()._sample_action(learning_starts, None, n_envs)
+        explored = intended if action_noise is None else np.clip(intended + action_noise(), -1.0, 1.0)
+        self._policy_actions, explored = self._choose_actions(intended, explored)
+        return self.policy.unscale_action(explored), explored
+
+    def _needs_policy_actions(self) -> bool:
+        """:return: Whether the action without exploration noise is needed"""
+        return self.buffer.denoise_successes
+
+    def _choose_actions(self, intended: np.ndarray, explored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """
+        :param intended: Actions of the policy, shape ``(n_envs, *action_shape)``, scaled to [-1, 1]
+        :param explored: The same with exploration noise
+        :return: Both, as they are to be taken
+        """
+        return intended, explored
+
+    def _store_transition(
+        self, replay_buffer: Any, buffer_action: Any, new_obs: Any, reward: Any, dones: Any, infos: list[dict[str, Any]]
+    ) -> None:
+        if self.buffer.denoise_successes:
+            # Copies: callbacks see what the environment gave
+            actions = self._policy_actions.reshape(self.n_envs, -1)
+            infos = [{**info, POLICY_ACTION: action} for info, action in zip(infos, actions, strict=True)]
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
     def _finish_step(self, step: Mapping[str, Any]) -> None:
         dones = step["dones"]
@@ -334,4 +369,4 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         self.replay_buffer = loaded
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_metrics", "_updates", "_update_options", "_rates"]
+        return [*super()._excluded_save_params(), "_metrics", "_policy_actions", "_updates", "_update_options", "_rates"]

@@ -16,7 +16,7 @@ Options = Mapping[str, Any]
 Need = tuple[str, Callable[[Options], Any]]
 
 # They act on demonstrations. The first two also on the agent's own successes, where these are kept
-_ACT_ON_DEMONSTRATIONS = ("bc_coef", "demo_fraction", "pretrain_steps", "critic_warmup_steps")
+_ACT_ON_DEMONSTRATIONS = ("bc_coef", "demo_fraction", "pretrain_steps", "critic_warmup_steps", "proposals")
 _ACT_ON_SUCCESSES = ("bc_coef", "demo_fraction")
 
 _CLONING: Need = ("bc_coef > 0", lambda options: options["bc_coef"] > 0.0)
@@ -26,7 +26,13 @@ OFF_POLICY_NEEDS: Mapping[str, Need] = {
     **dict.fromkeys(("q_filter", "critic_warmup_steps"), _CLONING),
     "n_step_coef": ("n_steps > 1", lambda options: options["n_steps"] > 1),
     "target_noise_clip": ("target_policy_noise > 0", lambda options: options["target_policy_noise"] > 0.0),
-    "max_success_transitions": ("keep_successes=True", lambda options: options.get("keep_successes")),
+    **dict.fromkeys(
+        ("max_success_transitions", "denoise_successes"),
+        ("keep_successes=True", lambda options: options.get("keep_successes")),
+    ),
+    "her_skip_reached": ("her_ratio > 0", lambda options: options.get("her_ratio")),
+    **dict.fromkeys(("clone_dropout", "clone_weight_decay"), ("proposals=True", lambda options: options["proposals"])),
+    "proposal_temperature": ('proposals="soft"', lambda options: options["proposals"] == "soft"),
     **dict.fromkeys((*_OF_PRIORITIES, "importance_exponent", "action_gradient_coef"), _PRIORITIES),
 }
 """What an option needs to have an effect: in words, and whether the options, those of the replay buffer included, have it"""

@@ -83,13 +83,13 @@ class LearnsFromDemonstrations(BaseAlgorithm):
     _option_needs: ClassVar[Mapping[str, Need]]
     """What an option needs to have an effect"""
     _chosen_options: list[str]
-    """Names of the options, those of the replay buffer included, that the user chose"""
+    """Names of the options, those of the replay buffer and the policy included, that the user chose"""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "LearnsFromDemonstrations":
         check_keywords(cls.__name__, kwargs, accepted_keywords(cls), cls._keyword_places())
         model = super().__new__(cls)
         chosen = {**dict(zip(list(signature(cls.__init__).parameters)[1:], args, strict=False)), **kwargs}
-        model._chosen_options = sorted({*chosen, *(chosen.get("replay_buffer_kwargs") or {})})
+        model._chosen_options = sorted({*chosen, *_nested(chosen)})
         model._warnings_given = set()
         return model
 
@@ -183,7 +183,7 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         arguments = signature(BaseAlgorithm.load).parameters
         check_keywords(f"{cls.__name__}.load", kwargs, {*accepted_keywords(cls), *arguments, *data}, cls._keyword_places())
         model = super().load(path, maybe_make_env(env, verbose=0), *args, **kwargs)
-        model._chosen_options = sorted({*model._chosen_options, *kwargs, *(kwargs.get("replay_buffer_kwargs") or {})})
+        model._chosen_options = sorted({*model._chosen_options, *kwargs, *_nested(kwargs)})
         return model
 
     def _excluded_save_params(self) -> list[str]:
@@ -303,7 +303,7 @@ class LearnsFromDemonstrations(BaseAlgorithm):
             ``learn()`` the user chose an option that needs them
         """
         self._require_demonstrations(self._has_demonstrations)
-        options = {**vars(self), **(vars(self).get("replay_buffer_kwargs") or {})}
+        options = {**vars(self), **_nested(vars(self))}
         found = list(options_without_effect(options, self._chosen_options, self._option_needs))
         # A model that goes on without its demonstrations does so on purpose
         if not self._has_demonstrations and self.start_time == 0.0:
@@ -482,6 +482,11 @@ class LearnsFromDemonstrations(BaseAlgorithm):
     def _break_off_episodes(self) -> None:
         """End the running episodes without another step: the environment is reset next."""
         self._last_obs = None
+
+
+def _nested(options: Mapping[str, Any]) -> dict[str, Any]:
+    """:return: The options of the replay buffer and of the policy among those of a model"""
+    return {**(options.get("policy_kwargs") or {}), **(options.get("replay_buffer_kwargs") or {})}
 
 
 def read_saved_data(path: str | Path | io.BufferedIOBase) -> dict[str, Any]:

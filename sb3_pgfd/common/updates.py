@@ -10,7 +10,7 @@ from sb3_pgfd.replay import DemoBatch
 
 ERRORS = "errors"
 """Key of an update's result that holds e_i, the part of the priorities that the critic gives, a column"""
-_COLUMNS = ("observations", "actions", "next_observations", "rewards", "bootstrap", "weights", "is_demo")
+_COLUMNS = ("observations", "actions", "next_observations", "rewards", "bootstrap", "weights", "is_demo", "intended_actions")
 # Of the tensors in the staging memory, in bytes: GPU kernels want their inputs aligned
 _ALIGNMENT = 256
 
@@ -181,6 +181,8 @@ def _tensors(batch: DemoBatch) -> Tensors:
     found: Tensors = []
     for name in _COLUMNS:
         column = getattr(batch, name)
+        if column is None:
+            continue
         found += column.values() if isinstance(column, dict) else [column]
     return found
 
@@ -191,7 +193,8 @@ def _batch(like: DemoBatch, tensors: Tensors) -> DemoBatch:
     columns: dict[str, Any] = {}
     for name in _COLUMNS:
         column = getattr(like, name)
-        columns[name] = {key: next(rest) for key in column} if isinstance(column, dict) else next(rest)
+        if column is not None:
+            columns[name] = {key: next(rest) for key in column} if isinstance(column, dict) else next(rest)
     return like._replace(**columns)
 
 

@@ -230,16 +230,17 @@ class DDPGfD(OffPolicyFromDemonstrations):
 
         # Actor: -mean of w_i Q(s_i, pi(s_i)), by the chain rule, and cloning
         actions = self.actor(observations)
-        q_pi, gradient = action_gradient(self.critic, observations, actions)
+        q_pi, gradient = action_gradient(self.critic.q1_forward, observations, actions)
         if self.normalize_actor_loss:
             weights = weights / mean_size(q_pi)
         actor_loss = policy_gradient_loss(actions, gradient, weights)
         metrics = {"critic_loss": critic_loss.detach(), "actor_loss": -weights * q_pi}
         if self.bc_coef > 0.0:
             mask = batch.is_demo
+            cloned = batch.actions if batch.intended_actions is None else batch.intended_actions
             if self.q_filter:
-                mask = mask & (prefers(self.critic, observations, batch.actions, actions) | clones_only)
-            bc_loss = behavior_cloning_loss(actions, batch.actions, mask, batch.is_demo)
+                mask = mask & (prefers(self.critic.q1_forward, observations, cloned, actions) | clones_only)
+            bc_loss = behavior_cloning_loss(actions, cloned, mask, batch.is_demo)
             actor_loss = actor_loss + self.bc_coef * bc_loss
             metrics["bc_loss"] = bc_loss.detach()
         descend(self.actor.optimizer, actor_loss)

@@ -123,11 +123,17 @@ class DDPGfDPolicy(TD3Policy):
             self._mean = TargetNetworks((self.actor,), (self.mean_actor,))
         self._mean.update(rate)
 
-    def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
+    def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None, dropout: float | None = None) -> Actor:
+        """
+        cf ``TD3Policy``.
+
+        :param dropout: In place of ``actor_dropout``, None: the latter
+        """
         actor = super().make_actor(features_extractor)
         init_last_layer(actor.mu)
-        if self.actor_dropout > 0.0:
-            actor.mu = with_dropout(actor.mu, self.actor_dropout)
+        dropout = self.actor_dropout if dropout is None else dropout
+        if dropout > 0.0:
+            actor.mu = with_dropout(actor.mu, dropout)
         return actor
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:

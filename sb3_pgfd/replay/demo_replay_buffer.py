@@ -20,7 +20,7 @@ from sb3_pgfd.replay.options import OPTIONS, check_action_range, check_options, 
 from sb3_pgfd.replay.own_episodes import OwnEpisodes, executed_actions
 from sb3_pgfd.replay.priorities import RunningMean, agent_mean, check_errors, importance_weights, priorities
 from sb3_pgfd.replay.samples import DemoBatch, Draw, Samples, draw_by_priority, draw_by_share, read_batch, read_drawn
-from sb3_pgfd.replay.storage import RUNNING, DemonstrationStore, Origin, Schema, TransitionStore
+from sb3_pgfd.replay.storage import INTENDED, RUNNING, DemonstrationStore, Origin, Schema, TransitionStore
 from sb3_pgfd.utils.checks import SAVE_FORMAT, OptionWarning, check_save_format
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
 
@@ -60,9 +60,13 @@ class DemoReplayBuffer(ReplayBuffer):
         that eps, eps_D and the priority of new transitions mean the same at any reward scale
     :param her_ratio: Share of each batch whose goal is replaced by one achieved later in the same episode, 0 to 1
         (hindsight experience replay, see :mod:`sb3_pgfd.replay.hindsight`)
+    :param her_skip_reached: Whether a transition keeps its own goal where the new one is reached already in its state, as
+        long as an object has not moved: nothing is to be learned from it there
     :param keep_successes: Whether successful episodes of the agent, by ``is_success`` or ``success`` in their last info
         and not in their first, join the demonstrations (self-imitation, Oh et al. 2018, arXiv 1806.05635)
     :param max_success_transitions: Transitions of own successes kept at most; the oldest episodes go first
+    :param denoise_successes: Whether batches have ``intended_actions``, those of own successes without exploration noise, for
+        an algorithm that clones
     :param env: Computes the rewards of replaced goals (``her_ratio``); not pickled with the buffer, see :meth:`set_env`
     :raises ValueError: If an option is out of range, actions cannot be scaled, or goals cannot be replaced
     :raises DemonstrationsError: If the demonstrations do not fit the spaces
@@ -90,8 +94,10 @@ class DemoReplayBuffer(ReplayBuffer):
         demo_bonus: float = 1.0,
         relative_priorities: bool = False,
         her_ratio: float = 0.0,
+        her_skip_reached: bool = False,
         keep_successes: bool = False,
         max_success_transitions: int = 100_000,
+        denoise_successes: bool = False,
         env: VecEnv | None = None,
     ):
         # ReplayBuffer's own constructor would allocate arrays of another layout
@@ -106,8 +112,10 @@ class DemoReplayBuffer(ReplayBuffer):
         self.demo_bonus = demo_bonus
         self.relative_priorities = relative_priorities
         self.her_ratio = her_ratio
+        self.her_skip_reached = her_skip_reached
         self.keep_successes = keep_successes
         self.max_success_transitions = max_success_transitions
+        self.denoise_successes = denoise_successes
         check_options(vars(self))
         check_action_range(action_space)
         self._goal_rewards = goal_rewards(her_ratio, observation_space, env)
@@ -228,7 +236,8 @@ class DemoReplayBuffer(ReplayBuffer):
         :param reward: r, shape ``(n_envs,)``, raw
         :param done: Terminated or truncated, shape ``(n_envs,)``
         :param infos: ``infos[i]["TimeLimit.truncated"]`` tells the two apart, ``infos[i]["intervene_action"]`` is the
-            action that was executed, if it was not the policy's
+            action that was executed, if it was not the policy's, ``infos[i]["policy_action"]`` the policy's without
+            exploration noise, scaled like ``action``
         :raises ValueError: If an array has another shape, or a number is NaN or infinite; nothing is stored then
         """
         self._read_demonstrations()
@@ -258,9 +267,10 @@ class DemoReplayBuffer(ReplayBuffer):
         if self.pos == self.buffer_size:
             self.full = True
             self.pos = 0
-        for kept, origin in self._own_episodes.add_step(self._stores, done | timeout, interrupted, intervened, infos):
+        over = self._own_episodes.add_step(self._stores, done | timeout, interrupted, intervened, infos)
+        for kept, origin, intended in over:
             if origin is Origin.INTERVENTION or self.keep_successes:
-                self._keep_own(kept, origin)
+                self._keep_own(kept, origin, intended)
 
     def add_replay_buffer(self, buffer: ReplayBuffer) -> None:
         """
@@ -292,13 +302,16 @@ class DemoReplayBuffer(ReplayBuffer):
         dataset = load_reference(demonstrations).fit_to_spaces(self.observation_space, self.action_space)
         self.demonstrations.add(to_columns(dataset, self.schema), Origin.GIVEN, self._new_weight)
 
-    def _keep_own(self, rows: np.ndarray, origin: Origin) -> None:
+    def _keep_own(self, rows: np.ndarray, origin: Origin, intended: list[np.ndarray]) -> None:
         if len(rows) == 0 or (origin is Origin.SUCCESS and len(rows) > self.max_success_transitions):
             return
         if origin is Origin.SUCCESS:
             self.demonstrations.drop_oldest_successes(self.max_success_transitions - len(rows))
         # A window must not go on behind an intervention that was given back
         columns = {**self.ring.take(rows), "steps_left": np.arange(len(rows))[::-1]}
+        # Of each step, unless the algorithm began to give them in the middle of the episode
+        if len(intended) == len(rows):
+            columns[INTENDED] = np.asarray(intended)
         self.demonstrations.add(columns, origin, self._new_weight)
 
     def to_demonstrations(self, agent_only: bool = False) -> Demonstrations:
@@ -394,8 +407,9 @@ class DemoReplayBuffer(ReplayBuffer):
         draw = self._draw(n_batches, batch_size, demos_only)
         drawn = read_drawn(draw.rows, self.n_steps, both)
         if self.her_ratio > 0.0:
-            drawn = relabel(drawn, draw, n_batches, self.her_ratio, both, self._goal_rewards)
-        batch = read_batch(drawn, both, kinds, self.gamma, beta if self.demo_fraction is None else 0.0, env)
+            drawn = relabel(drawn, draw, n_batches, self.her_ratio, both, self._goal_rewards, self.her_skip_reached)
+        beta = beta if self.demo_fraction is None else 0.0
+        batch = read_batch(drawn, both, kinds, self.gamma, beta, env, self.denoise_successes)
         if draw.order is not None:
             batch = batch.in_order(draw.order)
             # Over the largest of each batch

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_pgfd.replay.n_step import NStepWindow, Stores, two_columns
 from sb3_pgfd.replay.samples import DESIRED, Draw, Drawn, NewGoals
-from sb3_pgfd.replay.storage import next_obs_column
+from sb3_pgfd.replay.storage import next_obs_column, obs_column
 
 ACHIEVED = "achieved_goal"
 
@@ -113,7 +113,15 @@ def goal_rewards(her_ratio: float, observation_space: spaces.Space, env: Any) ->
     return GoalRewards(env)
 
 
-def relabel(drawn: Drawn, draw: Draw, n_batches: int, her_ratio: float, both: Stores, rewards: GoalRewards | None) -> Drawn:
+def relabel(
+    drawn: Drawn,
+    draw: Draw,
+    n_batches: int,
+    her_ratio: float,
+    both: Stores,
+    rewards: GoalRewards | None,
+    skip_reached: bool = False,
+) -> Drawn:
     """
     Replace the goals of some transitions, the agent's and the demonstrations' alike.
 
@@ -123,6 +131,7 @@ def relabel(drawn: Drawn, draw: Draw, n_batches: int, her_ratio: float, both: St
     :param her_ratio: Share of each
     :param both: Where they lie
     :param rewards: The environment's
+    :param skip_reached: Whether a row keeps its goal where the new one is reached in s already
     :return: The same rows under the new goals
     :raises ValueError: If there is no environment
     """
@@ -142,7 +151,10 @@ def relabel(drawn: Drawn, draw: Draw, n_batches: int, her_ratio: float, both: St
     # Inclusive, like SB3's: the goal may be what the transition itself achieved
     steps_ahead = np.random.randint(0, both.steps_left(rows) + 1)
     goals = both.take(next_obs_column(ACHIEVED), both.following(rows, steps_ahead))
-    return with_goals(drawn, NewGoals(places, goals), both, rewards)
+    if skip_reached:
+        is_new = rewards.rewards(both.take(obs_column(ACHIEVED), rows), goals) < rewards.rewards(goals, goals)
+        places, goals = places[is_new], goals[is_new]
+    return with_goals(drawn, NewGoals(places, goals), both, rewards) if len(places) else drawn
 
 
 def with_goals(drawn: Drawn, new_goals: NewGoals, both: Stores, rewards: GoalRewards) -> Drawn:

@@ -35,8 +35,10 @@ OPTIONS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
     "demo_bonus": (" (eps_D)", _is_not_negative, "a number >= 0"),
     "relative_priorities": ("", is_switch, "True or False"),
     "her_ratio": (" (share of each batch)", _is_share, "0 to 1"),
+    "her_skip_reached": ("", is_switch, "True or False"),
     "keep_successes": ("", is_switch, "True or False"),
     "max_success_transitions": ("", _is_positive_whole, "a whole number >= 1"),
+    "denoise_successes": ("", is_switch, "True or False"),
 }
 
 

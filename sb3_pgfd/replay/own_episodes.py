@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from sb3_pgfd.utils.checks import OptionWarning
 
 INTERVENE_ACTION = "intervene_action"
 """Key of the info under which an environment gives the action that was executed in place of the policy's"""
+POLICY_ACTION = "policy_action"
+"""Key of the info under which an algorithm gives the action of its policy without exploration noise, as it is stored"""
 # Enough to know that an environment does not report success
 _SILENT_EPISODES = 10
 
@@ -55,6 +57,8 @@ class _Running:
     """How many of the last steps were interventions, without a gap"""
     solved_at_start: bool = False
     """Whether it was a success after its first step, before anything was done"""
+    intended: list[np.ndarray] = field(default_factory=list)
+    """Of each step the action without exploration noise"""
 
 
 class OwnEpisodes:
@@ -93,7 +97,7 @@ class OwnEpisodes:
         interrupted: np.ndarray,
         intervened: Sequence[bool],
         infos: Sequence[dict[str, Any]],
-    ) -> Iterator[tuple[np.ndarray, Origin]]:
+    ) -> Iterator[tuple[np.ndarray, Origin, list[np.ndarray]]]:
         """
         Write ``steps_left`` of the episodes that are over, and say which rows of the ring may join the demonstrations.
 
@@ -103,19 +107,22 @@ class OwnEpisodes:
         :param intervened: Whether somebody took over in this step
         :param infos: Of this step
         :return: Rows in the order of time, and what they are: an intervention when it is over, and an episode that ended
-            with success. An episode that is a success from its first step on, like that of an object that lies at its
-            goal, shows nothing and is left out
+            with success, with its actions without exploration noise, if the algorithm gives them. An episode that is a
+            success from its first step on, like that of an object that lies at its goal, shows nothing and is left out
         """
         for env, info in enumerate(infos):
             running = self._running[env]
             if running.n_intervened > 0 and (interrupted[env] or not intervened[env]):
-                yield both.last_rows(env, running.n_intervened + 1)[:-1], Origin.INTERVENTION
+                yield both.last_rows(env, running.n_intervened + 1)[:-1], Origin.INTERVENTION, []
                 running.n_intervened = 0
             if interrupted[env]:
                 _end_episode(both, both.last_rows(env, running.n_steps + 1)[:-1])
                 running = self._running[env] = _Running()
             running.n_steps += 1
             running.n_intervened += intervened[env]
+            if POLICY_ACTION in info:
+                taken = both.ring.columns["actions"][both.last_rows(env, 1)[0]]
+                running.intended.append(taken.copy() if intervened[env] else info[POLICY_ACTION])
             if running.n_steps == 1:
                 running.solved_at_start = bool(success_of(info)) and not ended[env]
             if ended[env]:
@@ -124,9 +131,9 @@ class OwnEpisodes:
                 rows = both.last_rows(env, running.n_steps)
                 _end_episode(both, rows)
                 if running.n_intervened > 0:
-                    yield rows[-running.n_intervened :], Origin.INTERVENTION
+                    yield rows[-running.n_intervened :], Origin.INTERVENTION, []
                 if success_of(info) and not running.solved_at_start:
-                    yield rows, Origin.SUCCESS
+                    yield rows, Origin.SUCCESS, running.intended[-len(rows) :]
                 self._running[env] = _Running()
 
 

@@ -19,7 +19,7 @@ from sb3_pgfd.replay.n_step import (
     two_columns,
 )
 from sb3_pgfd.replay.priorities import importance_weights
-from sb3_pgfd.replay.storage import BOX_KEY, DemonstrationStore, next_obs_column, obs_column
+from sb3_pgfd.replay.storage import BOX_KEY, INTENDED, DemonstrationStore, next_obs_column, obs_column
 from sb3_pgfd.replay.sum_tree import SumTree
 
 Samples = ReplayBufferSamples | DictReplayBufferSamples
@@ -56,6 +56,8 @@ class DemoBatch(NamedTuple):
     """Whether the next state is terminal, shape ``(B, K)``, bool"""
     discounts: np.ndarray
     """gamma and gamma^k with the k that was really summed, shape ``(B, K)``, float64"""
+    intended_actions: th.Tensor | None = None
+    """a without the exploration noise of own successes, like ``actions``; None: as executed"""
 
     def to(self, device: th.device) -> "DemoBatch":
         """:return: The same with its tensors on a device"""
@@ -95,6 +97,8 @@ class DemoBatch(NamedTuple):
 
     def _mapped(self, function: Callable[[Any], Any]) -> "DemoBatch":
         def mapped(value: Any) -> Any:
+            if value is None:
+                return None
             return {key: function(tensor) for key, tensor in value.items()} if isinstance(value, dict) else function(value)
 
         return DemoBatch(*map(mapped, self))
@@ -134,7 +138,15 @@ def read_drawn(rows: Rows, n_steps: int, both: Stores) -> Drawn:
     return Drawn(rows, window, both.take("rewards", window.rows), both.take("terminated", window.ends))
 
 
-def read_batch(drawn: Drawn, both: Stores, kinds: slice, gamma: float, beta: float, env: VecNormalize | None) -> DemoBatch:
+def read_batch(
+    drawn: Drawn,
+    both: Stores,
+    kinds: slice,
+    gamma: float,
+    beta: float,
+    env: VecNormalize | None,
+    with_intended: bool = False,
+) -> DemoBatch:
     """
     :param drawn: With the new goals, if there are any
     :param both: Where the rows lie
@@ -142,6 +154,7 @@ def read_batch(drawn: Drawn, both: Stores, kinds: slice, gamma: float, beta: flo
     :param gamma: Discount factor
     :param beta: Exponent of the importance weights
     :param env: Wrapper to normalise observations and rewards with
+    :param with_intended: Whether to read ``intended_actions``
     :return: In the CPU's memory, in the order of the rows
     """
     rows, window = drawn.rows, drawn.window
@@ -153,9 +166,15 @@ def read_batch(drawn: Drawn, both: Stores, kinds: slice, gamma: float, beta: flo
     indices = rows.numbers.copy()
     indices[: rows.n_demos] += both.ring.n_rows
     next_rows = Rows(window.ends.numbers[:, kinds], rows.n_demos)
+    actions = both.take("actions", rows)
+    intended = None
+    if with_intended:
+        # Only demonstrations are cloned, and only their store has the column
+        of_demos = both.demonstrations.columns[INTENDED][rows.numbers[: rows.n_demos]]
+        intended = th.from_numpy(np.concatenate((of_demos, actions[rows.n_demos :])))
     return DemoBatch(
         observations=_observations(obs_column, rows, drawn.new_goals, both, env),
-        actions=th.from_numpy(both.take("actions", rows)),
+        actions=th.from_numpy(actions),
         next_observations=_observations(next_obs_column, next_rows, drawn.new_goals, both, env),
         rewards=_float(returns),
         bootstrap=_float(discounts * ~terminated),
@@ -164,6 +183,7 @@ def read_batch(drawn: Drawn, both: Stores, kinds: slice, gamma: float, beta: flo
         indices=indices,
         terminated=terminated,
         discounts=discounts,
+        intended_actions=intended,
     )
 
 

@@ -14,6 +14,8 @@ from sb3_pgfd.replay.sum_tree import FAN_OUT, SumTree
 BOX_KEY = ""
 # steps_left of a transition whose episode is not over yet
 RUNNING = np.iinfo(np.int32).max
+INTENDED = "intended_actions"
+"""Column of the actions without exploration noise, of the demonstration store alone"""
 Columns = dict[str, np.ndarray]
 
 
@@ -200,7 +202,7 @@ class DemonstrationStore(TransitionStore):
 
     The agent's own successes are the exception to "for ever": the oldest can be dropped, and their rows are used again.
 
-    :param schema: Which columns; the store adds ``origin``
+    :param schema: Which columns; the store adds ``origin`` and ``intended_actions``
     """
 
     def __init__(self, schema: Schema):
@@ -213,7 +215,8 @@ class DemonstrationStore(TransitionStore):
         self._live: np.ndarray | None = None
 
     def _allocate(self, n_rows: int) -> Columns:
-        return {**super()._allocate(n_rows), "origin": np.zeros(n_rows, dtype=np.int8)}
+        columns = super()._allocate(n_rows)
+        return {**columns, "origin": np.zeros(n_rows, dtype=np.int8), INTENDED: np.zeros_like(columns["actions"])}
 
     @property
     def n_live(self) -> int:
@@ -239,13 +242,14 @@ class DemonstrationStore(TransitionStore):
 
     def add(self, columns: Mapping[str, np.ndarray], origin: Origin, weight: float) -> None:
         """
-        :param columns: Rows of whole episodes, or of parts of them
+        :param columns: Rows of whole episodes, or of parts of them; without ``intended_actions`` these are the actions
         :param origin: Where they came from
         :param weight: p^alpha of each
         """
         n_added = len(columns["rewards"])
         start = self._place(n_added)
-        self.write(slice(start, start + n_added), {**columns, "origin": np.full(n_added, int(origin))}, weight)
+        own = {"origin": np.full(n_added, int(origin)), INTENDED: columns["actions"]}
+        self.write(slice(start, start + n_added), {**own, **columns}, weight)
         self._live = None
         if origin is Origin.SUCCESS:
             self._successes.append(range(start, start + n_added))

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
@@ -11,6 +12,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
+from sb3_pgfd.common.demonstration_batches import DemonstrationBatches
 from sb3_pgfd.common.losses import (
     action_gradient,
     batch_metrics,
@@ -18,7 +20,6 @@ from sb3_pgfd.common.losses import (
     mean_size,
     policy_gradient_loss,
     prefers,
-    smallest,
     smoothed,
     squared_errors,
     td_targets,
@@ -28,8 +29,9 @@ from sb3_pgfd.common.updates import ERRORS, Turn
 from sb3_pgfd.ddpgfd import DDPGfD
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.replay import DemoBatch
+from sb3_pgfd.td3fd.clone_training import CloneTraining
 from sb3_pgfd.td3fd.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, TD3fDPolicy
-from sb3_pgfd.utils.checks import check_not_negative, check_whole
+from sb3_pgfd.utils.checks import check_not_negative, check_whole, is_switch
 
 # Falls to 0: with a constant rate single evaluations still jump at the end of a run
 LEARNING_RATE = LinearSchedule(1e-3, 0.0, 1.0)
@@ -50,6 +52,8 @@ class TD3fD(DDPGfD):
       ``critic_warmup_steps``.
     * The agent's own successes are kept like demonstrations (Oh et al. 2018, https://arxiv.org/abs/1806.05635).
     * A running mean of the actors acts in evaluations.
+    * A frozen clone may propose actions beside the actor, ``proposals`` (IBRL, Hu et al. 2023,
+      https://arxiv.org/abs/2311.02198); it is off by default.
 
     With ``replay_buffer_kwargs=dict(demo_fraction=None)`` priorities decide what is drawn; they are TD errors.
 
@@ -82,6 +86,11 @@ class TD3fD(DDPGfD):
     :param target_noise_clip: Its largest absolute value
     :param critic_warmup_steps: Environment steps after pretraining in which the actor goes on to clone alone, while the
         critic meets the agent's own actions
+    :param proposals: Whether a policy mu, cloned from the demonstrations in pretraining and then frozen, proposes an action
+        beside the actor's (IBRL): the one with the higher target Q is taken, with exploration as in
+        ``predict(deterministic=True)``, and in targets the larger value counts. "hard", the same as True, or "soft":
+        exploration draws one by exp(Q / T), targets have the mean over this choice. With ``bc_coef=0`` pretraining trains
+        nothing but the clone, as in IBRL
     :param replay_buffer_class: ``DemoReplayBuffer`` or a subclass, None: the former
     :param replay_buffer_kwargs: Options of the replay buffer, on top of ``demo_fraction=0.5`` and ``keep_successes=True``
     :param stats_window_size: Episodes to average rollout statistics over
@@ -103,6 +112,8 @@ class TD3fD(DDPGfD):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
+    policy: TD3fDPolicy
+    _options_of_policy: ClassVar[tuple[str, ...]] = ("proposals",)
     buffer_defaults: ClassVar[Mapping[str, Any]] = {"demo_fraction": 0.5, "keep_successes": True}
 
     def __init__(
@@ -132,6 +143,7 @@ class TD3fD(DDPGfD):
         target_policy_noise: float = 0.2,
         target_noise_clip: float = 0.5,
         critic_warmup_steps: int = 2000,
+        proposals: bool | str = False,
         replay_buffer_class: type[ReplayBuffer] | None = None,
         replay_buffer_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
@@ -180,6 +192,9 @@ class TD3fD(DDPGfD):
         self.target_policy_noise = target_policy_noise
         self.target_noise_clip = target_noise_clip
         self.critic_warmup_steps = critic_warmup_steps
+        self.proposals = proposals
+        # Actions since the last log, and how many of them were the clone's
+        self._n_actions, self._n_clone_actions = 0, 0
         if _init_setup_model:
             self._setup_model()
 
@@ -187,6 +202,75 @@ class TD3fD(DDPGfD):
         super()._check_options()
         check_not_negative(vars(self), {"target_policy_noise": "standard deviation", "target_noise_clip": "largest noise"})
         check_whole(vars(self), {"policy_delay": 1, "critic_warmup_steps": 0})
+        if not is_switch(self.proposals) and self.proposals not in ("hard", "soft"):
+            raise ValueError(f'proposals: found {self.proposals!r}, expected "hard", which is True, "soft", or False')
+        if self.proposals and self.pretrain_steps == 0:
+            raise ValueError(
+                f"proposals: found {self.proposals!r} and pretrain_steps=0, expected pretrain_steps > 0: pretraining trains "
+                "the clone that proposes actions. Otherwise set proposals=False"
+            )
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self._clone_training: CloneTraining | None = None
+
+    def _pretrain(self, progress_bar: bool) -> None:
+        if self.proposals:
+            assert isinstance(self.demonstrations, Demonstrations)
+            batches = DemonstrationBatches(self.demonstrations, self.policy, self.gamma, self._vec_normalize_env)
+            self._clone_training = CloneTraining(
+                self.policy, batches, self.pretrain_steps, self.batch_size, self.lr_schedule(1.0)
+            )
+        super()._pretrain(progress_bar)
+        if self._clone_training is not None:
+            kept = self._clone_training.finish()
+            self._clone_training = None
+            if self.verbose >= 1:
+                print(f"Proposals come from {kept}")
+
+    def _pretrain_update(self) -> None:
+        if self._clone_training is not None:
+            self._clone_training.update()
+        # IBRL pretrains nothing but the clone
+        if self._clone_training is None or self.bc_coef > 0.0:
+            super()._pretrain_update()
+
+    def _pretrain_logs(self) -> dict[str, float]:
+        return {**super()._pretrain_logs(), **(self._clone_training.logs() if self._clone_training else {})}
+
+    def _needs_policy_actions(self) -> bool:
+        return bool(self.proposals) or super()._needs_policy_actions()
+
+    @th.no_grad()
+    def _choose_actions(self, intended: np.ndarray, explored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not self.proposals:
+            return intended, explored
+        observations, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]  # there is one
+        actions = th.as_tensor(explored.reshape(len(explored), -1), dtype=th.float32, device=self.device)
+        cloned, weight = self.policy.propose(observations, actions, greedy=False)
+        if self._n_updates == 0:
+            # The critics know nothing
+            weight = self.policy.clone_is_trained.to(weight.dtype).expand_as(weight)
+        takes_clone = th.rand_like(weight) < weight if self.policy.proposals == "soft" else weight > 0.5
+        self._n_actions += len(takes_clone)
+        self._n_clone_actions += int(takes_clone.sum())
+        one_for_all = (-1, *([1] * (explored.ndim - 1)))
+        mask, proposed = takes_clone.cpu().numpy().reshape(one_for_all), cloned.cpu().numpy().reshape(explored.shape)
+        return np.where(mask, proposed, intended), np.where(mask, proposed, explored)
+
+    def dump_logs(self) -> None:
+        """cf ``OffPolicyAlgorithm``. Logs the share of the clone's actions since the last time."""
+        if self._n_actions > 0:
+            self.logger.record("rollout/clone_share", self._n_clone_actions / self._n_actions)
+            self._n_actions, self._n_clone_actions = 0, 0
+        super().dump_logs()
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_clone_training"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        names, variables = super()._get_torch_save_params()
+        return [*names, "policy.clone.optimizer"] if self.proposals else names, variables
 
     def _clones_only(self, demos_only: bool) -> bool:
         """
@@ -209,11 +293,12 @@ class TD3fD(DDPGfD):
         """
         observations, weights = batch.observations, batch.weights
 
-        # y_k = R_k + gamma^k (1 - terminated) min_j Q_j'(s_k, pi'(s_k) + noise) for one step and for n steps
+        # y_k = R_k + gamma^k (1 - terminated) min_j Q_j'(s_k, pi'(s_k) + noise) for one step and for n steps; with proposals
+        # the larger one of that and min_j Q_j'(s_k, mu(s_k))
         with th.no_grad():
             next_actions = self.actor_target(batch.next_observations)
             next_actions = smoothed(next_actions, self.target_policy_noise, self.target_noise_clip)
-            next_q = smallest(self.critic_target(batch.next_observations, next_actions))
+            next_q = self.policy.target_q(batch.next_observations, next_actions)
             targets = td_targets(batch.rewards, batch.bootstrap, next_q, self.q_range)
 
         # Critics: mean of w_i sum_j [(Q_j - y_1)^2 + lambda_1 (Q_j - y_n)^2]
@@ -229,16 +314,17 @@ class TD3fD(DDPGfD):
         # Actor: -mean of w_i Q(s_i, pi(s_i)) / mean |Q|, and cloning
         if turn.with_actor:
             actions = self.actor(observations)
-            q_pi, gradient = action_gradient(self.critic, observations, actions)
+            q_pi, gradient = action_gradient(self.policy.followed_q, observations, actions)
             if self.normalize_actor_loss:
                 weights = weights / mean_size(q_pi)
             actor_loss = policy_gradient_loss(actions, gradient, weights) * ~clones_only
             metrics["actor_loss"] = -weights * q_pi
             if self.bc_coef > 0.0:
                 mask = batch.is_demo
+                cloned = batch.actions if batch.intended_actions is None else batch.intended_actions
                 if self.q_filter:
-                    mask = mask & (prefers(self.critic, observations, batch.actions, actions) | clones_only)
-                bc_loss = behavior_cloning_loss(actions, batch.actions, mask, batch.is_demo)
+                    mask = mask & (prefers(self.policy.followed_q, observations, cloned, actions) | clones_only)
+                bc_loss = behavior_cloning_loss(actions, cloned, mask, batch.is_demo)
                 actor_loss = actor_loss + self.bc_coef * bc_loss
                 metrics["bc_loss"] = bc_loss.detach()
             descend(self.actor.optimizer, actor_loss)

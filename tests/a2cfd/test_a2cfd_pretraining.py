@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_pgfd import A2CfD, Demonstrations
 from sb3_pgfd.a2cfd import MlpPolicy
-from sb3_pgfd.a2cfd.demonstration_batches import DemonstrationBatches, discounted_returns
+from sb3_pgfd.common.demonstration_batches import DemonstrationBatches, discounted_returns
 from sb3_pgfd.demonstrations import Episode
 
 MakeModel = Callable[..., A2CfD]

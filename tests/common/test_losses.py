@@ -81,7 +81,7 @@ def test_errors_of_two_critics_are_summed() -> None:
 def test_the_action_gradient_agrees_with_finite_differences(layer_norm: bool) -> None:
     critic = copy.deepcopy(make_policy(n_critics=2, layer_norm=layer_norm).critic).double()
     observations, actions = th.rand(5, 3), th.rand(5, 2, dtype=th.float64)
-    q_values, gradient = action_gradient(critic, observations, actions)
+    q_values, gradient = action_gradient(critic.q1_forward, observations, actions)
     step = 1e-6
     for component in range(2):
         shift = th.zeros(2, dtype=th.float64)
@@ -95,7 +95,7 @@ def test_the_action_gradient_agrees_with_finite_differences(layer_norm: bool) ->
 def test_the_action_gradient_leaves_no_gradients_behind() -> None:
     policy = make_policy()
     observations = th.rand(4, 3)
-    q_values, gradient = action_gradient(policy.critic, observations, policy.actor(observations))
+    q_values, gradient = action_gradient(policy.critic.q1_forward, observations, policy.actor(observations))
     assert not q_values.requires_grad
     assert not gradient.requires_grad
     assert all(parameter.grad is None for parameter in policy.parameters())
@@ -106,7 +106,7 @@ def test_the_policy_gradient_is_that_of_the_weighted_mean_value() -> None:
     observations, weights = th.rand(6, 3), column(1.0, 0.5, 0.25, 1.0, 0.1, 0.7)
     parameters = list(policy.actor.parameters())
     actions = policy.actor(observations)
-    _, gradient = action_gradient(policy.critic, observations, actions)
+    _, gradient = action_gradient(policy.critic.q1_forward, observations, actions)
     found = th.autograd.grad(policy_gradient_loss(actions, gradient, weights), parameters)
     loss = -(weights * policy.critic.q1_forward(observations, policy.actor(observations))).mean()
     for one, other in zip(found, th.autograd.grad(loss, parameters), strict=True):
@@ -154,8 +154,8 @@ def test_noise_is_clipped_and_leaves_no_action_outside() -> None:
 def test_the_q_filter_compares_two_actions_by_the_first_critic() -> None:
     policy = make_policy(n_critics=2)
     observations, actions, others = th.rand(50, 3), th.rand(50, 2), th.rand(50, 2).requires_grad_()
-    found = prefers(policy.critic, observations, actions, others)
+    found = prefers(policy.critic.q1_forward, observations, actions, others)
     first, second = (policy.critic(observations, chosen)[0] for chosen in (actions, others))
     assert found.tolist() == (first > second).tolist()
     assert 0 < int(found.sum()) < 50
-    assert not prefers(policy.critic, observations, actions, actions).any()
+    assert not prefers(policy.critic.q1_forward, observations, actions, actions).any()

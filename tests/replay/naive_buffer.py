@@ -137,7 +137,8 @@ class PickedRows(DemoReplayBuffer):
                 return {key: reordered(value, per_row) for key, value in observations.items()}
             return observations.unflatten(0, (len(back), per_row))[back].flatten(0, 1)
 
-        others = {name: value[back] for name, value in batch._asdict().items() if "observations" not in name}
+        kept = {name: value for name, value in batch._asdict().items() if value is not None and "observations" not in name}
+        others = {name: value[back] for name, value in kept.items()}
         observations = {
             "observations": reordered(batch.observations, 1),
             "next_observations": reordered(batch.next_observations, n_returns),

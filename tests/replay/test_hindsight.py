@@ -1,5 +1,6 @@
 """Replaced goals: which rows, which goals, rewards and terminations by hand, and what is refused."""
 
+import itertools
 import pickle
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ import torch as th
 from goal_line import (
     ACTION_SPACE,
     GOAL_SPACE,
+    TOLERANCE,
     GoalLine,
     GoalLineOneByOne,
     GoalLineThatEnds,
@@ -375,3 +377,28 @@ def test_other_buffers_need_no_environment():
     play(buffer, "---")
     assert buffer.her_ratio == 0.0
     buffer.sample(4)
+
+
+# --- Goals that are reached already -----------------------------------------------------------------------------------
+
+
+def test_a_goal_that_is_reached_already_is_left_out():
+    # It waits twice at 0, goes to 1 and stays there
+    places = [0.0, 0.0, 0.1, 1.0, 1.1]
+    steps = [GoalStep(here, there, 9.0, 0.0, -1.0, "-") for here, there in itertools.pairwise(places)]
+    found = {}
+    for skip in (False, True):
+        batch = filled(steps, her_skip_reached=skip).read([0, 1, 2, 3] * 100)
+        found[skip] = {(read.achieved, read.desired) for read in as_read(batch)}
+    later = {(places[t], goal) for t in range(4) for goal in places[t + 1 :]}
+    assert found[False] == later
+    # Within the tolerance of 0.25; those that have none keep their own goal
+    far = {(here, goal) for here, goal in later if abs(here - goal) > TOLERANCE}
+    assert far == {(0.0, 1.0), (0.0, 1.1), (0.1, 1.0), (0.1, 1.1)}
+    assert found[True] == far | {(0.0, 9.0), (1.0, 9.0)}
+
+
+def test_nothing_is_replaced_where_all_goals_are_reached():
+    steps = [GoalStep(0.0, 0.0, 9.0, 0.0, -1.0, "-") for _ in range(3)]
+    batch = filled(steps, her_skip_reached=True).read([0, 1, 2])
+    assert {(read.desired, read.reward) for read in as_read(batch)} == {(9.0, -1.0)}

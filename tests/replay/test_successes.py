@@ -369,3 +369,79 @@ def test_a_smaller_bound_holds_from_the_next_success_on():
     buffer.configure(max_success_transitions=5)
     play_episode(buffer, 2, True, 400)
     assert sorted(states(buffer)) == [300, 301, 302, 400, 401, *GIVEN]
+
+
+# --- Actions without exploration noise --------------------------------------------------------------------------------
+
+
+def play_noisy(buffer: PickedRows, last: Any, n_steps: int = 4, taken_at: int = -1, without: int = -1) -> None:
+    """
+    Add an episode of the actions 0.5 + t / 64 that the policy meant to be -0.25 - t / 64.
+
+    :param last: Whether it is a success
+    :param taken_at: Step in which somebody took over, with the action 0.75
+    :param without: Step for which the algorithm gives no action
+    """
+    for t in range(n_steps):
+        info = info_of("-", last if t == n_steps - 1 else None, taken=0.75 if t == taken_at else None)
+        if t != without:
+            info["policy_action"] = np.array([-0.25 - t / 64], dtype=np.float32)
+        step = Step.numbered(t, "t" if t == n_steps - 1 else "-")._replace(action=0.5 + t / 64)
+        add_steps(buffer, [step], [info])
+
+
+EXECUTED = [0.5, 0.515625, 0.53125, 0.546875]
+MEANT = [-0.25, -0.265625, -0.28125, -0.296875]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, MEANT),
+        # The intervention is kept by itself, before the success
+        ({"taken_at": 1}, [0.75, MEANT[0], 0.75, *MEANT[2:]]),
+        ({"without": 2}, EXECUTED),
+    ],
+)
+def test_kept_successes_have_the_actions_without_noise(options: dict[str, int], expected: list[float]) -> None:
+    buffer = state_buffer(20, keep_successes=True, denoise_successes=True, demonstrations=five_demos())
+    play_noisy(buffer, False)
+    play_noisy(buffer, True, **options)
+    given, kept = range(5), range(5, 5 + len(expected))
+    ring = range(5 + len(expected), 5 + len(expected) + 8)
+    batch = buffer.read([*given, *kept, *ring])
+    assert batch.intended_actions is not None
+    found, executed = batch.intended_actions[:, 0].tolist(), batch.actions[:, 0].tolist()
+    assert found[:5] == executed[:5]
+    assert found[5 : 5 + len(expected)] == expected
+    # Nothing of the ring is cloned
+    assert found[5 + len(expected) :] == executed[5 + len(expected) :]
+    # Critics learn from what was executed
+    assert not set(executed) & set(MEANT)
+
+
+def test_they_stay_with_the_buffer_and_follow_the_order_of_several_batches():
+    buffer = state_buffer(20, keep_successes=True, denoise_successes=True, demo_fraction=0.5)
+    play_noisy(buffer, False)
+    play_noisy(buffer, True)
+    loaded = pickle.loads(pickle.dumps(buffer))
+    meant = dict(zip(EXECUTED, MEANT, strict=True))
+    for batch in loaded.sample_batches(3, 8).split(3):
+        for executed, intended, is_demo in zip(batch.actions, batch.intended_actions, batch.is_demo, strict=True):
+            assert float(intended) == (meant[float(executed)] if is_demo else float(executed))
+        assert batch.is_demo.sum() == 4
+
+
+def test_a_batch_has_none_unless_asked():
+    buffer = state_buffer(20, keep_successes=True)
+    play_noisy(buffer, True)
+    assert buffer.sample_batch(4).intended_actions is None
+    assert all(batch.intended_actions is None for batch in buffer.sample_batches(2, 4).split(2))
+
+
+def test_a_success_whose_beginning_was_overwritten_has_those_of_its_rest():
+    buffer = state_buffer(3, keep_successes=True, denoise_successes=True)
+    play_noisy(buffer, True)
+    batch = buffer.read(range(3))
+    assert batch.intended_actions is not None
+    assert batch.intended_actions[:, 0].tolist() == MEANT[1:]

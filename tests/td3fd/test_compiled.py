@@ -46,7 +46,12 @@ def updated(algorithm: Any, episodes: Demonstrations, compiled: bool, device: st
     np.random.seed(1)
     th.manual_seed(1)
     model.set_logger(Logger(folder=None, output_formats=[]))
-    for _ in range(n_updates // 2):
+    for number in range(n_updates // 2):
+        if number == n_updates // 4 and options.get("proposals"):
+            # After the updates were compiled
+            with th.no_grad():
+                list(model.policy.clone.parameters())[-1].fill_(2.0)
+            model.policy.clone_is_trained.fill_(True)
         model.train(2, 16)
     return model
 
@@ -56,6 +61,10 @@ def updated(algorithm: Any, episodes: Demonstrations, compiled: bool, device: st
     ("algorithm", "options"),
     [
         (TD3fD, dict(q_filter=True, critic_warmup_steps=0, bc_coef=0.5)),
+        (
+            TD3fD,
+            dict(proposals="soft", pretrain_steps=1, bc_coef=0.5, policy_kwargs={"n_critics": 4, "n_target_critics": 2}),
+        ),
         (DDPGfD, dict(bc_coef=1.0, q_filter=True, q_range=(-5.0, 5.0), policy_kwargs={"actor_dropout": 0.2})),
     ],
 )

@@ -128,3 +128,30 @@ def test_more_demonstrations_lie_behind_the_successes(make_model: MakeModel) -> 
     more = record(to_goal, "PointToGoal-v0", 1)
     model.add_demonstrations(more)
     assert model.buffer.kept_successes.tolist() == [*before.tolist(), *[False] * len(more)]
+
+
+def test_cloning_takes_successes_without_exploration_noise(make_model: MakeModel) -> None:
+    noise = NormalActionNoise(np.zeros(1), np.full(1, 0.4))
+    buffer = {"denoise_successes": True, "demo_fraction": 1.0}
+    options: dict[str, Any] = {**CLONING, "learning_rate": 1e-2, "action_noise": noise, "replay_buffer_kwargs": buffer}
+    model = make_model(**options).learn(0)
+    # The policy stays as it is from now on
+    model.lr_schedule = model.actor_lr_schedule = lambda _: 0.0
+    model.l2_coef = 0.0
+    model.learn(60)
+    store, rows = model.buffer.demonstrations, np.flatnonzero(model.buffer.kept_successes)
+    assert len(rows) > 10
+    with th.no_grad():
+        meant = model.actor(th.as_tensor(store.columns["observations/"][rows]))
+    np.testing.assert_allclose(store.columns["intended_actions"][rows], meant, atol=1e-6)
+    assert np.abs(store.columns["actions"][rows] - meant.numpy()).mean() > 0.1
+    # Only given demonstrations are away from what the policy does
+    model._metrics.flush()
+    state = np.random.get_state()
+    batch = model.buffer.sample_batch(200)
+    np.random.set_state(state)
+    model.train(1, 200)
+    with th.no_grad():
+        distances = (model.actor(batch.observations) - batch.actions).square().sum(dim=1).numpy()
+    is_given = ~model.buffer.kept_successes[batch.indices - model.buffer.ring.n_rows]
+    assert model._metrics.flush()["bc_loss"] == pytest.approx((distances * is_given).sum() / 200, rel=1e-4, abs=1e-9)

@@ -1,4 +1,4 @@
-"""Batches of demonstrations for A2CfD: actions for the actor to clone, and returns for the critic to learn."""
+"""Batches of demonstrations: actions for an actor to clone, and returns for a critic to learn."""
 
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecNormalize
@@ -34,9 +34,7 @@ class DemonstrationBatches:
         statistics at the time of the draw, rewards with those at the time of the first targets
     """
 
-    def __init__(
-        self, demonstrations: Demonstrations, policy: ActorCriticPolicy, gamma: float, env: VecNormalize | None = None
-    ):
+    def __init__(self, demonstrations: Demonstrations, policy: BasePolicy, gamma: float, env: VecNormalize | None = None):
         self.demonstrations = demonstrations
         self.policy = policy
         self.gamma = gamma
@@ -44,14 +42,17 @@ class DemonstrationBatches:
 
     def sample(self, batch_size: int) -> CloningBatch:
         """:param batch_size: M, drawn uniformly with replacement"""
-        rows = np.random.randint(0, len(self.demonstrations), size=batch_size)
+        return self.at(np.random.randint(0, len(self.demonstrations), size=batch_size))
+
+    def at(self, rows: np.ndarray) -> CloningBatch:
+        """:param rows: Of the dataset, shape ``(M,)``"""
         actions = self.demonstrations.actions[rows]
         if isinstance(self.policy.action_space, (spaces.Discrete, spaces.MultiDiscrete)):
             actions = actions.astype(np.int64)
         else:
             # A squashed distribution draws actions in [-1, 1]
             actions = self.policy.scale_action(actions) if self.policy.squash_output else actions
-            actions = actions.reshape(batch_size, -1).astype(np.float32)
+            actions = actions.reshape(len(rows), -1).astype(np.float32)
         observations = self._observations(self.demonstrations.observations, rows)
         return CloningBatch(rows, observations, th.as_tensor(actions, device=self.policy.device))
 
@@ -62,6 +63,7 @@ class DemonstrationBatches:
         :return: G + gamma^k V(end), shape ``(M,)``: G is the sum of gamma^i r_i over the k steps to the end of the episode,
             and the second term is left out if the episode terminated
         """
+        assert isinstance(self.policy, ActorCriticPolicy)
         last_rows, returns, end_discounts = self._columns
         end_observations = self._observations(self.demonstrations.next_observations, last_rows[rows])
         return returns[rows] + end_discounts[rows] * self.policy.predict_values(end_observations).flatten()
