@@ -30,5 +30,5 @@ def test_an_update_is_one_function_of_at_most_80_lines(algorithm: Any) -> None:
 def test_td3fd_takes_what_ddpgfd_takes_and_more() -> None:
     ddpgfd, td3fd = (list(inspect.signature(algorithm).parameters) for algorithm in (DDPGfD, TD3fD))
     assert set(ddpgfd) - set(td3fd) == {"action_gradient_coef", "importance_exponent"}
-    more = {"policy_delay", "target_policy_noise", "target_noise_clip", "critic_warmup_steps"}
+    more = {"policy_delay", "target_policy_noise", "target_noise_clip", "critic_warmup_steps", "proposals"}
     assert set(td3fd) - set(ddpgfd) == more

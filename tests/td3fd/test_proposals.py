@@ -134,7 +134,7 @@ def test_four_updates_in_one_draw_are_two_of_the_actor(make_model: MakeModel) ->
     steps = [int(next(iter(one.optimizer.state.values()))["step"]) for one in (model.critic, model.actor)]
     draws: list[int] = []
     sample = model.buffer.sample_batches
-    model.buffer.sample_batches = lambda n, *rest: draws.append(n) or sample(n, *rest)  # type: ignore[method-assign, assignment, func-returns-value]
+    model.buffer.sample_batches = lambda n, *rest: draws.append(n) or sample(n, *rest)  # type: ignore[method-assign, func-returns-value]
     model.train(4, 8)
     found = [int(next(iter(one.optimizer.state.values()))["step"]) for one in (model.critic, model.actor)]
     assert (found[0] - steps[0], draws) == (4, [4])
