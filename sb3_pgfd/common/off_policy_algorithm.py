@@ -52,8 +52,6 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     """Of the last step, without exploration noise; only where they are needed"""
     buffer_defaults: ClassVar[Mapping[str, Any]] = {}
     """Options of the replay buffer, unless ``replay_buffer_kwargs`` has others"""
-    _options_of_policy: ClassVar[tuple[str, ...]] = ()
-    """Arguments of the constructor that the policy takes too"""
     _option_needs: ClassVar[Mapping[str, Need]] = OFF_POLICY_NEEDS
     _other_ways_back: ClassVar[str] = ", or load its replay buffer with load_replay_buffer(path)"
 
@@ -122,7 +120,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             )
             found = getattr(buffer, "__name__", buffer)
             raise ValueError(f"replay_buffer_class: found {found}, expected DemoReplayBuffer or a subclass{why}")
-        self._check_kwargs("policy_kwargs", accepted_keywords(policy) - set(self._options_of_policy))
+        self._check_kwargs("policy_kwargs", accepted_keywords(policy) - self._options_of_policy)
         self._check_kwargs("replay_buffer_kwargs", set(self._buffer_options(buffer)))
 
     def _make_noise(self, noise: ActionNoise | float | None) -> ActionNoise | None:

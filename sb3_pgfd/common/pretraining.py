@@ -80,6 +80,8 @@ class LearnsFromDemonstrations(BaseAlgorithm):
     _other_ways_back: ClassVar[str] = ""
     """Further ways to give a loaded model its demonstrations back, for the error message"""
 
+    _options_of_policy: ClassVar[frozenset[str]] = frozenset()
+    """Arguments of the constructor that the policy takes too"""
     _option_needs: ClassVar[Mapping[str, Need]]
     """What an option needs to have an effect"""
     _chosen_options: list[str]
@@ -175,13 +177,19 @@ class LearnsFromDemonstrations(BaseAlgorithm):
 
         :param env: An environment, or its id as in the constructor
 
-        :raises ValueError: If the file was saved by a version with another format
+        :raises ValueError: If the file was saved by a version with another format, or an option asks for other networks
         :raises TypeError: If an option is unknown
         """
         data = read_saved_data(path)
         check_save_format("model", data.get("save_format", 1))
         arguments = signature(BaseAlgorithm.load).parameters
         check_keywords(f"{cls.__name__}.load", kwargs, {*accepted_keywords(cls), *arguments, *data}, cls._keyword_places())
+        for name in cls._options_of_policy & kwargs.keys():
+            if bool(kwargs[name]) != bool(data.get(name)):
+                raise ValueError(
+                    f"{cls.__name__}.load: found {name}={kwargs[name]!r}, expected {data.get(name)!r} as saved: the model has "
+                    "other networks"
+                )
         model = super().load(path, maybe_make_env(env, verbose=0), *args, **kwargs)
         model._chosen_options = sorted({*model._chosen_options, *kwargs, *_nested(kwargs)})
         return model

@@ -113,7 +113,7 @@ class TD3fD(DDPGfD):
         "MultiInputPolicy": MultiInputPolicy,
     }
     policy: TD3fDPolicy
-    _options_of_policy: ClassVar[tuple[str, ...]] = ("proposals",)
+    _options_of_policy: ClassVar[frozenset[str]] = frozenset({"proposals"})
     buffer_defaults: ClassVar[Mapping[str, Any]] = {"demo_fraction": 0.5, "keep_successes": True}
 
     def __init__(

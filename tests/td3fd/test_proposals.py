@@ -334,6 +334,9 @@ def test_the_clone_is_saved_with_the_model(
     assert len(loaded.policy.clone.optimizer.state) == len(list(loaded.policy.clone.parameters()))
     np.testing.assert_array_equal(loaded.predict(states, deterministic=True)[0], expected)
     assert loaded.learn(15)._n_updates > model._n_updates
+    with pytest.raises(ValueError, match=r"^TD3fD\.load: found proposals=False, expected 'soft' as saved"):
+        TD3fD.load(tmp_path / "model", proposals=False)
+    assert TD3fD.load(tmp_path / "model", proposals="hard").policy.proposals == "hard"
     # A policy alone, too
     model.policy.save(tmp_path / "policy")
     kind = type(model.policy)
