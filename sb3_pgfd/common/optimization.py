@@ -1,6 +1,6 @@
 """Steps of optimisers, which also run inside of a compiled update."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ def descend(optimizer: th.optim.Optimizer, loss: th.Tensor, max_grad_norm: float
     :param loss: A number. Parameters that it does not depend on stay as they are
     :param max_grad_norm: Largest norm of the gradient, of each group of parameters by itself; None: any
     """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.requires_grad]
     gradients = th.autograd.grad(loss, parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
@@ -77,7 +77,7 @@ def can_be_compiled(optimizer: th.optim.Optimizer, device: th.device) -> str | N
         return None if fixed else f"{type(optimizer).__name__} has no option `capturable`"
     if type(optimizer) not in (th.optim.Adam, th.optim.AdamW):
         return f"its optimiser is {type(optimizer).__name__}, expected Adam or AdamW"
-    odd = [name for group in optimizer.param_groups for name in ("amsgrad", "maximize") if group[name]]
+    odd = [name for group in optimizer.param_groups for name in ("amsgrad", "maximize", "foreach") if group[name]]
     return f"{type(optimizer).__name__} with {odd[0]}=True" if odd else None
 
 
@@ -94,17 +94,29 @@ class LearningRates:
         self._device = device
         self._set: dict[int, tuple[th.Tensor, float]] = {}
 
-    def set(self, optimizer: th.optim.Optimizer, rate: float, weight_decay: float) -> None:
+    def set(
+        self,
+        optimizer: th.optim.Optimizer,
+        rate: float,
+        weight_decay: float | None = None,
+        of_groups: Mapping[str, float] | None = None,
+    ) -> None:
         """
         :param optimizer: Any
         :param rate: Learning rate
-        :param weight_decay: lambda_2
+        :param weight_decay: lambda_2, None: as it is
+        :param of_groups: Learning rates of groups of parameters that have one of their own, by their ``name``
         """
         for group in optimizer.param_groups:
-            group["weight_decay"] = weight_decay
+            if weight_decay is not None:
+                group["weight_decay"] = weight_decay
             if "capturable" in group:
                 group["capturable"] = self._compiled and self._device.type == "cuda"
-            group["lr"] = self._tensor(group, rate) if self._compiled else rate
+        # An optimiser that cannot be compiled need not take a tensor
+        as_tensors = self._compiled and can_be_compiled(optimizer, self._device) is None
+        for group in optimizer.param_groups:
+            of_group = (of_groups or {}).get(group.get("name", ""), rate)
+            group["lr"] = self._tensor(group, of_group) if as_tensors else of_group
 
     def _tensor(self, group: dict[str, Any], rate: float) -> th.Tensor:
         tensor, present = self._set.get(id(group), (None, None))
