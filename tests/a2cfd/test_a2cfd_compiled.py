@@ -33,19 +33,16 @@ def updated(make_model: MakeModel, n_updates: tuple[int, int, int], **options: A
             model._pretrain_update()
             continue
         buffer.reset()
-        for name in ("observations", "advantages", "returns"):
+        for name in ("observations", "actions", "advantages", "returns"):
             getattr(buffer, name)[:] = rng.normal(size=getattr(buffer, name).shape)
-        if buffer.actions.shape[-1] == 1 and hasattr(model.action_space, "n"):
-            buffer.actions[:] = rng.integers(0, model.action_space.n, size=buffer.actions.shape)
-        else:
-            buffer.actions[:] = rng.normal(size=buffer.actions.shape)
         buffer.full = True
         model.train()
     return model
 
 
+@pytest.mark.parametrize("use_rms_prop", [False, True])
 @pytest.mark.parametrize("device", DEVICES)
-def test_200_updates_end_at_the_same_parameters(make_model: MakeModel, device: str) -> None:
+def test_200_updates_end_at_the_same_parameters(make_model: MakeModel, device: str, use_rms_prop: bool) -> None:
     options: dict[str, Any] = dict(
         device=device,
         learning_rate=lambda progress: 1e-3 * progress,
@@ -54,6 +51,7 @@ def test_200_updates_end_at_the_same_parameters(make_model: MakeModel, device: s
         ent_coef=0.01,
         normalize_advantage=True,
         bc_decay=0.99,
+        use_rms_prop=use_rms_prop,
     )
     n_updates = N_PRETRAINING, N_HELD, N_UPDATES
     eager = updated(make_model, n_updates, **options)
@@ -69,8 +67,9 @@ def test_200_updates_end_at_the_same_parameters(make_model: MakeModel, device: s
 
 
 def test_an_optimiser_that_cannot_be_compiled_is_named_and_learning_goes_on(make_model: MakeModel) -> None:
-    options: dict[str, Any] = dict(use_rms_prop=True)
-    with pytest.warns(UserWarning, match="compile=True: the update cannot be compiled here .*RMSprop, expected Adam") as found:
+    # It does not take a learning rate that is a tensor
+    options: dict[str, Any] = dict(policy_kwargs={"optimizer_kwargs": {"foreach": True}})
+    with pytest.warns(UserWarning, match="compile=True: the update cannot be compiled here .*Adam with foreach=True") as found:
         compiled = updated(make_model, (3, 3, 3), compile=True, **options)
     assert len(found) == 1
     eager = updated(make_model, (3, 3, 3), **options)
