@@ -138,7 +138,9 @@ class SingleUpdates:
         self._compiled = None if compiled is None else CompiledFunctions(compiled, device)
         self._names: dict[Any, list[str]] = {}
 
-    def __call__(self, update: Callable[..., dict[str, th.Tensor]], batch: tuple[Any, ...], options: Any) -> dict[str, th.Tensor]:
+    def __call__(
+        self, update: Callable[..., dict[str, th.Tensor]], batch: tuple[Any, ...], options: Any
+    ) -> dict[str, th.Tensor]:
         """
         :param update: Of the networks, named by ``__name__``. It returns what to log the means of
         :param batch: Its arguments: tensors, tuples and dicts of them, or None
