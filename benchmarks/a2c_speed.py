@@ -127,7 +127,8 @@ def main() -> None:
     args = parser.parse_args()
     th.set_num_threads(1)
     if args.compile:
-        return compare_compiled(1000)
+        compare_compiled(1000)
+        return
 
     print(f"{'steps per second':<36}{'A2C':>8}{'A2CfD':>8}{'ratio':>8}{'with demonstrations':>22}{'ratio':>8}{'target':>9}")
     for setting in SETTINGS:

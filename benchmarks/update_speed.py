@@ -8,7 +8,7 @@ All algorithms have the same networks and batch size, and take turns, so that a 
 them; the medians are compared, as ratios to one update of SB3's DDPG. The time is that of two calls of ``train()``, halved:
 TD3fD and TD3 update their actors every second time. DDPGfD does more than DDPG: it draws by priority, regresses on 1-step and
 n-step returns, takes the gradient of Q with respect to the action for every row, and writes the priorities back. TD3fD has
-two critics with LayerNorm, and clones. With ``--updates 20`` a call of ``train()`` makes 20 updates, and the time is that of one.
+two critics with LayerNorm, and clones. With ``--updates 20`` a call of ``train()`` makes 20 updates; the time is that of one.
 
 The second table times ``learn()`` as a whole on Pendulum-v1, in environment steps per second, with one update per step. The
 third gives the seconds of the first calls, in which the update is compiled: once with an empty cache, once with a filled one
