@@ -2,6 +2,7 @@
 Speed of A2CfD's ``learn()``, next to SB3's A2C with the same networks, optimiser, steps and environments.
 
     python -m benchmarks.a2c_speed
+    python -m benchmarks.a2c_speed --compile     # updates of A2CfD with demonstrations, eager and compiled, instead
 
 The algorithms take turns, a few hundred steps at a time, on one thread. Each round gives one ratio of environment steps per
 second; the median of the ratios is printed. The time is processor time of this process, so that other processes disturb it
@@ -87,12 +88,47 @@ def time_learning(setting: Setting, rounds: int, steps: int) -> dict[str, np.nda
     return {name: np.array(values) for name, values in rates.items()}
 
 
+def time_updates(n_steps: int, n_envs: int, net_arch: list[int], n_updates: int) -> dict[bool, tuple[float, float]]:
+    """:return: Updates per second of ``train()``, and seconds of the first three calls, by whether it is compiled"""
+    shared: dict[str, Any] = dict(demonstrations="Pendulum-v1", pretrain_steps=0, critic_warmup_steps=0, seed=0, device="cpu")
+    models, first = {}, {}
+    for compiled in (False, True):
+        env = make_vec_env("Pendulum-v1", n_envs, seed=0)
+        policy_kwargs = {"net_arch": net_arch}
+        model = A2CfD("MlpPolicy", env, n_steps=n_steps, policy_kwargs=policy_kwargs, compile=compiled, **shared)
+        start = time.perf_counter()
+        # Three rollouts with an update each. In the third one it is compiled: by then the optimiser has its memory
+        models[compiled] = model.learn(3 * n_steps * n_envs)
+        first[compiled] = time.perf_counter() - start
+    times: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(n_updates):
+        for compiled, model in models.items():
+            start = time.thread_time()
+            model.train()
+            times[compiled].append(time.thread_time() - start)
+    return {compiled: (1.0 / float(np.median(times[compiled])), first[compiled]) for compiled in models}
+
+
+def compare_compiled(n_updates: int) -> None:
+    """Print the table of eager and compiled updates."""
+    print(f"{'updates per second':<28}{'eager':>10}{'compiled':>10}{'ratio':>8}{'first three calls, s':>22}")
+    for n_steps, n_envs, net_arch in ((5, 1, [64, 64]), (20, 8, [64, 64])):
+        found = time_updates(n_steps, n_envs, net_arch, n_updates)
+        (eager, _), (compiled, first) = found[False], found[True]
+        setting = f"n_steps {n_steps}, {n_envs} env{'s' * (n_envs > 1)}, {'x'.join(map(str, net_arch))}"
+        print(f"{setting:<28}{eager:>10.0f}{compiled:>10.0f}{compiled / eager:>8.2f}{first:>22.1f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20, help="rounds of learn()")
     parser.add_argument("--steps", type=int, default=500, help="steps of each environment in a round")
+    parser.add_argument("--compile", action="store_true", help="time updates, eager and compiled")
     args = parser.parse_args()
     th.set_num_threads(1)
+    if args.compile:
+        compare_compiled(1000)
+        return
 
     print(f"{'steps per second':<36}{'A2C':>8}{'A2CfD':>8}{'ratio':>8}{'with demonstrations':>22}{'ratio':>8}{'target':>9}")
     for setting in SETTINGS:

@@ -11,17 +11,20 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutBufferSamples, Schedule
 from stable_baselines3.common.utils import FloatSchedule, explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 from torch.nn import functional as F
 
 from sb3_pgfd.a2cfd.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, check_action_space
-from sb3_pgfd.common.demonstration_batches import DemonstrationBatches, join_observations
+from sb3_pgfd.common.compilation import UpdateState
+from sb3_pgfd.common.demonstration_batches import CloningBatch, DemonstrationBatches, join_observations
 from sb3_pgfd.common.incoming import CheckFinite
 from sb3_pgfd.common.metrics import MeanMetrics
+from sb3_pgfd.common.optimization import LearningRates, descend
 from sb3_pgfd.common.option_warnings import ON_POLICY_NEEDS, Need
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
+from sb3_pgfd.common.updates import SingleUpdates
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.utils.checks import check_learning_rate, is_number, is_switch, is_whole
 
@@ -73,6 +76,8 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
     :param verbose: 0: no output, 1: info, 2: debug
     :param seed: Seed for the pseudo random generators
     :param device: Device (cpu, cuda, auto)
+    :param compile: Whether to compile the updates: on a CPU with ``torch.compile``, on a GPU as a CUDA graph. Those of
+        pretraining, of the critic's warm-up and of both networks are compiled one after the other, each in half a minute
     :param _init_setup_model: Whether to build the networks at once
     :raises ValueError: If an option is out of range, or the policy or the action space is not supported
     :raises DemonstrationsError: If demonstrations cannot be read or do not belong to this environment
@@ -118,6 +123,7 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         verbose: int = 0,
         seed: int | None = None,
         device: th.device | str = "auto",
+        compile: bool = False,
         _init_setup_model: bool = True,
     ):
         policy_kwargs = dict(policy_kwargs or {})
@@ -161,6 +167,7 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         self.critic_warmup_steps = critic_warmup_steps
         self.use_rms_prop = use_rms_prop
         self.rms_prop_eps = rms_prop_eps
+        self.compile = compile
         self._pretrained = False
         self._n_actor_updates, self._n_held_steps = 0, 0
         # Whether the rollout buffer holds the beginning of a rollout
@@ -179,6 +186,9 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         check_action_space(self.action_space)
         self._resolve_demonstrations()
         super()._setup_model()
+        self._rates = LearningRates(self.compile, self.device)
+        state = UpdateState([self.policy], [self.policy.optimizer])
+        self._updates = SingleUpdates(self.device, state if self.compile else None)
         if isinstance(self.action_space, spaces.Box):
             half_width = ((self.action_space.high - self.action_space.low) / 2).flatten()
             unit = np.ones_like(half_width) if self.policy.squash_output else half_width
@@ -197,7 +207,7 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         for name, smallest in (("n_steps", 1), ("pretrain_steps", 0), ("critic_warmup_steps", 0), ("demo_batch_size", 1)):
             if not is_whole(options[name], smallest):
                 raise ValueError(f"{name}: found {options[name]!r}, expected a whole number >= {smallest}")
-        for name in ("normalize_advantage", "use_rms_prop", "use_sde"):
+        for name in ("normalize_advantage", "use_rms_prop", "use_sde", "compile"):
             if not is_switch(options[name]):
                 raise ValueError(f"{name}: found {options[name]!r}, expected True or False")
         if not callable(self.learning_rate) and not is_number(self.learning_rate, 0.0):
@@ -295,36 +305,57 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         return self._has_demonstrations and self._n_held_steps < self.critic_warmup_steps
 
     def train(self) -> None:
+        """Make an update with a rollout and, unless the actor is held, with demonstrations."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rates()
+        (rollout,) = self.rollout_buffer.get(batch_size=None)
+        with_actor, demos, share = not self._actor_is_held, None, None
+        if with_actor and self._has_demonstrations and self.bc_coef > 0.0:
+            demos = self._demonstration_batches.sample(self.demo_batch_size)
+            share = th.tensor(self.bc_coef * self.bc_decay**self._n_actor_updates, device=self.device)
+        options = with_actor, self.vf_coef, self.ent_coef, self.normalize_advantage, self.max_grad_norm
+        self._metrics.add(self._updates(self.update, (rollout, demos, share, with_actor), options))
+        if with_actor:
+            self._n_actor_updates += 1
+        else:
+            self._n_held_steps += len(rollout.returns)
+        self._n_updates += 1
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def update(
+        self, rollout: RolloutBufferSamples, demos: CloningBatch | None, share: th.Tensor | None, with_actor: bool
+    ) -> dict[str, th.Tensor]:
         """
         One update on a rollout of B steps (s, a) with advantages A and returns R, and on M demonstrations (s_D, a_D).
 
         Critic: vf_coef mean Huber(V(s) - R).
         Actor, unless it is held: -mean A log pi(a | s) - ent_coef mean H(pi(s)) - w mean log pi(a_D | s_D).
-        """
-        self.policy.set_training_mode(True)
-        self._update_learning_rates()
-        (rollout,) = self.rollout_buffer.get(batch_size=None)
-        n_steps = len(rollout.returns)
 
+        It does not branch on values of tensors, so that it can be compiled.
+
+        :param rollout: B steps
+        :param demos: M demonstrations, None: no demonstration term
+        :param share: lambda_0 lambda_1^k, which w is as a share of the largest advantage
+        :param with_actor: Whether the actor is updated too
+        :return: What to log the means of
+        """
+        n_steps = len(rollout.returns)
         values = self.policy.predict_values(rollout.observations).flatten()
         value_loss = F.smooth_l1_loss(values, rollout.returns)
         loss = self.vf_coef * value_loss
-        self._metrics.add({"value_loss": value_loss.detach()})
+        metrics = {"value_loss": value_loss}
 
-        if self._actor_is_held:
-            self._n_held_steps += n_steps
-        else:
+        if with_actor:
             observations, actions, advantages = rollout.observations, rollout.actions, rollout.advantages
             if isinstance(self.action_space, spaces.Discrete):
                 actions = actions.long().flatten()
             # A single advantage has no standard deviation
             if self.normalize_advantage and n_steps > 1:
                 advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-            if clones := self._has_demonstrations and self.bc_coef > 0.0:
+            if demos is not None:
                 # One pass for both, for speed
-                batch = self._demonstration_batches.sample(self.demo_batch_size)
-                observations = join_observations(observations, batch.observations)
-                actions = th.cat([actions, batch.actions])
+                observations = join_observations(observations, demos.observations)
+                actions = th.cat([actions, demos.actions])
 
             distribution: Any = self.policy.get_distribution(observations)
             log_prob, demo_log_prob = distribution.log_prob(actions).tensor_split([n_steps])
@@ -334,28 +365,17 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
 
             policy_loss = -(advantages * log_prob).mean()
             loss = loss + policy_loss - self.ent_coef * entropy.mean()
-            self._metrics.add({"policy_loss": policy_loss.detach(), "entropy": entropy.detach()})
-            if clones:
-                weight = demonstration_weight(self.bc_coef, self.bc_decay, self._n_actor_updates, advantages)
+            metrics |= {"policy_loss": policy_loss, "entropy": entropy}
+            if share is not None:
+                weight = demonstration_weight(share, advantages)
                 bc_loss = -weight * demo_log_prob.mean()
                 loss = loss + bc_loss
-                demo_metrics = {"bc_weight": weight, "bc_loss": bc_loss, "demo_log_likelihood": demo_log_prob}
-                self._metrics.add({name: value.detach() for name, value in demo_metrics.items()})
+                metrics |= {"bc_weight": weight, "bc_loss": bc_loss, "demo_log_likelihood": demo_log_prob}
             if isinstance(self.action_space, spaces.Box):
-                self._metrics.add({"std": distribution.distribution.stddev[:n_steps].detach() / self._std_unit})
-            self._n_actor_updates += 1
+                metrics["std"] = distribution.distribution.stddev[:n_steps] / self._std_unit
 
-        self._descend(loss)
-        self._n_updates += 1
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-
-    def _descend(self, loss: th.Tensor) -> None:
-        """:param loss: Of the critic, the actor, or both. Parameters that it does not depend on stay as they are"""
-        self.policy.optimizer.zero_grad()
-        loss.backward()
-        for group in self.policy.optimizer.param_groups:
-            th.nn.utils.clip_grad_norm_(group["params"], self.max_grad_norm)
-        self.policy.optimizer.step()
+        descend(self.policy.optimizer, loss, self.max_grad_norm)
+        return {name: value.detach() for name, value in metrics.items()}
 
     @property
     def _demonstration_batches(self) -> DemonstrationBatches:
@@ -367,24 +387,37 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
     def _pretrain_update(self) -> None:
         self.policy.set_training_mode(True)
         self._update_learning_rates(self.pretrain_learning_rate)
-        batch = self._demonstration_batches.sample(self.demo_batch_size)
-        values = self.policy.predict_values(batch.observations).flatten()
-        value_loss = F.smooth_l1_loss(values, self._demonstration_batches.value_targets(batch.rows))
-        log_prob = self.policy.get_distribution(batch.observations).log_prob(batch.actions)
+        demos = self._demonstration_batches.sample(self.demo_batch_size)
+        targets = self._demonstration_batches.value_targets(demos.rows)
+        self._metrics.add(self._updates(self.pretrain_update, (demos, targets), (self.vf_coef, self.max_grad_norm)))
+
+    def pretrain_update(self, demos: CloningBatch, targets: th.Tensor) -> dict[str, th.Tensor]:
+        """
+        One update on M demonstrations: vf_coef mean Huber(V(s_D) - y) - mean log pi(a_D | s_D).
+
+        :param demos: M demonstrations
+        :param targets: y, shape ``(M,)``
+        :return: What to log the means of
+        """
+        values = self.policy.predict_values(demos.observations).flatten()
+        value_loss = F.smooth_l1_loss(values, targets)
+        log_prob = self.policy.get_distribution(demos.observations).log_prob(demos.actions)
         bc_loss = -log_prob.mean()
-        self._descend(self.vf_coef * value_loss + bc_loss)
+        descend(self.policy.optimizer, self.vf_coef * value_loss + bc_loss, self.max_grad_norm)
         metrics = {"value_loss": value_loss, "bc_loss": bc_loss, "demo_log_likelihood": log_prob}
-        self._metrics.add({name: value.detach() for name, value in metrics.items()})
+        return {name: value.detach() for name, value in metrics.items()}
 
     def _pretrain_logs(self) -> dict[str, float]:
         return self._metrics.flush()
 
     def _update_learning_rates(self, rate: float | None = None) -> None:
         """:param rate: For actor and critic, None: by their schedules"""
-        for group in self.policy.optimizer.param_groups:
-            # A policy of SB3 has one group without a name
-            schedule = self.actor_lr_schedule if group.get("name") == "actor" else self.lr_schedule
-            group["lr"] = schedule(self._current_progress_remaining) if rate is None else rate
+        of_critic, of_actor = (
+            schedule(self._current_progress_remaining) if rate is None else rate
+            for schedule in (self.lr_schedule, self.actor_lr_schedule)
+        )
+        # A policy of SB3 has one group without a name
+        self._rates.set(self.policy.optimizer, of_critic, of_groups={"actor": of_actor})
 
     def dump_logs(self, iteration: int = 0) -> None:
         """Write log data: means over the updates since the last time."""
@@ -411,7 +444,7 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_metrics", "_batches", "_std_unit"]
+        return [*super()._excluded_save_params(), "_metrics", "_batches", "_std_unit", "_rates", "_updates"]
 
 
 class _UnfinishedRollout:
@@ -425,13 +458,11 @@ class _UnfinishedRollout:
         """cf ``RolloutBuffer``. The rows stay."""
 
 
-def demonstration_weight(bc_coef: float, bc_decay: float, iteration: int, advantages: th.Tensor) -> th.Tensor:
+def demonstration_weight(share: th.Tensor, advantages: th.Tensor) -> th.Tensor:
     """
     w = lambda_0 lambda_1^k max A, the weight of a demonstration instead of its advantage (DAPG, equation 4).
 
-    :param bc_coef: lambda_0
-    :param bc_decay: lambda_1
-    :param iteration: k, the number of updates of the actor so far
+    :param share: lambda_0 lambda_1^k, where k is the number of updates of the actor so far
     :param advantages: A of the agent's own transitions, shape ``(B,)``. Without a positive one the weight is 0
     """
-    return advantages.max().clamp(min=0.0) * (bc_coef * bc_decay**iteration)
+    return advantages.max().clamp(min=0.0) * share

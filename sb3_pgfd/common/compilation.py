@@ -36,8 +36,9 @@ class UpdateState(NamedTuple):
         """:return: Another one when ``load_state_dict()`` or ``to()`` has put other tensors in the place of some"""
         found: list[int] = []
         for optimizer in self.optimizers:
-            first = optimizer.param_groups[0]["params"][0]
-            found += id(first), id(next(iter(optimizer.state.get(first, {}).values()), None))
+            # Not every parameter has a memory: a held actor has none
+            memory: dict[str, Any] = next(iter(optimizer.state.values()), {})
+            found += id(optimizer.param_groups[0]["params"][0]), id(next(iter(memory.values()), None))
         return tuple(found)
 
 
@@ -185,6 +186,18 @@ def traced(function: Function, inputs: Tensors) -> Function:
     def run(given: Tensors) -> Tensors:
         with th.no_grad():
             return list(compiled(*given))
+
+    return run
+
+
+def traced_when_called(function: Function) -> Function:
+    """:return: The same, as one program from its first call on"""
+    programs: list[Function] = []
+
+    def run(inputs: Tensors) -> Tensors:
+        if not programs:
+            programs.append(traced(function, inputs))
+        return programs[0](inputs)
 
     return run
 

@@ -1,16 +1,16 @@
 """The updates of one call of ``train()``: one by one, each compiled, or all of them as one CUDA graph."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch as th
 
-from sb3_pgfd.common.compilation import CompiledFunctions, Function, Tensors, UpdateState, traced
+from sb3_pgfd.common.compilation import CompiledFunctions, Function, Tensors, UpdateState, traced_when_called
 from sb3_pgfd.replay import DemoBatch
 
 ERRORS = "errors"
 """Key of an update's result that holds e_i, the part of the priorities that the critic gives, a column"""
-_COLUMNS = ("observations", "actions", "next_observations", "rewards", "bootstrap", "weights", "is_demo", "intended_actions")
 # Of the tensors in the staging memory, in bytes: GPU kernels want their inputs aligned
 _ALIGNMENT = 256
 
@@ -70,7 +70,7 @@ class Updates:
             metrics = [self._update(part, clones, turn) for part, turn in zip(parts, turns, strict=True)]
             return Results(_joined([found.pop(ERRORS).flatten() for found in metrics]), metrics)
         rates = th.tensor([float(turn.mean_rate) for turn in turns])
-        tensors, clones = [*_tensors(batch), rates], th.tensor(clones_only)
+        tensors, clones = [*tensors_of(batch), rates], th.tensor(clones_only)
         pattern = tuple(turn.with_actor for turn in turns)
         if self._device.type == "cuda":
             blocks = [(pattern, self._staged([*tensors, clones]))]
@@ -108,25 +108,22 @@ class Updates:
         def one(with_actor: bool) -> Function:
             def function(tensors: Tensors) -> Tensors:
                 *columns, rate, clones = tensors
-                found = self._update(_batch(like, columns), clones, Turn(with_actor, rate[0]))
+                found = self._update(with_tensors(like, iter(columns)), clones, Turn(with_actor, rate[0]))
                 errors = found.pop(ERRORS)
                 self._names[with_actor] = list(found)
-                return [errors.flatten(), th.stack([value.float().mean() for value in found.values()])]
+                return [errors.flatten(), _means(found)]
 
-            return function
+            return traced_when_called(function) if fused else function
 
         if len(pattern) == 1 and self._device.type == "cpu":
             return one(pattern[0])
-        programs: dict[bool, Function] = {}
+        programs = {with_actor: one(with_actor) for with_actor in set(pattern)}
 
         def block(tensors: Tensors) -> Tensors:
             *columns, clones = tensors
             results = []
             for with_actor, part in zip(pattern, _split(columns, len(pattern)), strict=True):
-                inputs = [*part, clones]
-                if fused and with_actor not in programs:
-                    programs[with_actor] = traced(one(with_actor), inputs)
-                results.append((programs[with_actor] if fused else one(with_actor))(inputs))
+                results.append(programs[with_actor]([*part, clones]))
             errors, means = zip(*results, strict=True)
             return [th.cat(errors), th.cat(means)]
 
@@ -141,6 +138,55 @@ class Updates:
         if key not in self._staging:
             self._staging[key] = _Staging(tensors, self._device)
         return self._staging[key].load(tensors)
+
+
+class SingleUpdates:
+    """
+    Runs updates of one batch each.
+
+    :param device: Where they run
+    :param compiled: What they change, if they are to be compiled
+    """
+
+    def __init__(self, device: th.device, compiled: UpdateState | None):
+        self._compiled = None if compiled is None else CompiledFunctions(compiled, device)
+        self._names: dict[Any, list[str]] = {}
+
+    def __call__(
+        self, update: Callable[..., dict[str, th.Tensor]], batch: tuple[Any, ...], options: Any
+    ) -> dict[str, th.Tensor]:
+        """
+        :param update: Of the networks, named by ``__name__``. It returns what to log the means of
+        :param batch: Its arguments: tensors, tuples and dicts of them, or None
+        :param options: What else the update reads: with other values it is compiled anew
+        :return: What the update returns, or the means of it
+        """
+        if self._compiled is None:
+            return update(*batch)
+        inputs = tensors_of(batch)
+        key = update.__name__, options, tuple(tensor.shape for tensor in inputs)
+
+        def function(tensors: Tensors) -> Tensors:
+            with _unchecked_distributions():
+                found = update(*with_tensors(batch, iter(tensors)))
+            self._names[key] = list(found)
+            return [_means(found)]
+
+        (means,) = self._compiled(key, function, inputs, traced_when_called(function))
+        # A CUDA graph writes its next results to the same places
+        return dict(zip(self._names[key], means.clone().unbind(), strict=True))
+
+
+@contextmanager
+def _unchecked_distributions() -> Iterator[None]:
+    """The checks of distributions branch on values. Actions that are drawn for the environment are checked all the same."""
+    distribution = th.distributions.Distribution
+    present = distribution._validate_args
+    distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        distribution.set_default_validate_args(present)
 
 
 class _Staging:
@@ -176,26 +222,28 @@ class _Staging:
         return self._views
 
 
-def _tensors(batch: DemoBatch) -> Tensors:
-    """:return: The columns of a batch, those of Dict observations by key"""
-    found: Tensors = []
-    for name in _COLUMNS:
-        column = getattr(batch, name)
-        if column is None:
-            continue
-        found += column.values() if isinstance(column, dict) else [column]
-    return found
+def tensors_of(tree: Any) -> Tensors:
+    """:return: The tensors in tuples and dicts, whatever else is in them"""
+    if isinstance(tree, th.Tensor):
+        return [tree]
+    parts = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, tuple) else ()
+    return [tensor for part in parts for tensor in tensors_of(part)]
 
 
-def _batch(like: DemoBatch, tensors: Tensors) -> DemoBatch:
-    """:return: The reverse of :func:`_tensors`"""
-    rest = iter(tensors)
-    columns: dict[str, Any] = {}
-    for name in _COLUMNS:
-        column = getattr(like, name)
-        if column is not None:
-            columns[name] = {key: next(rest) for key in column} if isinstance(column, dict) else next(rest)
-    return like._replace(**columns)
+def with_tensors(like: Any, tensors: Iterator[th.Tensor]) -> Any:
+    """:return: The reverse of :func:`tensors_of`: the same with other tensors"""
+    if isinstance(like, th.Tensor):
+        return next(tensors)
+    if isinstance(like, dict):
+        return {key: with_tensors(part, tensors) for key, part in like.items()}
+    if isinstance(like, tuple):
+        parts = [with_tensors(part, tensors) for part in like]
+        return type(like)(*parts) if hasattr(like, "_fields") else tuple(parts)
+    return like
+
+
+def _means(metrics: dict[str, th.Tensor]) -> th.Tensor:
+    return th.stack([value.float().mean() for value in metrics.values()])
 
 
 def _joined(parts: Tensors) -> th.Tensor:

@@ -31,7 +31,8 @@ MakeModel = Callable[..., A2CfD]
 def test_a_demonstration_weighs_a_decaying_share_of_the_largest_advantage(
     iteration: int, advantages: list[float], expected: float
 ) -> None:
-    assert float(demonstration_weight(0.5, 0.9, iteration, th.tensor(advantages))) == pytest.approx(expected)
+    share = th.tensor(0.5 * 0.9**iteration)
+    assert float(demonstration_weight(share, th.tensor(advantages))) == pytest.approx(expected)
 
 
 # --- Gradients of a whole update -------------------------------------------------------------------------------------
