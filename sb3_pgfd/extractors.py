@@ -80,7 +80,7 @@ def _parts(space: spaces.Space) -> dict[str, int]:
         if not isinstance(part, spaces.Box) or len(part.shape) != 1:
             found = f"{part} of the key {key!r}" if key else f"{part}"
             raise ValueError(f"observation_space: found {found}, expected a Box of shape (k,), or a Dict of such")
-    return {key: part.shape[0] for key, part in parts.items()}
+    return {key: spaces.flatdim(part) for key, part in parts.items()}
 
 
 def _start(position: Any, parts: dict[str, int], size: int) -> int:

@@ -88,8 +88,7 @@ def test_models_with_dict_observations_learn_with_it(tmp_path: Path):
         "features_extractor_class": RelativePositions,
         "features_extractor_kwargs": {"pairs": [["position", "goal"]], "size": 1},
     }
-    kwargs = {"policy_kwargs": networks, "pretrain_steps": 0, "learning_starts": 10, "seed": 0}
-    model = TD3fD("MultiInputPolicy", PointToGoal("dict"), **kwargs).learn(20)
+    model = TD3fD("MultiInputPolicy", PointToGoal("dict"), policy_kwargs=networks, learning_starts=10, seed=0).learn(20)
     assert next(model.actor.mu.parameters()).shape == (8, 3)
     model.save(tmp_path / "model")
     loaded = TD3fD.load(tmp_path / "model")

@@ -126,7 +126,7 @@ def run_from_the_start(env: gym.Env, action: float) -> float:
 
 def test_starts_move_from_the_end_of_a_demonstration_to_its_beginning():
     world, demonstrations = to_the_goal()
-    positions, n = demonstrations.observations[:, 0], len(demonstrations)
+    positions, n = np.asarray(demonstrations.observations)[:, 0], len(demonstrations)
     assert n > 6
     env = StartInDemonstrations(world, demonstrations, share=1.0, stride=3, window=2, success_rate=0.75)
     env.reset(seed=0)
@@ -158,7 +158,7 @@ def test_demonstrations_that_cannot_be_repeated_are_refused():
     world, demonstrations = to_the_goal()
     with pytest.raises(DemonstrationsError, match="without the seeds"):
         StartInDemonstrations(world, demonstrations.changed(episode_info={}))
-    moved = demonstrations.changed(observations=demonstrations.observations + 0.5)
+    moved = demonstrations.changed(observations=np.asarray(demonstrations.observations) + 0.5)
     with pytest.raises(DemonstrationsError, match="found none of 1 demonstrations that the environment repeats"):
         StartInDemonstrations(world, moved)
     with pytest.raises(ValueError, match="share: found 2"):

@@ -130,8 +130,9 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             return noise
         if noise == "demonstrations":
             assert isinstance(self.action_space, spaces.Box)
+            assert not isinstance(self.demonstrations, (str, pathlib.Path))
             return noise_of_demonstrations(self.demonstrations, self.action_space)
-        if not is_number(noise, 0.0):
+        if isinstance(noise, str) or not is_number(noise, 0.0):
             wanted = "an ActionNoise, a standard deviation >= 0, 'demonstrations', or None"
             raise ValueError(f"action_noise: found {noise!r}, expected {wanted}")
         shape = self.action_space.shape

@@ -112,11 +112,11 @@ class _Data:
             )
         starts, width = {}, 0
         # A key that is a position comes first: others that hold the same are its copies
-        for key, array in sorted(vectors.items(), key=lambda item: item[1].shape[1] != size):
+        vectors = dict(sorted(vectors.items(), key=lambda item: item[1].shape[1] != size))
+        for key, array in vectors.items():
             starts.update({(key, i): width + i for i in range(array.shape[1] - size + 1)})
             width += array.shape[1]
-        order = sorted(vectors.values(), key=lambda array: array.shape[1] != size)
-        values = np.concatenate(order, axis=1).astype(np.float64)
+        values = np.concatenate(list(vectors.values()), axis=1).astype(np.float64)
         numbers = np.repeat(np.arange(demonstrations.n_episodes), demonstrations.episode_lengths)
         scaled = _scaled_actions(demonstrations)
         return cls(values, starts, th.tensor(scaled, dtype=th.float32), numbers, size)
