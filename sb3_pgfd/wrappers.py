@@ -1,15 +1,21 @@
-"""Environment wrappers that report success: for the ``env_wrapper`` of the RL Zoo, and its monitor."""
+"""Environment wrappers: report success, for the ``env_wrapper`` and the monitor of the RL Zoo; start in demonstrations."""
 
 from __future__ import annotations
 
+import warnings
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from stable_baselines3.common.monitor import Monitor, ResultsWriter
 
+from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
+from sb3_pgfd.demonstrations.inspection.replay import replay
 from sb3_pgfd.demonstrations.recording.session import success_of
+from sb3_pgfd.utils.checks import is_number, is_whole
 
 SUCCESS = "is_success"
 
@@ -38,6 +44,118 @@ class ReportSuccess(gym.Wrapper, gym.utils.RecordConstructorArgs):
         observation, reward, terminated, truncated, info = self.env.step(action)
         success = info.get(self.key, info.get(SUCCESS, False))
         return observation, reward, terminated, truncated, {**info, SUCCESS: bool(success)}
+
+
+class StartInDemonstrations(gym.Wrapper):
+    """
+    Start episodes inside demonstrations, first shortly before their end, then earlier and earlier: the reverse curriculum of
+    RFCL (Tao et al. 2024, https://arxiv.org/abs/2405.03379). It needs a simulator. A start is reached by a reset with the
+    demonstration's seed and its first actions, so any deterministic environment will do and a file needs no states; each
+    demonstration is replayed once to see that it does. Wrap the environment that is learned from, not that of evaluations::
+
+        env = StartInDemonstrations(gym.make("FetchPush-v4"), "FetchPush-v4")
+        model = TD3fD("MultiInputPolicy", env, demonstrations="FetchPush-v4")
+
+    The actions before the start count for the time limit, but are no part of the episode. A demonstration is done with when
+    episodes from its beginning succeed. All other episodes start as the environment does.
+
+    :param env: Environment to wrap, whose last info reports ``is_success`` or ``success``
+    :param demonstrations: Demonstrations with the seed of each reset, or what ``Demonstrations.load`` takes
+    :param share: Share of episodes that start in demonstrations, as long as some are not done with
+    :param stride: By how many steps a start moves, and how far the first one is from the end
+    :param window: Episodes from one demonstration whose success rate counts
+    :param success_rate: Rate from which on its start moves
+    :raises ValueError: If a number is out of range
+    :raises DemonstrationsError: If no demonstration can be replayed in the environment
+    """
+
+    def __init__(
+        self,
+        env: gym.Env,
+        demonstrations: Demonstrations | str | Path,
+        share: float = 0.5,
+        stride: int = 5,
+        window: int = 4,
+        success_rate: float = 0.75,
+    ):
+        super().__init__(env)
+        for name, value in (("share", share), ("success_rate", success_rate)):
+            if not is_number(value, 0.0, 1.0):
+                raise ValueError(f"{name}: found {value!r}, expected 0 to 1")
+        for name, value in (("stride", stride), ("window", window)):
+            if not is_whole(value, 1):
+                raise ValueError(f"{name}: found {value!r}, expected a whole number >= 1")
+        self.demonstrations = Demonstrations.load(demonstrations)
+        self.share, self.stride, self.success_rate = share, stride, success_rate
+        self.starts = {i: max(0, n - stride) for i, n in self._replayable().items()}
+        """Where episodes start in the demonstrations that are not done with, by their number"""
+        self._successes: dict[int, deque[bool]] = {i: deque(maxlen=window) for i in self.starts}
+        self._current: int | None = None
+        self._rng = np.random.default_rng()
+
+    def _replayable(self) -> dict[int, int]:
+        """:return: The lengths of the demonstrations that the environment repeats, by their number"""
+        seeds, n = self.demonstrations.episode_info.get("seed"), self.demonstrations.n_episodes
+        if seeds is None:
+            raise DemonstrationsError(
+                "StartInDemonstrations: found demonstrations without the seeds of their resets, expected those that record() "
+                "makes"
+            )
+        lengths, found = self.demonstrations.episode_lengths.tolist(), replay(self.demonstrations, self.env)
+        same = {e.number: e.n_steps for e in found if e.drift_step is None and e.n_steps == lengths[e.number]}
+        if not same:
+            raise DemonstrationsError(
+                f"StartInDemonstrations: found none of {n} demonstrations that the environment repeats, expected a "
+                "deterministic simulator, as recorded from: see sb3-pgfd demos show --replay"
+            )
+        if len(same) < n:
+            warnings.warn(
+                f"StartInDemonstrations: the environment repeats {len(same)} of {n} demonstrations; episodes start in these",
+                stacklevel=4,
+            )
+        return same
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """:return: The first observation and the info, inside a demonstration or not"""
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        self._current = None
+        if self.starts and self._rng.random() < self.share:
+            return self._start_in(int(self._rng.choice(list(self.starts))))
+        # A demonstration's seed would otherwise decide all starts after it
+        return self.env.reset(seed=int(self._rng.integers(2**31)) if seed is None else seed, options=options)
+
+    def _start_in(self, number: int) -> tuple[Any, dict[str, Any]]:
+        demonstrations, self._current = self.demonstrations, number
+        first = int(demonstrations.episode_starts[number])
+        observation, info = self.env.reset(seed=int(demonstrations.episode_info["seed"][number]))
+        for action in demonstrations.actions[first : first + self.starts[number]]:
+            # A copy, because an environment may scale its action in place
+            observation, _, _, _, info = self.env.step(action.copy())
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """:return: The result of the environment"""
+        result = self.env.step(action)
+        if self._current is not None and (result[2] or result[3]):
+            self._finish(self._current, success_of(result[4]))
+            self._current = None
+        return result
+
+    def _finish(self, number: int, success: bool | None) -> None:
+        if success is None:
+            raise DemonstrationsError(
+                "StartInDemonstrations: found neither 'is_success' nor 'success' in the last info, expected one of them"
+            )
+        successes = self._successes[number]
+        successes.append(success)
+        if len(successes) < (successes.maxlen or 0) or np.mean(successes) < self.success_rate:
+            return
+        successes.clear()
+        if self.starts[number] == 0:
+            del self.starts[number]
+        else:
+            self.starts[number] = max(0, self.starts[number] - self.stride)
 
 
 class SuccessMonitor(Monitor):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from point_to_goal import PointToGoal
 from stable_baselines3 import SAC
 
-from sb3_pgfd import DDPGfD
+from sb3_pgfd import DDPGfD, TD3fD
 from sb3_pgfd.extractors import RelativePositions
 
 PENDULUM = {"features_extractor_class": RelativePositions, "features_extractor_kwargs": {"pairs": [(0, 2)], "size": 1}}
@@ -34,10 +35,31 @@ def test_positions_have_three_entries_unless_said_otherwise():
     assert features[0, 7:].tolist() == [1.0, 2.0, 3.0]
 
 
+def test_a_position_in_a_dict_has_a_key_and_an_entry():
+    space = spaces.Dict({"state": box(4), "goal": box(2)})
+    # From yaml come lists; a key alone starts at 0. The keys are joined in the space's order, which is by name
+    extractor = RelativePositions(space, pairs=[[["state", 1], "goal"], ["goal", ["state", 2]]], size=2, scale=10.0)
+    state, goal = th.tensor([[1.0, 2.0, 3.0, 4.0]]), th.tensor([[8.0, 16.0]])
+    # (8, 16) - (2, 3) and (3, 4) - (8, 16), in tens
+    expected = [[8.0, 16.0, 1.0, 2.0, 3.0, 4.0, 60.0, 130.0, -50.0, -120.0]]
+    assert extractor.features_dim == 10
+    assert extractor({"state": state, "goal": goal}).tolist() == expected
+    assert extractor({"goal": goal, "state": state}).tolist() == expected
+
+
 @pytest.mark.parametrize(
     ("space", "kwargs", "match"),
     [
         (spaces.Discrete(3), {"pairs": [(0, 1)]}, "observation_space: found Discrete"),
+        (spaces.Dict({"a": box(3), "b": spaces.Discrete(2)}), {"pairs": [("a", "a")]}, "found Discrete.* of the key 'b'"),
+        (spaces.Dict({"a": box(6), "b": box(3)}), {"pairs": [("b", ("a", 4))]}, "3 starts, .* 6 entries of 'a' and 3 entries"),
+        (
+            spaces.Dict({"a": box(6), "b": box(3)}),
+            {"pairs": [("b", "c")]},
+            r"pairs: found 'c', expected a key, or \(key, entry\)",
+        ),
+        (spaces.Dict({"a": box(6), "b": box(3)}), {"pairs": [(0, 3)]}, "pairs: found 0, expected a key"),
+        (box(6), {"pairs": ["ab"]}, "pairs: found "),
         (box(6), {"pairs": []}, "pairs: found "),
         (box(6), {"pairs": [(0, 4)]}, "a position of size 3 starts, in an observation of 6 entries"),
         (box(6), {"pairs": [(0, 1, 2)]}, "pairs: found "),
@@ -58,6 +80,20 @@ def test_a_model_learns_with_it_and_comes_back(tmp_path: Path):
     observation = np.array([0.1, 0.2, 0.3], dtype=np.float32)
     (loaded, _), (before, _) = (m.predict(observation, deterministic=True) for m in (DDPGfD.load(tmp_path / "model"), model))
     assert np.array_equal(loaded, before)
+
+
+def test_models_with_dict_observations_learn_with_it(tmp_path: Path):
+    networks = {
+        "net_arch": [8],
+        "features_extractor_class": RelativePositions,
+        "features_extractor_kwargs": {"pairs": [["position", "goal"]], "size": 1},
+    }
+    model = TD3fD("MultiInputPolicy", PointToGoal("dict"), policy_kwargs=networks, learning_starts=10, seed=0).learn(20)
+    assert next(model.actor.mu.parameters()).shape == (8, 3)
+    model.save(tmp_path / "model")
+    loaded = TD3fD.load(tmp_path / "model")
+    observation = {name: np.full(1, value, dtype=np.float32) for name, value in (("position", 0.25), ("goal", 0.8))}
+    assert np.array_equal(loaded.predict(observation)[0], model.predict(observation)[0])
 
 
 def test_sb3_s_own_algorithms_take_it():

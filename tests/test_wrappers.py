@@ -6,12 +6,14 @@ import gymnasium_robotics
 import numpy as np
 import pytest
 from gymnasium import spaces
+from point_to_goal import PointToGoal, to_goal
 from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.monitor import Monitor
 
-from sb3_pgfd.demonstrations import record
-from sb3_pgfd.wrappers import ReportSuccess
+from sb3_pgfd import Demonstrations, TD3fD
+from sb3_pgfd.demonstrations import DemonstrationsError, record
+from sb3_pgfd.wrappers import ReportSuccess, StartInDemonstrations
 
 gym.register_envs(gymnasium_robotics)
 
@@ -104,3 +106,60 @@ def test_evaluation_and_training_count_successes(success: bool, tmp_path: Path):
     with np.load(tmp_path / "evaluations.npz") as file:
         assert file["successes"].tolist() == [[success] * 2] * 2
     assert list(model.ep_success_buffer or []) == [success] * 5
+
+
+def to_the_goal() -> tuple[gym.Env, Demonstrations]:
+    """:return: A world of 20 steps at most, and a demonstration whose steps are 0.095 long"""
+    env = gym.wrappers.TimeLimit(PointToGoal(), 20)
+    return env, record(to_goal, env, 1, seed=3)
+
+
+def run_from_the_start(env: gym.Env, action: float) -> float:
+    """:return: Where the episode started"""
+    observation, _ = env.reset()
+    over, start = False, float(observation[0])
+    while not over:
+        _, _, terminated, truncated, _ = env.step(np.full(1, action))
+        over = terminated or truncated
+    return start
+
+
+def test_starts_move_from_the_end_of_a_demonstration_to_its_beginning():
+    world, demonstrations = to_the_goal()
+    positions, n = np.asarray(demonstrations.observations)[:, 0], len(demonstrations)
+    assert n > 6
+    env = StartInDemonstrations(world, demonstrations, share=1.0, stride=3, window=2, success_rate=0.75)
+    env.reset(seed=0)
+    # Two successes move the start by 3; one success and one failure, a rate of 0.5, do not
+    assert [run_from_the_start(env, 1.9) for _ in range(3)] == [positions[n - 3]] * 2 + [positions[n - 6]]
+    assert run_from_the_start(env, -1.0) == positions[n - 6]
+    assert env.starts == {0: n - 6}
+    for _ in range(2 * n):
+        run_from_the_start(env, 1.9)
+    # Done with: episodes start where the environment starts them, each elsewhere
+    assert env.starts == {}
+    assert len({run_from_the_start(env, 1.9) for _ in range(3)}) == 3
+
+
+def test_other_episodes_start_as_the_environment_does():
+    world, demonstrations = to_the_goal()
+    starts = [StartInDemonstrations(world, demonstrations, share=0.0).reset(seed=seed)[0].item() for seed in (1, 2, 1)]
+    assert starts == [PointToGoal().reset(seed=seed)[0].item() for seed in (1, 2, 1)]
+
+
+def test_a_model_learns_from_such_starts():
+    world, demonstrations = to_the_goal()
+    env = StartInDemonstrations(world, demonstrations)
+    model = TD3fD("MlpPolicy", env, demonstrations=demonstrations, pretrain_steps=5, policy_kwargs={"net_arch": [4]}, seed=0)
+    assert model.learn(60).num_timesteps == 60
+
+
+def test_demonstrations_that_cannot_be_repeated_are_refused():
+    world, demonstrations = to_the_goal()
+    with pytest.raises(DemonstrationsError, match="without the seeds"):
+        StartInDemonstrations(world, demonstrations.changed(episode_info={}))
+    moved = demonstrations.changed(observations=np.asarray(demonstrations.observations) + 0.5)
+    with pytest.raises(DemonstrationsError, match="found none of 1 demonstrations that the environment repeats"):
+        StartInDemonstrations(world, moved)
+    with pytest.raises(ValueError, match="share: found 2"):
+        StartInDemonstrations(world, demonstrations, share=2)

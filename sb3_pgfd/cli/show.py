@@ -17,6 +17,7 @@ from sb3_pgfd.cli.arguments import SOURCE, add_environment_options, add_load_opt
 from sb3_pgfd.cli.output import WIDTH, more, number, paragraph, table
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.environment import make_env, recorded_env
+from sb3_pgfd.demonstrations.inspection.features import FeatureRanking, rank_pairs
 from sb3_pgfd.demonstrations.inspection.plots import check_picture_path, plot_demonstrations
 from sb3_pgfd.demonstrations.inspection.replay import DRIFT_THRESHOLD, ReplayedEpisode, check_video_path, replay, write_video
 from sb3_pgfd.demonstrations.inspection.summary import ActionSummary, ObservationSummary, Range, Summary, summarize
@@ -27,7 +28,7 @@ from sb3_pgfd.zoo.command_line import register_environments, require_installed
 # Frames per second if the environment does not say
 _FPS = 30
 # Rows of a table, and different discrete actions in a line; the rest is counted
-_MAX_EPISODES, _MAX_REPLAYED, _MAX_COMPONENTS, _MAX_COUNTED = 5, 8, 6, 10
+_MAX_EPISODES, _MAX_REPLAYED, _MAX_COMPONENTS, _MAX_COUNTED, _MAX_RANKED = 5, 8, 6, 10, 6
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -38,6 +39,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--replay", action="store_true", help="replay the actions and print how far observations drift")
     parser.add_argument("--video", type=Path, metavar="FILE", help="film the replay, e.g. to out.mp4")
     parser.add_argument("--video-episodes", type=int, default=3, metavar="N", help="film the first N episodes (3)")
+    text = "rank pairs of positions, of N entries (3), by how much their difference helps a clone on held-out episodes"
+    parser.add_argument("--features", type=int, nargs="?", const=3, metavar="N", help=text)
     parser.add_argument("--force", action="store_true", help="replace existing pictures and videos")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_environment_options(parser)
@@ -48,6 +51,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _run(args: argparse.Namespace) -> None:
     if args.plot is not None:
         check_picture_path(args.plot, args.force)
+    if args.features is not None and args.features < 1:
+        raise DemonstrationsError(f"--features: found {args.features}, expected at least 1 entry")
     if args.video is not None:
         check_video_path(args.video)
         refuse_existing(args.video, args.force)
@@ -66,14 +71,17 @@ def _run(args: argparse.Namespace) -> None:
                 if args.replay:
                     replayed += replay(demonstrations, env, range(len(replayed), demonstrations.n_episodes))
         summary = summarize(demonstrations, space)
+        ranking = None if args.features is None else rank_pairs(demonstrations, args.features)
         if args.plot:
             plot_demonstrations(demonstrations, args.plot, space, args.force)
     files = {name: str(path) if path else None for name, path in (("plot", args.plot), ("video", args.video))}
     if args.json:
         result = {**asdict(summary), "replay": [episode.to_json() for episode in replayed], **files}
+        result["features"] = None if ranking is None else asdict(ranking)
         print(json.dumps(result, allow_nan=False))
         return
     blocks = [*_summary_blocks(summary), *([_replay_block(replayed, env_name)] if replayed else [])]
+    blocks += [] if ranking is None else [_features_block(ranking)]
     blocks += [[f"{name}: {path}"] for name, path in files.items() if path]
     print("\n\n".join("\n".join(lines) for lines in blocks))
 
@@ -171,6 +179,37 @@ def _overall(low: Range, high: Range) -> list[str]:
 
 def _kind(item: ObservationSummary | ActionSummary, end: str = "") -> str:
     return f"({item.dtype}, {'shape ' + 'x'.join(map(str, item.shape)) if item.shape else 'one number'}{end})"
+
+
+def _features_block(ranking: FeatureRanking) -> list[str]:
+    rows = [["error", "differences"], [number(ranking.error, "{:.3f}"), "none"]]
+    for found in ranking.ranked[:_MAX_RANKED]:
+        rows.append([number(found.error, "{:.3f}"), json.dumps(found.names())])
+    lines = [
+        "Error of small clones on held-out episodes, as a share of the actions' variance",
+        *table(rows, left=(1,)),
+        *more(len(ranking.ranked) - _MAX_RANKED, "proposals"),
+    ]
+    if ranking.n_left_out:
+        lines += paragraph(
+            f"{ranking.n_left_out} more pairs of positions were not tried, because they come less near each other."
+        )
+    if ranking.proposed is None:
+        where = "come near each other" if not ranking.ranked else "help"
+        return [*lines, f"  No positions of {ranking.size} entries were found that {where}."]
+    kwargs = {"pairs": ranking.proposed.names(), "size": ranking.size, "scale": ranking.scale}
+    return [
+        *lines,
+        "In the entry of a yaml file:",
+        "  policy_kwargs:",
+        "    features_extractor_class: sb3_pgfd.extractors.RelativePositions",
+        f"    features_extractor_kwargs: {json.dumps(kwargs)}",
+        "In Python, with `from sb3_pgfd.extractors import RelativePositions`:",
+        "  policy_kwargs=dict(",
+        "      features_extractor_class=RelativePositions,",
+        f"      features_extractor_kwargs={kwargs!r},",
+        "  )",
+    ]
 
 
 def _replay_block(replayed: Sequence[ReplayedEpisode], env_name: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BaseModel
@@ -17,6 +18,7 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_pgfd.common.compilation import UpdateState
+from sb3_pgfd.common.exploration import noise_of_demonstrations
 from sb3_pgfd.common.metrics import MeanMetrics
 from sb3_pgfd.common.optimization import LearningRates
 from sb3_pgfd.common.option_warnings import OFF_POLICY_NEEDS, Need
@@ -78,8 +80,8 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         check_normalization(self._vec_normalize_env, self.observation_space)
         self._check_options()
         self._check_classes()
-        self.action_noise = self._make_noise(self.action_noise)
         self._resolve_demonstrations()
+        self.action_noise = self._make_noise(self.action_noise)
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         # A model loaded without an environment, to predict, needs no buffer: one is made when it learns
@@ -123,11 +125,16 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         self._check_kwargs("policy_kwargs", accepted_keywords(policy) - self._options_of_policy)
         self._check_kwargs("replay_buffer_kwargs", set(self._buffer_options(buffer)))
 
-    def _make_noise(self, noise: ActionNoise | float | None) -> ActionNoise | None:
+    def _make_noise(self, noise: ActionNoise | float | str | None) -> ActionNoise | None:
         if noise is None or isinstance(noise, ActionNoise):
             return noise
-        if not is_number(noise, 0.0):
-            raise ValueError(f"action_noise: found {noise!r}, expected an ActionNoise, a standard deviation >= 0, or None")
+        if noise == "demonstrations":
+            assert isinstance(self.action_space, spaces.Box)
+            assert not isinstance(self.demonstrations, (str, pathlib.Path))
+            return noise_of_demonstrations(self.demonstrations, self.action_space)
+        if isinstance(noise, str) or not is_number(noise, 0.0):
+            wanted = "an ActionNoise, a standard deviation >= 0, 'demonstrations', or None"
+            raise ValueError(f"action_noise: found {noise!r}, expected {wanted}")
         shape = self.action_space.shape
         assert shape is not None
         return NormalActionNoise(np.zeros(shape), np.full(shape, float(noise))) if noise > 0.0 else None

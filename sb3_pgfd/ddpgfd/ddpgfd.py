@@ -118,7 +118,7 @@ class DDPGfD(OffPolicyFromDemonstrations):
         gamma: float = 0.99,
         train_freq: int | tuple[int, str] = 1,
         gradient_steps: int = 1,
-        action_noise: ActionNoise | float | None = None,
+        action_noise: ActionNoise | float | str | None = None,
         pretrain_steps: int = 1000,
         n_steps: int = 5,
         n_step_coef: float = 1.0,

@@ -130,7 +130,7 @@ class TD3fD(DDPGfD):
         gamma: float = 0.99,
         train_freq: int | tuple[int, str] = 1,
         gradient_steps: int = 2,
-        action_noise: ActionNoise | float | None = 0.1,
+        action_noise: ActionNoise | float | str | None = 0.1,
         pretrain_steps: int = 20_000,
         n_steps: int = 10,
         n_step_coef: float = 1.0,

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from command_line import fails, installed, result, run
+from gymnasium import spaces
 from moviepy import VideoFileClip
 from PIL import Image
 
 from sb3_pgfd import Demonstrations
 from sb3_pgfd.demonstrations import Episode
+from sb3_pgfd.extractors import RelativePositions
 
 
 def test_show_prints_what_is_there(capsys: pytest.CaptureFixture[str]):
@@ -74,6 +77,17 @@ def test_show_json_is_one_object(capsys: pytest.CaptureFixture[str]):
     assert shown["returns"]["max"] == pytest.approx(89.4, abs=0.1)
     assert shown["warnings"] == []
     assert (shown["replay"], shown["plot"], shown["video"]) == ([], None, None)
+
+
+def test_show_proposes_features(capsys: pytest.CaptureFixture[str]):
+    assert run("show", "FetchReach-v4", "--episodes", 4, "--features") == 0
+    text = capsys.readouterr().out
+    line = next(line for line in text.splitlines() if "features_extractor_kwargs: " in line)
+    kwargs = yaml.safe_load(line)["features_extractor_kwargs"]
+    assert kwargs["pairs"] == [["achieved_goal", "desired_goal"]]
+    space = spaces.Dict({name: spaces.Box(-1, 1, (n,)) for name, n in (("achieved_goal", 3), ("desired_goal", 3))})
+    assert RelativePositions(space, **kwargs).features_dim == 9
+    assert "found 0, expected at least 1" in fails(capsys, "show", "FetchReach-v4", "--features", 0)
 
 
 def test_show_replays(capsys: pytest.CaptureFixture[str]):

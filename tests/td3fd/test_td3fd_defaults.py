@@ -150,7 +150,8 @@ def test_noise_can_be_changed_on_loading(make_model: MakeModel, tmp_path: Path) 
 @pytest.mark.parametrize("wrong", [-0.1, "0.1", True, float("nan")])
 def test_other_noise_is_refused(make_model: MakeModel, wrong: Any) -> None:
     with pytest.raises(
-        ValueError, match=r"action_noise: found .*, expected an ActionNoise, a standard deviation >= 0, or None"
+        ValueError,
+        match=r"action_noise: found .*, expected an ActionNoise, a standard deviation >= 0, 'demonstrations', or None",
     ):
         make_model(action_noise=wrong)
 
