@@ -152,6 +152,9 @@ class SingleUpdates:
         self._compiled = None if compiled is None else CompiledFunctions(compiled, device)
         self._names: dict[Any, list[str]] = {}
 
+    def __reduce__(self) -> str:
+        raise TypeError("compiled updates are of their process: they are made anew")
+
     def __call__(
         self, update: Callable[..., dict[str, th.Tensor]], batch: tuple[Any, ...], options: Any
     ) -> dict[str, th.Tensor]:
