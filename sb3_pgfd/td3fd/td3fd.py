@@ -71,7 +71,7 @@ class TD3fD(DDPGfD):
     :param train_freq: Update every ``train_freq`` steps, or ``(n, "step")``, ``(n, "episode")``
     :param gradient_steps: Updates each time, -1: as many as there were steps
     :param action_noise: Exploration noise on the actions scaled to [-1, 1]; a number is the standard deviation of
-        Gaussian noise
+        Gaussian noise, ``"demonstrations"`` takes what they leave open (:mod:`sb3_pgfd.common.exploration`)
     :param pretrain_steps: Updates on demonstrations alone, inside the first ``learn()``, before its first step
     :param n_steps: n, the length of the n-step return; with 1 there is no n-step loss
     :param n_step_coef: lambda_1, weight of the n-step loss
