@@ -67,6 +67,12 @@ def td3fd() -> tuple[Any, ...]:
     return TD3fD, "MlpPolicy", pendulum, "Pendulum-v1", {"pretrain_steps": 50, "critic_warmup_steps": 300, **SMALL}
 
 
+def proposals() -> tuple[Any, ...]:
+    """TD3fD with its defaults and policy proposals, soft ones, which draw random numbers"""
+    own = {"pretrain_steps": 50, "critic_warmup_steps": 300, "proposals": "soft"}
+    return TD3fD, "MlpPolicy", pendulum, "Pendulum-v1", {**own, **SMALL}
+
+
 def a2cfd() -> tuple[Any, ...]:
     """A2CfD with VecNormalize, RMSprop and a schedule"""
     options = {"use_rms_prop": True, "learning_rate": LinearSchedule(1e-3, 0.0, 1.0), "critic_warmup_steps": 100}
@@ -95,6 +101,7 @@ KINDS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "ddpgfd": plain,
     "ddpgfd_every_option": everything,
     "td3fd": td3fd,
+    "td3fd_proposals": proposals,
     "a2cfd_vecnormalize_rmsprop": a2cfd,
     "td3fd_her_successes": hindsight,
     "ddpgfd_4_envs": four,

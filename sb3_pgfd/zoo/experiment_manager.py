@@ -42,6 +42,7 @@ from sb3_pgfd.callbacks import (
 )
 from sb3_pgfd.common.environment_state import Resumable
 from sb3_pgfd.common.stepping import Interrupted
+from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.plotting import plot_run
 from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.utils.run_folders import require_trust
@@ -323,7 +324,9 @@ class PgfdExperimentManager(ExperimentManager):
                 if error.signum == signal.SIGINT:
                     self.save_trained_model(model)
                 raise EndedRunError(f"{error}; {line}", error.signum) from error
-            print(f"sb3-pgfd train: {type(error).__name__} ended the run; {line}", file=sys.stderr)
+            # Options that are refused before the first step have their own sentence
+            if model.num_timesteps > 0 or not isinstance(error, DemonstrationsError):
+                print(f"sb3-pgfd train: {type(error).__name__} ended the run; {line}", file=sys.stderr)
             raise
         finally:
             for callback in self.callbacks:

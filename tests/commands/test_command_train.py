@@ -65,7 +65,7 @@ def test_an_environment_without_an_entry_of_ddpgfd_is_learned_by_td3fd(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    given = ["pretrain_steps:2", "policy_kwargs:dict(net_arch=[4])", "replay_buffer_kwargs:dict(her_ratio=0.0)"]
+    given = ["pretrain_steps:0", "policy_kwargs:dict(net_arch=[4])", "replay_buffer_kwargs:dict(her_ratio=0.0)"]
     call(capsys, "train", "--env", "PointToGoal-v0", "-n", "10", "--eval-freq", "-1", "-params", *given)
     model = TD3fD.load(tmp_path / "logs/td3fd/PointToGoal-v0_1/PointToGoal-v0.zip")
     assert (model.num_timesteps, model.policy_kwargs["net_arch"], model.policy_delay) == (10, [4], 2)
