@@ -58,24 +58,22 @@ class CompiledFunctions:
         self._functions: dict[Any, Function | None] = {}
         self._is_given_up = False
 
-    def __call__(self, key: Any, function: Function, inputs: Tensors, fused: Function | None = None) -> Tensors:
+    def __call__(self, key: Any, make: Callable[[bool], Function], inputs: Tensors) -> Tensors:
         """
         :param key: Names the function, with all that it reads but the inputs and the networks
-        :param function: Of the inputs. Its results are valid until the next call
-        :param fused: The same, itself compiled, for a CUDA graph of fewer kernels
+        :param make: Gives the function; with True one whose parts are compiled, for a CUDA graph of fewer kernels. Its
+            results are valid until the next call
         :param inputs: Tensors of the same shapes for the same key
         """
         if self._is_given_up:
-            return function(inputs)
+            return make(False)(inputs)
         key = (key, self._state.key())
         if key not in self._functions:
             # A key without memory of the optimisers never comes back
             self._functions[key] = None
-            return self._eagerly(function, inputs)
+            return self._eagerly(make(False), inputs)
         compiled = self._functions[key]
-        if compiled is None:
-            return self._first_call(key, function, inputs, fused)
-        return compiled(inputs)
+        return self._first_call(key, make, inputs) if compiled is None else compiled(inputs)
 
     def _eagerly(self, function: Function, inputs: Tensors) -> Tensors:
         unsupported = [name for optimizer in self._state.optimizers if (name := can_be_compiled(optimizer, self._device))]
@@ -92,10 +90,11 @@ class CompiledFunctions:
             stacklevel=5,
         )
 
-    def _first_call(self, key: Any, function: Function, inputs: Tensors, fused: Function | None) -> Tensors:
+    def _first_call(self, key: Any, make: Callable[[bool], Function], inputs: Tensors) -> Tensors:
+        function = make(False)
         on_gpu = self._device.type == "cuda"
         # Without a compiler, a CUDA graph of the plain function is left
-        ways = [partial(captured, way) for way in (fused, function) if way] if on_gpu else [partial(traced, function)]
+        ways = [partial(captured, make(True)), partial(captured, function)] if on_gpu else [partial(traced, function)]
         why = ""
         for way in ways:
             try:
@@ -108,7 +107,7 @@ class CompiledFunctions:
         return function(inputs)
 
     def _compiled_and_compared(
-        self, make: Callable[[Tensors], Function], function: Function, inputs: Tensors
+        self, way: Callable[[Tensors], Function], function: Function, inputs: Tensors
     ) -> tuple[Tensors, Function]:
         """
         :return: Results of the eager function, which has been made, and a compiled one
@@ -125,7 +124,7 @@ class CompiledFunctions:
             _set_random_state(self._device, random)
 
         try:
-            compiled = make(inputs)
+            compiled = way(inputs)
             restore()
             compiled(inputs)
             found = [tensor.clone() for tensor in state]

@@ -32,6 +32,11 @@ from sb3_pgfd.utils.checks import check_learning_rate, check_not_negative, check
 from sb3_pgfd.utils.files import write_whole
 from sb3_pgfd.utils.keywords import accepted_keywords, keyword_defaults
 
+# Batches that are drawn together: the last of them do not see the priorities of the first. A run that makes an episode's worth
+# of updates at its end would otherwise draw all of them at once
+MAX_BATCHES = 20
+MAX_DRAWN_BYTES = 64 * 2**20
+
 
 class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     """
@@ -202,7 +207,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
 
     def train(self, gradient_steps: int, batch_size: int = 256, demos_only: bool = False) -> None:
         """
-        Draw all batches in one go, make an update with each, and write their priorities back.
+        Draw some batches in one go, make an update with each, and write their priorities back, until all updates are made.
 
         :param gradient_steps: How many updates
         :param batch_size: Transitions for each, B
@@ -212,9 +217,15 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         if not self.policy.training:
             self.policy.set_training_mode(True)
         self._update_learning_rates()
+        at_once = min(MAX_BATCHES, max(int(MAX_DRAWN_BYTES / (batch_size * self.buffer.schema.row_nbytes)), 1))
+        for n_made in range(0, gradient_steps, at_once):
+            self._train_on_one_draw(min(at_once, gradient_steps - n_made), batch_size, demos_only)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _train_on_one_draw(self, n_batches: int, batch_size: int, demos_only: bool) -> None:
         beta = self.importance_schedule(self._current_progress_remaining)
-        batch = self.buffer.sample_batches(gradient_steps, batch_size, beta, self._vec_normalize_env, demos_only)
-        turns = [self._turn(self._n_updates + number) for number in range(1, gradient_steps + 1)]
+        batch = self.buffer.sample_batches(n_batches, batch_size, beta, self._vec_normalize_env, demos_only)
+        turns = [self._turn(self._n_updates + number) for number in range(1, n_batches + 1)]
         if self._updates is None:
             self._updates = Updates(self.update, self.device, self._update_state() if self.compile else None)
             self._update_options = [
@@ -225,13 +236,12 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         options = tuple(vars(self)[name] for name in self._update_options) if self.compile else ()
         with matmul_precision(self.policy.precision, self.device):
             errors, metrics = self._updates(batch, turns, self._clones_only(demos_only), options)
-        self._n_updates += gradient_steps
+        self._n_updates += n_batches
         if self.buffer.demo_fraction is None:
             priorities = self.buffer.update_priorities(batch.indices, self._updates.to_host(errors).numpy())
             metrics.append({"priority_mean": th.from_numpy(priorities)})
         for found in metrics:
             self._metrics.add(found)
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     @abstractmethod
     def update(self, batch: DemoBatch, clones_only: th.Tensor, turn: Turn) -> dict[str, th.Tensor]:

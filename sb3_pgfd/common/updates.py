@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch as th
@@ -80,8 +81,7 @@ class Updates:
         metrics = []
         for block, inputs in blocks:
             key = block, tuple(tensor.shape for tensor in inputs), options
-            function, fused = (self._function(batch, block, fused) for fused in (False, True))
-            errors, means = self._compiled(key, function, inputs, fused)
+            errors, means = self._compiled(key, partial(self._function, batch, block), inputs)
             all_errors.append(errors)
             # A CUDA graph writes its next results to the same places
             metrics += self._metrics(block, means.clone())
@@ -175,7 +175,7 @@ class SingleUpdates:
             self._names[key] = list(found)
             return [_means(found)]
 
-        (means,) = self._compiled(key, function, inputs, traced_when_called(function))
+        (means,) = self._compiled(key, lambda fused: traced_when_called(function) if fused else function, inputs)
         # A CUDA graph writes its next results to the same places
         return dict(zip(self._names[key], means.clone().unbind(), strict=True))
 

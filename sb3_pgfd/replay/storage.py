@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class Schema:
         observations = [name for key in self.obs_shapes for name in (obs_column(key), next_obs_column(key))]
         return [*observations, "actions", "rewards", "terminated", "steps_left"]
 
-    @property
+    @cached_property
     def row_nbytes(self) -> float:
         """Memory of one row with its weight, in bytes."""
         return sum(column.nbytes for column in self.allocate(1).values()) + 8.0 * FAN_OUT / (FAN_OUT - 1)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from small_models import demo_priorities, set_priorities
+from small_models import WatchedBuffer, demo_priorities, set_priorities
 from two_transitions import LINEAR, seed_that_draws_both_rows, set_networks, set_weights, two_transitions, update
 
 from sb3_pgfd import DDPGfD
@@ -147,3 +147,39 @@ def test_l2_pulls_parameters_to_zero(make_linear: MakeModel) -> None:
         weights.append(th.cat([parameter.detach().flatten() for parameter in model.critic.parameters()]))
     start = th.tensor([2.0, 3.0, 1.0])
     assert th.allclose(weights[1], weights[0] - 0.01 * 0.5 * start, atol=1e-6)
+
+
+def test_a_call_with_many_updates_draws_some_batches_at_a_time(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model(replay_buffer_class=WatchedBuffer, pretrain_steps=0).learn(0)
+    assert isinstance(model.buffer, WatchedBuffer)
+    model.train(45, 8)
+    assert [len(rows) for rows in model.buffer.drawn] == [20 * 8, 20 * 8, 5 * 8]
+    assert model._n_updates == 45
+    # Room for 3 batches, as for images
+    monkeypatch.setattr("sb3_pgfd.common.off_policy_algorithm.MAX_DRAWN_BYTES", 3.5 * 8 * model.buffer.schema.row_nbytes)
+    model.train(7, 8)
+    assert [len(rows) for rows in model.buffer.drawn[3:]] == [3 * 8, 3 * 8, 8]
+
+
+def test_batches_of_one_draw_are_what_single_ones_are(make_model: MakeModel) -> None:
+    model = make_model(pretrain_steps=0).learn(40)
+    buffer = model.buffer
+    buffer.update_priorities(np.arange(40), np.linspace(0.1, 4.0, 40))
+    together = buffer.sample_batches(3, 16, beta=0.7)
+    for batch in together.split(3):
+        # The largest weight of each batch is 1, and each has the rows that its indices name
+        assert batch.weights.max() == 1.0
+        priorities = buffer.priorities[batch.indices]
+        expected = (priorities.min() / priorities) ** (0.7 * buffer.priority_exponent)
+        np.testing.assert_allclose(batch.weights.flatten().numpy(), expected, rtol=1e-5)
+        is_demo = batch.indices >= buffer.ring.n_rows
+        assert batch.is_demo.flatten().tolist() == is_demo.tolist()
+        for store, rows, places in (
+            (buffer.demonstrations, batch.indices[is_demo] - buffer.ring.n_rows, is_demo),
+            (buffer.ring, batch.indices[~is_demo], ~is_demo),
+        ):
+            columns = store.take(rows)
+            np.testing.assert_array_equal(batch.actions.numpy()[places], columns["actions"])
+            np.testing.assert_array_equal(batch.observations.numpy()[places], columns["observations/"])  # type: ignore[union-attr]
+            following = batch.next_observations.view(16, 2, -1).numpy()[places, 0]  # type: ignore[union-attr]
+            np.testing.assert_array_equal(following, columns["next_observations/"])
