@@ -8,13 +8,11 @@ import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
-from copy import deepcopy
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
@@ -33,9 +31,7 @@ from sb3_pgfd.common.option_warnings import (
     doubtful_demonstrations,
     options_without_effect,
 )
-from sb3_pgfd.common.resuming import make_all_resumable, restore_environments, restore_run, save_run, score_of
-from sb3_pgfd.common.stepping import SIGNALS, DeferredSignals, WholeSteps, release_broken, walk_callbacks
-from sb3_pgfd.common.training_state import TrainingStateError, newest_set, read_model, write_set
+from sb3_pgfd.common.whole_steps import LearnsInWholeSteps
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.inspection.warnings import continuity_warnings
 from sb3_pgfd.demonstrations.validation import normalised_units
@@ -48,15 +44,13 @@ from sb3_pgfd.utils.screen import can_show_progress, progress
 PRETRAIN_LOGS = 50
 
 
-class LearnsFromDemonstrations(BaseAlgorithm):
+class LearnsFromDemonstrations(LearnsInWholeSteps):
     """
     Mixin in front of SB3's ``OffPolicyAlgorithm`` or ``OnPolicyAlgorithm``. It loads the constructor's ``demonstrations``,
     updates ``VecNormalize`` with them, pretrains inside the first ``learn()``, refuses unknown options, and refuses to
     go on without demonstrations if the model was saved with some.
 
-    It also owns the steps: learning ends between two of them, however it ends, and its whole state can be saved there.
-
-    A subclass sets the attributes below in its constructor and implements :meth:`_pretrain_update` and :meth:`_finish_step`.
+    A subclass sets the attributes below in its constructor and implements :meth:`_pretrain_update` and what the base asks for.
     """
 
     demonstrations: Demonstrations | str | Path | None
@@ -71,12 +65,6 @@ class LearnsFromDemonstrations(BaseAlgorithm):
     """How many have been made: an interrupted pretraining goes on"""
     _in_normalization: bool = False
     """Whether the statistics of ``VecNormalize`` have the demonstrations"""
-    # Of a running learn(), never saved
-    _signals: DeferredSignals | None = None
-    _callback: BaseCallback | None = None
-    _savers: tuple[Any, ...] = ()
-    _resumed: dict[str, Any] | None = None
-    _is_between: bool = True
     _other_ways_back: ClassVar[str] = ""
     """Further ways to give a loaded model its demonstrations back, for the error message"""
 
@@ -124,40 +112,6 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         else:
             super().save(path, *args, **kwargs)
 
-    def save_training_state(self, folder: str | Path, keep: int = 2, notes: Mapping[str, Any] | None = None) -> Path:
-        """
-        Save everything that learning needs to go on as if it had not been interrupted. Call it between two ``learn()``, or
-        let :class:`~sb3_pgfd.callbacks.SaveTrainingState` do it in one.
-
-        :param folder: Of the training state; it gets a new set
-        :param keep: Sets to keep, besides the one with the best evaluation
-        :param notes: JSON values for its manifest
-        :return: Folder of the set
-        :raises OSError: If it cannot be written; earlier sets stay
-        :raises TrainingStateError: If the model holds something that cannot be pickled
-        """
-        if self._resumed is not None:
-            raise TrainingStateError("save_training_state: found a resumed model, expected one that has learned since")
-        notes = {"score": score_of(self._callback), **(notes or {})}
-        return write_set(self, Path(folder), save_run(self, self._callback), notes, keep)
-
-    @classmethod
-    def resume(cls, folder: str | Path, env: GymEnv, device: th.device | str = "auto") -> Any:
-        """
-        The model of a training state. Its next ``learn()`` goes on where the state was taken, if it is called as before:
-        with the same ``total_timesteps``, which count from the beginning, and callbacks like those before. Only resume from
-        folders that you trust: pickles can run programs.
-
-        :param folder: Of the training state, or of one of its sets
-        :param env: A new environment like that of the run, with the same wrappers
-        :param device: Of PyTorch
-        :raises TrainingStateError: If there is no set that is whole. A warning names damaged ones
-        :raises ValueError: If the environment is another one
-        """
-        model, run = read_model(cls, newest_set(Path(folder)), env, device)
-        model._resumed = run
-        return model
-
     def export(self, path: str | Path) -> Path:
         """
         Write the deterministic policy to a file that runs without SB3: from raw observations, which ``VecNormalize`` and the
@@ -195,8 +149,7 @@ class LearnsFromDemonstrations(BaseAlgorithm):
         return model
 
     def _excluded_save_params(self) -> list[str]:
-        of_learn = ["_signals", "_callback", "_savers", "_resumed", "_is_between"]
-        return [*super()._excluded_save_params(), "demonstrations", "_warnings_given", *of_learn]
+        return [*super()._excluded_save_params(), "demonstrations", "_warnings_given"]
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -353,39 +306,13 @@ class LearnsFromDemonstrations(BaseAlgorithm):
             if begin and not self._in_normalization:
                 self._add_to_normalization(self.demonstrations)
                 self._in_normalization = True
-        make_all_resumable(self.env, callback)
-        if self._resumed is None:
-            if reset_num_timesteps:
-                self._break_off_episodes()
-            result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
-        else:
-            result = self._go_on(self._resumed, total_timesteps, callback, tb_log_name, progress_bar)
-        self._callback = result[1]
-        self._savers = tuple(item for _, item in walk_callbacks(result[1]) if hasattr(item, "between_steps"))
+        result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if begin:
             if self.pretrain_steps > 0:
                 self._pretrain(progress_bar or _shows_progress(result[1]) or (self.verbose >= 1 and can_show_progress()))
             self._pretrained = True
             # Frames per second are those of the environment
             self.start_time = time.time_ns()
-        return result
-
-    def _go_on(
-        self, run: dict[str, Any], total_timesteps: int, callback: MaybeCallback, tb_log_name: str, progress_bar: bool
-    ) -> tuple[int, BaseCallback]:
-        """cf ``_setup_learn``: with everything as it was when a training state was taken."""
-        problem = restore_environments(self, run)
-        if problem is not None:
-            warnings.warn(f"resume: the running episodes are cut, and the run goes on with new ones: {problem}", stacklevel=7)
-            self._break_off_episodes()
-        at_start, noise = self._num_timesteps_at_start, deepcopy(vars(self).get("action_noise"))
-        left = total_timesteps - (self.num_timesteps - at_start)
-        result = super()._setup_learn(left, callback, False, tb_log_name, progress_bar)
-        self._num_timesteps_at_start = at_start
-        if noise is not None:
-            self.action_noise = noise
-        restore_run(self, run, result[1])
-        self._resumed = None
         return result
 
     def _add_to_normalization(self, dataset: Demonstrations) -> None:
@@ -413,83 +340,6 @@ class LearnsFromDemonstrations(BaseAlgorithm):
                 self.logger.record("pretrain/n_updates", step, exclude=excluded)
                 with without_tables(self.logger) if step < self.pretrain_steps else nullcontext():
                     self.logger.dump(step=step)
-
-    def learn(
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int = 4,
-        tb_log_name: str = "run",
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> Any:
-        """
-        cf ``BaseAlgorithm``. Ctrl-C ends it between two steps, at once if it comes twice. If a callback saves the training
-        state, the signals SIGTERM and SIGHUP do so too, and the state is saved.
-        """
-        saves = any(hasattr(item, "between_steps") for _, item in walk_callbacks(callback))
-        with DeferredSignals(SIGNALS if saves else SIGNALS[:1]) as self._signals:
-            try:
-                arguments = (total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
-                return super().learn(*arguments)  # type: ignore[safe-super]
-            except BaseException as error:
-                for saver in self._savers:
-                    saver.leave(error, self._is_between)
-                raise
-            finally:
-                self._savers = ()
-
-    def _between_steps(self) -> None:
-        """
-        Nothing is half done here: end learning if a signal came, and save the training state if it is due.
-
-        :raises Interrupted: If a signal came
-        """
-        self._is_between = True
-        if self._signals is not None:
-            self._signals.check()
-        for saver in self._savers:
-            saver.between_steps()
-
-    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> Any:
-        """
-        cf SB3. No transition is lost or invented: a step that a callback ends is completed, and if the environment fails its
-        episode is over, because nobody knows its state.
-
-        :raises RuntimeError: If a process of the environment has ended
-        """
-        self._between_steps()
-        steps = WholeSteps(callback, self._finish_step)
-        try:
-            result = super().collect_rollouts(env, steps, *args, **kwargs)  # type: ignore[misc]
-        except BaseException as error:
-            if not steps.raised:
-                self._break_off_episodes()
-            if isinstance(error, (EOFError, ConnectionError)):
-                self._explain_broken_pipe(error)
-            raise
-        # An update follows, or the end
-        self._is_between = not getattr(result, "continue_training", result)
-        return result
-
-    def _explain_broken_pipe(self, error: Exception) -> None:
-        of_callbacks = [value for _, item in walk_callbacks(self._callback) for value in vars(item).values()]
-        for env in (self.env, *of_callbacks):
-            ended = release_broken(env) if isinstance(env, VecEnv) else None
-            if ended is not None:
-                raise RuntimeError(f"env: found processes that have ended, expected all of them running: {ended}") from error
-
-    @abstractmethod
-    def _finish_step(self, step: Mapping[str, Any]) -> None:
-        """
-        Do what SB3's ``collect_rollouts`` does with a step after its callback.
-
-        :param step: Its local variables
-        """
-
-    def _break_off_episodes(self) -> None:
-        """End the running episodes without another step: the environment is reset next."""
-        self._last_obs = None
 
 
 def _nested(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def restore_run(model: BaseAlgorithm, run: dict[str, Any], callback: Any) -> Non
     present = _by_class(callback)
     missing = sorted(run["callbacks"].keys() - present.keys())
     if missing:
-        warnings.warn(f"resume: found no {', '.join(missing)} in this learn(), so their state is not restored", stacklevel=8)
+        warnings.warn(f"resume: found no {', '.join(missing)} in this learn(), so their state is not restored", stacklevel=9)
     for place in present.keys() & run["callbacks"].keys():
         item, saved = present[place], run["callbacks"][place]
         vars(item).update(saved["values"])
@@ -127,7 +127,7 @@ def restore_run(model: BaseAlgorithm, run: dict[str, Any], callback: Any) -> Non
         for name, env in _environments(item).items():
             problem = restore_environment(env, saved["envs"][name], in_episode=False) if name in saved["envs"] else "it is new"
             if problem is not None:
-                warnings.warn(f"resume: {place}.{name} begins with other random numbers: {problem}", stacklevel=8)
+                warnings.warn(f"resume: {place}.{name} begins with other random numbers: {problem}", stacklevel=9)
     for name, values in run["logger"].items():
         getattr(model.logger, name).update(values)
     model.start_time = time.time_ns() - run["elapsed"]

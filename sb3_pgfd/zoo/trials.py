@@ -1,8 +1,6 @@
 """What a trial of ``-optimize`` says while it runs, and its time limit."""
 
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import optuna
@@ -45,29 +43,18 @@ class TrialTimeLimit(BaseCallback):
         super().__init__()
         self.trial, self.seconds, self.start = trial, seconds, time.monotonic()
 
-    # Callbacks are not called in pretraining, which comes between these two
-    def _init_callback(self) -> None:
-        update = getattr(self.model, "_pretrain_update", None)
-        if update is not None:
-            # The instance's own method hides that of its class
-            vars(self.model)["_pretrain_update"] = partial(self._check_and_call, update)
+    def between_steps(self) -> None:
+        """
+        Called by the models of this package, in pretraining too.
 
-    def _on_training_start(self) -> None:
-        # Otherwise it would be saved with the model
-        vars(self.model).pop("_pretrain_update", None)
-
-    def check(self) -> None:
-        """:raises optuna.TrialPruned: If the time is up"""
+        :raises optuna.TrialPruned: If the time is up
+        """
         if time.monotonic() - self.start > self.seconds:
             reason = f"it took more than {self.seconds:g} s (--trial-timeout)"
             print(f"Trial {self.trial.number} stopped: {reason}", flush=True)
             self.trial.set_user_attr("error", reason)
             raise optuna.TrialPruned(reason)
 
-    def _check_and_call(self, update: Callable[[], None]) -> None:
-        self.check()
-        update()
-
     def _on_step(self) -> bool:
-        self.check()
+        self.between_steps()
         return True
