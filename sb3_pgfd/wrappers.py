@@ -53,8 +53,8 @@ class StartInDemonstrations(gym.Wrapper):
     demonstration's seed and its first actions, so any deterministic environment will do and a file needs no states; each
     demonstration is replayed once to see that it does. Wrap the environment that is learned from, not that of evaluations::
 
-        env = StartInDemonstrations(gym.make("FetchPush-v4"), "FetchPush-v4")
-        model = TD3fD("MultiInputPolicy", env, demonstrations="FetchPush-v4")
+        env = StartInDemonstrations(gym.make("FetchPush-v4"), "my_demos.npz")
+        model = TD3fD("MultiInputPolicy", env, demonstrations="my_demos.npz")
 
     The actions before the start count for the time limit, but are no part of the episode. A demonstration is done with when
     episodes from its beginning succeed. All other episodes start as the environment does.
