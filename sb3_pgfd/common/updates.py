@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch as th
 
 from sb3_pgfd.common.compilation import CompiledFunctions, Function, Tensors, UpdateState, traced_when_called
+from sb3_pgfd.common.optimization import without_denormals
 from sb3_pgfd.replay import DemoBatch
 
 ERRORS = "errors"
@@ -58,6 +59,7 @@ class Updates:
     def __reduce__(self) -> str:
         raise TypeError("compiled updates are of their process: they are made anew")
 
+    @without_denormals()
     def __call__(self, batch: DemoBatch, turns: Sequence[Turn], clones_only: bool, options: tuple[Any, ...]) -> Results:
         """
         :param batch: As many batches as turns, in the CPU's memory
@@ -155,6 +157,7 @@ class SingleUpdates:
     def __reduce__(self) -> str:
         raise TypeError("compiled updates are of their process: they are made anew")
 
+    @without_denormals()
     def __call__(
         self, update: Callable[..., dict[str, th.Tensor]], batch: tuple[Any, ...], options: Any
     ) -> dict[str, th.Tensor]:
