@@ -7,10 +7,10 @@ it stopped.
 """
 
 import argparse
+import ast
 import csv
 import multiprocessing
 import time
-from ast import literal_eval
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,16 +112,19 @@ def options_of(file: Path, entry: str, changes: Mapping[str, Any] | None = None)
     :param file: Hyperparameters in the RL Zoo's format
     :param entry: Name of the entry
     :param changes: Changes to the entry
-    :return: Arguments of the algorithm, besides them ``n_envs``, ``normalize`` and ``noise_std`` if the entry has them
+    :return: Arguments of the algorithm, besides them ``n_envs``, ``normalize``, ``noise_std`` and another ``noise_type`` than
+        normal if the entry has them
     """
     options = {**yaml.safe_load(file.read_text())[entry], **(changes or {})}
-    for name in ("n_timesteps", "noise_type"):
-        options.pop(name, None)
+    options.pop("n_timesteps", None)
+    if options.get("noise_type") == "normal":
+        options.pop("noise_type")
     for name, value in options.items():
         # The RL Zoo spells arguments as a call of dict
         if isinstance(value, str) and value.startswith("dict("):
-            pairs = (part.split("=") for part in value.removeprefix("dict(").removesuffix(")").split(",") if part.strip())
-            options[name] = {key.strip(): literal_eval(text.strip()) for key, text in pairs}
+            call = ast.parse(value, mode="eval").body
+            assert isinstance(call, ast.Call)
+            options[name] = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
     return with_schedules(options)
 
 

@@ -4,27 +4,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.sparse_suite.evaluation import FIRST_SEED
 from benchmarks.sparse_suite.methods import METHODS
 from benchmarks.sparse_suite.results import Cell, is_finished
 from benchmarks.sparse_suite.run import Run
 from benchmarks.sparse_suite.settings import ABLATIONS
-from benchmarks.sparse_suite.tasks import TASKS, Task
+from benchmarks.sparse_suite.tasks import TASKS
 
-MAIN = ("td3fd", "bc", "ddpgfd_paper", "sac_demos", "sac_her", "sac", "td3", "a2cfd", "expert")
+MAIN = (
+    "td3fd",
+    "bc",
+    "bc_plain",
+    "td3fd_ibrl",
+    "sac_demos",
+    "ddpgfd_relative",
+    "ddpgfd_paper",
+    "sac_her",
+    "sac",
+    "td3",
+    "a2cfd",
+    "expert",
+)
 
-CURVE_TASK = "peg-insert-side"
-CURVE_DEMOS = (0, 1, 3, 10, 50)
-CURVES = {
-    "td3fd": CURVE_DEMOS,
-    "td3fd_plain": (3, 10),
-    "bc": CURVE_DEMOS[1:],
-    "bc_plain": CURVE_DEMOS[1:],
-    "ddpgfd_paper": CURVE_DEMOS[1:],
-    "ddpgfd_constant": (10, 50),
-    "ddpgfd_paper_plain": (50,),
-    "ddpgfd_constant_plain": (50,),
-}
-"""The numbers of demonstrations of each method"""
+MAIN_ROWS = tuple((task, demos) for task in TASKS.values() for demos in task.demos)
+"""The tasks with their numbers of demonstrations"""
+
+FEW_METHODS = ("td3fd", "bc")
+FEW_DEMOS = (1, 3, 10)
+"""Numbers of demonstrations that all tasks are learned with"""
 
 ABLATION_TASKS = ("peg-insert-side", "fetch-pick-and-place")
 ABLATION_METHODS = tuple(f"td3fd_{name}" for name in ABLATIONS)
@@ -44,27 +51,27 @@ class Selection:
         """:return: Whether this run is selected and the method has such a seed"""
         wanted_task = self.tasks is None or task in self.tasks
         wanted_method = self.methods is None or method in self.methods
-        wanted_seed = self.n_seeds is None or seed < self.n_seeds
-        return wanted_task and wanted_method and wanted_seed and seed < METHODS[method].n_seeds
+        n_seeds = METHODS[method].n_seeds if self.n_seeds is None else min(self.n_seeds, METHODS[method].n_seeds)
+        return wanted_task and wanted_method and seed < FIRST_SEED + n_seeds
 
 
-def usual_demos(task: Task, method: str) -> int:
-    """:return: Number of demonstrated episodes in the main comparison: the task's, 0 for a method that uses none"""
-    return task.n_demos if METHODS[method].uses_demonstrations else 0
+def demos_of(method: str, demos: int) -> int:
+    """:return: The number of demonstrated episodes, 0 for a method that uses none"""
+    return demos if METHODS[method].uses_demonstrations else 0
 
 
 def make_run(task: str, method: str, seed: int, demos: int | None = None, **changes: Any) -> Run:
     """
     :param task: Name of the task
     :param method: Name of the method
-    :param seed: Seed of the run
+    :param seed: Seed of the run; :data:`~benchmarks.sparse_suite.evaluation.FIRST_SEED` is the first of the grid
     :param demos: Number of demonstrated episodes, None: the task's
     :param changes: Other fields of the run
     :return: The run with the settings of the method
     """
     chosen = METHODS[method]
-    cell = Cell(task, method, usual_demos(TASKS[task], method) if demos is None else demos, seed)
-    return Run(cell, TASKS[task], chosen, chosen.settings, **{"steps": TASKS[task].steps, **changes})
+    cell = Cell(task, method, demos_of(method, TASKS[task].n_demos if demos is None else demos), seed)
+    return Run(cell, TASKS[task], chosen, chosen.settings_for(TASKS[task]), **{"steps": TASKS[task].steps, **changes})
 
 
 def runs_of_grid(selection: Selection, **changes: Any) -> list[Run]:
@@ -74,7 +81,7 @@ def runs_of_grid(selection: Selection, **changes: Any) -> list[Run]:
     :return: The runs. The first seed of everything comes first, so that a stopped grid is useful
     """
     runs: dict[Cell, Run] = {}
-    for seed in range(max(method.n_seeds for method in METHODS.values())):
+    for seed in range(FIRST_SEED, FIRST_SEED + max(method.n_seeds for method in METHODS.values())):
         for name, part in PARTS.items():
             if selection.parts is not None and name not in selection.parts:
                 continue
@@ -85,26 +92,27 @@ def runs_of_grid(selection: Selection, **changes: Any) -> list[Run]:
     return list(runs.values())
 
 
-def _main() -> Iterator[tuple[str, str, int | None]]:
+def _main() -> Iterator[tuple[str, str, int]]:
     for method in MAIN:
-        for task in TASKS.values():
+        for task, demos in MAIN_ROWS:
             if METHODS[method].is_for(task):
-                yield task.name, method, None
+                yield task.name, method, demos
 
 
-def _curves() -> Iterator[tuple[str, str, int | None]]:
-    for method, numbers in CURVES.items():
-        for demos in numbers:
-            yield CURVE_TASK, method, demos
+def _few() -> Iterator[tuple[str, str, int]]:
+    for demos in FEW_DEMOS:
+        for method in FEW_METHODS:
+            for task in TASKS:
+                yield task, method, demos
 
 
-def _ablation() -> Iterator[tuple[str, str, int | None]]:
+def _ablation() -> Iterator[tuple[str, str, int]]:
     for method in ABLATION_METHODS:
         for task in ABLATION_TASKS:
-            yield task, method, None
+            yield task, method, TASKS[task].n_demos
 
 
-PARTS = {"main": _main, "curves": _curves, "ablation": _ablation}
+PARTS = {"main": _main, "few": _few, "ablation": _ablation}
 
 
 def status_of(

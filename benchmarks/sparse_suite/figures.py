@@ -11,11 +11,11 @@ import numpy as np
 from benchmarks.sparse_suite.cells import (
     ABLATION_METHODS,
     ABLATION_TASKS,
-    CURVE_DEMOS,
-    CURVE_TASK,
-    CURVES,
+    FEW_DEMOS,
+    FEW_METHODS,
     MAIN,
-    usual_demos,
+    MAIN_ROWS,
+    demos_of,
 )
 from benchmarks.sparse_suite.scores import Estimate, Outcome, curve_of, estimate, select
 from benchmarks.sparse_suite.settings import ABLATION_STEPS
@@ -29,11 +29,9 @@ if TYPE_CHECKING:
 
 NAMES = {
     "td3fd": "TD3fD",
+    "td3fd_ibrl": "IBRL",
     "ddpgfd_paper": "DDPGfD as in the paper",
-    "ddpgfd_constant": "the same, constant bonus",
-    "td3fd_plain": "TD3fD, observations alone",
-    "ddpgfd_paper_plain": "DDPGfD as in the paper, observations alone",
-    "ddpgfd_constant_plain": "the same, constant bonus, observations alone",
+    "ddpgfd_relative": "DDPGfD, relative bonus and return range",
     "bc": "behaviour cloning",
     "bc_plain": "cloning, observations alone",
     "sac_demos": "SAC, half of the batches demonstrations",
@@ -47,12 +45,10 @@ NAMES = {
 COLORS = {
     "td3fd": "#D55E00",
     "ddpgfd_paper": "#0072B2",
-    "ddpgfd_constant": "#56B4E9",
+    "ddpgfd_relative": "#7FB8D8",
     "bc": "#000000",
-    "td3fd_plain": "#D55E00",
-    "bc_plain": "#000000",
-    "ddpgfd_paper_plain": "#0072B2",
-    "ddpgfd_constant_plain": "#56B4E9",
+    "bc_plain": "#6E6E6E",
+    "td3fd_ibrl": "#F0A07A",
     "sac_demos": "#009E73",
     "sac_her": "#CC79A7",
     "sac": "#56B4E9",
@@ -74,26 +70,25 @@ ABLATION_NAMES = {
     "td3fd_no_averaging": "no averaged actor",
 }
 LEARNING = tuple(method for method in MAIN if method in COLORS)
-_CURVES_ALONE = tuple(method for method in CURVES if method not in LEARNING)
-_MARKERS = dict(zip((*LEARNING, *_CURVES_ALONE), "o^sDvP*Xdo^sd", strict=True))
+_MARKERS = dict(zip(LEARNING, "o^sDvP*Xd<>", strict=True))
+_N_COLUMNS = 3
 
 
 def draw_learning(outcomes: Sequence[Outcome], path: Path) -> Path:
     """
-    Success rate against environment steps, one plot per task.
+    Success rate against environment steps, one plot per task and number of demonstrations.
 
     :param outcomes: All outcomes
     :param path: Path of the figure
     :return: The path
     """
-    figure = new_figure((12.0, 7.6))
-    axes = figure.subplots(2, 3)
-    for task, axis in zip(TASKS.values(), axes.flat, strict=True):
+    figure, axes = _plots(3.6)
+    for (task, demos), axis in zip(MAIN_ROWS, axes.flat, strict=False):
         for method in LEARNING:
-            own = select(outcomes, task.name, method, usual_demos(task, method))
+            own = select(outcomes, task.name, method, demos_of(method, demos))
             if own:
                 _draw_curve(axis, own, task, method)
-        _format(axis, f"{task.env_id}, {_count(task.n_demos)}")
+        _format(axis, f"{task.env_id}, {_count(demos)}")
         axis.set_xlim(0, task.steps / 1000)
         axis.set_xlabel("1,000 environment steps")
     for row in axes:
@@ -102,14 +97,25 @@ def draw_learning(outcomes: Sequence[Outcome], path: Path) -> Path:
     return _save(figure, path)
 
 
+def _plots(height: float, **kwargs: Any) -> tuple[Figure, Any]:
+    """:return: A figure with one plot per task and number of demonstrations, each this high in inches"""
+    n_rows = -(-len(MAIN_ROWS) // _N_COLUMNS)
+    figure = new_figure((12.0, height * n_rows))
+    axes = figure.subplots(n_rows, _N_COLUMNS, squeeze=False, **kwargs)
+    for axis in axes.flat[len(MAIN_ROWS) :]:
+        axis.set_axis_off()
+    return figure, axes
+
+
 def _draw_curve(axis: Axes, own: Sequence[Outcome], task: Task, method: str) -> None:
     steps, estimates = curve_of(own)
     if len(steps) == 1:
         # A method that takes no steps is a horizontal line
         steps, estimates = np.array([0.0, task.steps]), estimates * 2
-    best = method == "td3fd"
+    best = method == LEARNING[0]
     lines: dict[str, Any] = {"linewidth": 2.8 if best else 1.4, "zorder": 4 if best else 3, "color": COLORS[method]}
-    style = {"linestyle": "--"} if method == "bc" else {"marker": _MARKERS[method], "markersize": 4 if best else 3}
+    points = {"marker": _MARKERS[method], "markersize": 4 if best else 3}
+    style = {"linestyle": "--"} if len(own[0].steps) == 1 else points
     axis.plot(steps / 1000, [item.value for item in estimates], label=NAMES[method], **lines, **style)
     low, high = [item.low for item in estimates], [item.high for item in estimates]
     axis.fill_between(steps / 1000, low, high, color=COLORS[method], alpha=0.25 if best else 0.12, linewidth=0)
@@ -117,19 +123,18 @@ def _draw_curve(axis: Axes, own: Sequence[Outcome], task: Task, method: str) -> 
 
 def draw_scores(outcomes: Sequence[Outcome], path: Path) -> Path:
     """
-    Score of every method, one plot per task.
+    Score of every method, one plot per task and number of demonstrations.
 
     :param outcomes: All outcomes
     :param path: Path of the figure
     :return: The path
     """
-    figure = new_figure((12.0, 6.8))
-    axes = figure.subplots(2, 3, sharey=True)
-    for task, axis in zip(TASKS.values(), axes.flat, strict=True):
+    figure, axes = _plots(3.4, sharey=True)
+    for (task, demos), axis in zip(MAIN_ROWS, axes.flat, strict=False):
         for place, method in enumerate(reversed(LEARNING)):
-            own = select(outcomes, task.name, method, usual_demos(task, method))
+            own = select(outcomes, task.name, method, demos_of(method, demos))
             _draw_bar(axis, place, estimate([outcome.score(task.steps) for outcome in own]), COLORS[method])
-        _format(axis, f"{task.env_id}\n{_count(task.n_demos)}", vertical=False)
+        _format(axis, f"{task.env_id}\n{_count(demos)}", vertical=False)
         axis.set_yticks(range(len(LEARNING)), [NAMES[method] for method in reversed(LEARNING)])
     for axis in axes[-1]:
         axis.set_xlabel("score")
@@ -149,34 +154,35 @@ def _draw_bar(axis: Axes, place: int, found: Estimate | None, color: str) -> Non
 
 def draw_demonstrations(outcomes: Sequence[Outcome], path: Path) -> Path:
     """
-    Score against the number of demonstrations.
+    Score against the number of demonstrations, one plot per task.
 
     :param outcomes: All outcomes
     :param path: Path of the figure
     :return: The path
     """
-    task, figure = TASKS[CURVE_TASK], new_figure((7.2, 4.8))
-    axis = figure.subplots()
-    for rank, method in enumerate(CURVES):
-        found = {
-            place: estimate([outcome.score(task.steps) for outcome in select(outcomes, CURVE_TASK, method, demos)])
-            for place, demos in enumerate(CURVE_DEMOS)
-        }
-        # Equal scores are drawn side by side
-        aside = 0.03 * (rank - (len(CURVES) - 1) / 2)
-        known = {place + aside: item for place, item in found.items() if item is not None}
-        best, places, items = method == "td3fd", list(known), list(known.values())
-        style: dict[str, Any] = {"marker": _MARKERS[method], "linewidth": 2.8 if best else 1.6, "color": COLORS[method]}
-        style["linestyle"] = "--" if method.endswith("_plain") else "-"
-        axis.plot(places, [item.value for item in items], label=NAMES[method], **style)
-        low, high = [item.low for item in items], [item.high for item in items]
-        axis.fill_between(places, low, high, color=COLORS[method], alpha=0.25 if best else 0.12, linewidth=0)
-        # A method with one number of demonstrations has no area
-        axis.vlines(places, low, high, color=COLORS[method], alpha=0.6)
-    _format(axis, task.env_id)
-    axis.set_xticks(range(len(CURVE_DEMOS)), [str(demos) for demos in CURVE_DEMOS])
-    axis.set(xlabel="demonstrations", ylabel=f"score at {task.steps:,} steps")
-    _legend(figure, [axis])
+    n_rows = -(-len(TASKS) // _N_COLUMNS)
+    figure = new_figure((12.0, 3.4 * n_rows))
+    axes = figure.subplots(n_rows, _N_COLUMNS, squeeze=False)
+    for axis in axes.flat[len(TASKS) :]:
+        axis.set_axis_off()
+    for task, axis in zip(TASKS.values(), axes.flat, strict=False):
+        for method in FEW_METHODS:
+            found = {
+                place: estimate([outcome.score(task.steps) for outcome in select(outcomes, task.name, method, demos)])
+                for place, demos in enumerate(FEW_DEMOS)
+            }
+            known = {place: item for place, item in found.items() if item is not None}
+            items = list(known.values())
+            style = {"marker": _MARKERS[method], "color": COLORS[method], "linewidth": 2.0}
+            axis.plot(list(known), [item.value for item in items], label=NAMES[method], **style)
+            low, high = [item.low for item in items], [item.high for item in items]
+            axis.fill_between(list(known), low, high, color=COLORS[method], alpha=0.15, linewidth=0)
+        _format(axis, task.env_id)
+        axis.set_xticks(range(len(FEW_DEMOS)), [str(demos) for demos in FEW_DEMOS])
+        axis.set_xlabel("demonstrations")
+    for row in axes:
+        row[0].set_ylabel("score")
+    _legend(figure, axes.flat)
     return _save(figure, path)
 
 

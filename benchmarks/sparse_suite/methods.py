@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
@@ -10,8 +10,8 @@ import numpy as np
 import torch as th
 from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
+from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.torch_layers import CombinedExtractor
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -37,10 +37,16 @@ class Method:
     """Whether it takes environment steps; if not, it is evaluated once"""
     is_for: Callable[[Task], bool] = lambda task: True
     """Which tasks it can run on"""
-    n_seeds: int = 3
-    """Number of seeds in the grid: more where a run takes seconds, one where the seed changes nothing"""
+    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Settings in place of the others, by the name of the task"""
+    n_seeds: int = 5
+    """Number of seeds in the grid; one where the seed changes nothing"""
     stops_at: int | None = None
     """Steps after which the run stops, None: all steps. Schedules are those of a whole run in either case"""
+
+    def settings_for(self, task: Task) -> Mapping[str, Any]:
+        """:return: The method's settings on a task"""
+        return self.tuned.get(task.name, self.settings)
 
     @property
     def takes_demonstrations(self) -> bool:
@@ -51,19 +57,16 @@ class Method:
 METHODS: dict[str, Method] = {
     "td3fd": Method(TD3fD, settings_of.TD3FD),
     "ddpgfd_paper": Method(DDPGfD, settings_of.DDPGFD_PAPER),
-    "ddpgfd_constant": Method(DDPGfD, settings_of.DDPGFD_CONSTANT),
-    "bc": Method(DDPGfD, settings_of.BEHAVIOR_CLONING, interacts=False, n_seeds=10),
-    "td3": Method(TD3, settings_of.TD3, uses_demonstrations=False),
-    "sac": Method(SAC, settings_of.SAC, uses_demonstrations=False),
+    "ddpgfd_relative": Method(DDPGfD, settings_of.DDPGFD_RELATIVE),
+    "bc": Method(DDPGfD, settings_of.BEHAVIOR_CLONING, interacts=False),
+    "td3": Method(TD3, settings_of.TD3, uses_demonstrations=False, tuned=settings_of.TD3_TUNED),
+    "sac": Method(SAC, settings_of.SAC, uses_demonstrations=False, tuned=settings_of.SAC_TUNED),
     "sac_her": Method(SAC, settings_of.SAC_HER, uses_demonstrations=False, is_for=lambda task: task.goal),
     "sac_demos": Method(SAC, settings_of.SAC_DEMOS),
     "expert": Method(None, {}, uses_demonstrations=False, interacts=False, n_seeds=1),
     # The cheapest tasks
     "a2cfd": Method(A2CfD, settings_of.A2CFD, is_for=lambda task: task.name in ("mountain-car", "maze-medium")),
 }
-
-PLAIN = {"policy_kwargs.features_extractor_class": FlattenExtractor, "policy_kwargs.features_extractor_kwargs": {}}
-"""Networks that see the observations alone, without the task's own features"""
 
 
 def with_changes(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,18 +85,18 @@ def with_changes(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dic
     return changed
 
 
-METHODS |= {
-    f"{name}_plain": replace(METHODS[name], settings=with_changes(METHODS[name].settings, PLAIN), n_seeds=n_seeds)
-    # Three seeds cannot separate the two bonuses
-    for name, n_seeds in {"td3fd": 3, "bc": 10, "ddpgfd_paper": 6, "ddpgfd_constant": 6}.items()
-}
+# The observations alone: the task's features are not the best for every method
+METHODS["bc_plain"] = replace(
+    METHODS["bc"],
+    settings={**settings_of.BEHAVIOR_CLONING, "task_features": False},
+    is_for=lambda task: bool(task.policy_kwargs),
+)
 METHODS |= {
     f"td3fd_{name}": Method(TD3fD, with_changes(settings_of.TD3FD, changes), stops_at=settings_of.ABLATION_STEPS)
     for name, changes in settings_of.ABLATIONS.items()
 }
 METHODS |= {
-    f"td3fd_{name}": Method(TD3fD, with_changes(settings_of.TD3FD, changes), n_seeds=5)
-    for name, changes in settings_of.PROPOSALS.items()
+    f"td3fd_{name}": Method(TD3fD, with_changes(settings_of.TD3FD, changes)) for name, changes in settings_of.PROPOSALS.items()
 }
 
 
@@ -179,18 +182,19 @@ def options_of(method: Method, task: Task, env: GymEnv, settings: Mapping[str, A
     if not task.hindsight:
         for name in ("her_ratio", "her_skip_reached"):
             options.get("replay_buffer_kwargs", {}).pop(name, None)
-    noise_std = options.pop("noise_std", 0.0)
+    noise_std, noise_type = options.pop("noise_std", 0.0), options.pop("noise_type", "normal")
     if noise_std:
         assert env.action_space.shape is not None
         sigma = noise_std * np.ones(env.action_space.shape)
-        options["action_noise"] = NormalActionNoise(np.zeros_like(sigma), sigma)
+        noise = OrnsteinUhlenbeckActionNoise if noise_type == "ornstein-uhlenbeck" else NormalActionNoise
+        options["action_noise"] = noise(np.zeros_like(sigma), sigma)
     if method.algorithm is not None and issubclass(method.algorithm, DDPGfD):
         q_range = options.get("q_range", task.q_range)
         options["q_range"] = None if q_range is None else tuple(q_range)
-    policy_kwargs = options.get("policy_kwargs", {})
-    if has_goals and not isinstance(options["policy"], str):
-        policy_kwargs["features_extractor_class"] = CombinedExtractor
-    options["policy_kwargs"] = {**task.policy_kwargs, **policy_kwargs}
+    # A policy class for vectors does not know that it needs it
+    combined = {"features_extractor_class": CombinedExtractor} if has_goals and not isinstance(options["policy"], str) else {}
+    features = task.policy_kwargs if options.pop("task_features", True) else {}
+    options["policy_kwargs"] = {**combined, **features, **options.get("policy_kwargs", {})}
     return with_schedules(options)
 
 

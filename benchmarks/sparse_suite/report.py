@@ -6,7 +6,8 @@ Figures and tables of the benchmark, from its CSV alone.
 
 The report prints the tables in Markdown, writes benchmarks/results/sparse_suite*.png, and names every cell of the grid that
 failed or is missing. The score of a run is the mean success of its last three evaluations up to the task's number of steps.
-The score of several seeds is the interquartile mean with a 95 % bootstrap interval.
+The score of several seeds is the interquartile mean, with a 95 % bootstrap interval from five seeds on and otherwise with the
+range.
 """
 
 import argparse
@@ -18,14 +19,14 @@ from benchmarks.learning import read_results
 from benchmarks.sparse_suite.cells import (
     ABLATION_METHODS,
     ABLATION_TASKS,
-    CURVE_DEMOS,
-    CURVE_TASK,
-    CURVES,
+    FEW_DEMOS,
+    FEW_METHODS,
     MAIN,
+    MAIN_ROWS,
     Selection,
+    demos_of,
     runs_of_grid,
     status_of,
-    usual_demos,
 )
 from benchmarks.sparse_suite.figures import (
     NAMES,
@@ -55,30 +56,31 @@ def score_of(
     outcomes: Sequence[Outcome], task: Task, method: str, demos: int | None = None, last_step: int | None = None
 ) -> str:
     """:return: The score over the seeds as text, empty if there is none"""
-    own = select(outcomes, task.name, method, usual_demos(task, method) if demos is None else demos)
+    own = select(outcomes, task.name, method, demos_of(method, task.n_demos if demos is None else demos))
     found = estimate([outcome.score(last_step or task.steps) for outcome in own])
     return "" if found is None else str(found)
 
 
 def score_table(outcomes: Sequence[Outcome]) -> str:
-    """:return: The scores, one row per task and one column per method"""
+    """:return: The scores, one row per task and number of demonstrations, and one column per method"""
     methods = [method for method in MAIN if any(outcome.cell.method == method for outcome in outcomes)]
     rows = [["task", "demonstrations", *(NAMES[method] for method in methods)]]
-    for task in TASKS.values():
-        rows.append([task.env_id, str(task.n_demos), *(score_of(outcomes, task, method) for method in methods)])
+    for task, demos in MAIN_ROWS:
+        rows.append([task.env_id, str(demos), *(score_of(outcomes, task, method, demos) for method in methods)])
     return markdown(rows)
 
 
 def steadiness_table(outcomes: Sequence[Outcome], method: str = "td3fd") -> str:
     """:return: For each task: the score, the first good evaluation, the lowest one after it and the time of each seed"""
-    rows = [["task", "score of each seed", f"steps to {GOOD:g}", f"lowest evaluation after the first >= {GOOD:g}", "minutes"]]
-    for task in TASKS.values():
-        own = [item for item in select(outcomes, task.name, method, task.n_demos) if item.steps[-1] >= task.steps]
+    lowest_name = f"lowest evaluation after the first >= {GOOD:g}"
+    rows = [["task, demonstrations", "score of each seed", f"steps to {GOOD:g}", lowest_name, "minutes"]]
+    for task, demos in MAIN_ROWS:
+        own = [item for item in select(outcomes, task.name, method, demos) if item.steps[-1] >= task.steps]
         if own:
             lowest = [item.lowest_after_good() for item in own]
             rows.append(
                 [
-                    task.env_id,
+                    f"{task.env_id}, {demos}",
                     ", ".join(f"{item.score(task.steps):.2f}" for item in own),
                     ", ".join(_steps(item.first_good()) for item in own),
                     ", ".join("-" if value is None else f"{value:.2f}" for value in lowest),
@@ -93,11 +95,11 @@ def _steps(value: float | None) -> str:
 
 
 def demonstrations_table(outcomes: Sequence[Outcome]) -> str:
-    """:return: The scores, one row per method and one column per number of demonstrations"""
-    rows = [[f"{TASKS[CURVE_TASK].env_id}, demonstrations:", *map(str, CURVE_DEMOS)]]
-    for method in CURVES:
-        scores = [score_of(outcomes, TASKS[CURVE_TASK], method, demos) for demos in CURVE_DEMOS]
-        rows.append([NAMES[method], *scores])
+    """:return: The scores, one row per task and one column per method and number of demonstrations"""
+    columns = [(method, demos) for method in FEW_METHODS for demos in FEW_DEMOS]
+    rows = [["task", *(f"{NAMES[method]}, {demos}" for method, demos in columns)]]
+    for task in TASKS.values():
+        rows.append([task.env_id, *(score_of(outcomes, task, method, demos) for method, demos in columns)])
     return markdown(rows)
 
 

@@ -19,7 +19,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecNormalize
 
 from benchmarks.learning import read_results
-from benchmarks.sparse_suite.evaluation import Evaluator
+from benchmarks.sparse_suite.evaluation import Evaluator, first_start
 from benchmarks.sparse_suite.methods import Method, Model, build, make_env
 from benchmarks.sparse_suite.results import LOGS, RESULTS_FILE, Cell, fingerprint, is_finished, locked, store
 from benchmarks.sparse_suite.tasks import Task, demonstrations_of
@@ -92,7 +92,7 @@ class Evaluations(BaseCallback):
         self.rows = list(progress.rows) if progress else []
         self.seconds = progress.seconds if progress else 0.0
         self.evaluation_seconds = progress.evaluation_seconds if progress else 0.0
-        self.evaluator = Evaluator(run.task, run.n_episodes)
+        self.evaluator = Evaluator(run.task, run.n_episodes, first_start(run.cell.seed))
         # Processor time does not depend on the other processes of the machine
         self.clock = time.process_time()
 

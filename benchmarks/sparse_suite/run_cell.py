@@ -60,7 +60,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Run, bool]:
         Cell(task.name, args.label or args.method, demos, args.seed),
         task,
         method,
-        with_changes(method.settings, changes),
+        with_changes(method.settings_for(task), changes),
         steps=args.steps or task.steps,
         eval_freq=args.eval_freq,
         n_episodes=args.eval_episodes,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.sparse_suite.results import Cell
-from sb3_pgfd.comparison.curves import bootstrap_interval, interquartile_mean
+from sb3_pgfd.comparison.curves import MIN_SEEDS, interquartile_mean, interval_over_seeds
 
 CONFIDENCE, RESAMPLES = 0.95, 2000
 N_LAST = 3
@@ -17,7 +17,7 @@ GOOD = 0.9
 
 @dataclass(frozen=True)
 class Estimate:
-    """Interquartile mean over seeds with its bootstrap interval."""
+    """Interquartile mean over seeds with its bootstrap interval, or below five seeds their range."""
 
     value: float
     low: float
@@ -27,6 +27,8 @@ class Estimate:
     def __str__(self) -> str:
         if self.n_seeds == 1:
             return f"{self.value:.2f}"
+        if self.n_seeds < MIN_SEEDS:
+            return f"{self.value:.2f} (range of {self.n_seeds} seeds: {self.low:.2f} to {self.high:.2f})"
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
@@ -99,7 +101,7 @@ def estimate_curve(scores: np.ndarray) -> list[Estimate]:
     """
     values = low = high = interquartile_mean(scores)
     if len(scores) > 1:
-        low, high = bootstrap_interval(scores, interquartile_mean, RESAMPLES, CONFIDENCE)
+        low, high = interval_over_seeds(scores, interquartile_mean, RESAMPLES, CONFIDENCE)
     return [Estimate(float(v), float(a), float(b), len(scores)) for v, a, b in zip(values, low, high, strict=True)]
 
 

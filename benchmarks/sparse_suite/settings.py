@@ -1,21 +1,26 @@
 """
-The settings of every method: constructor arguments, the same for all tasks.
+The settings of every method: constructor arguments, the same for all tasks, but for methods that the RL Zoo has tuned for one.
 
-``noise_std`` is the standard deviation of Gaussian action noise. ``n_envs`` and ``normalize`` (arguments of ``VecNormalize``)
-belong to the environment. Schedules are spelled as in the RL Zoo (``lin_1e-3``). gamma and the return range come from the
-task, which also says whether ``her_ratio`` is used.
+``noise_std`` is the standard deviation of Gaussian action noise. ``task_features: False`` leaves out the task's features.
+``n_envs`` and ``normalize`` (arguments of ``VecNormalize``) belong to the environment. All methods make two updates per
+environment step, as TD3fD does by default, unless the Zoo's settings say otherwise. Schedules are spelled as in the RL Zoo
+(``lin_1e-3``). gamma and the return range come from the task, which also says whether ``her_ratio`` is used.
 """
 
+from pathlib import Path
 from typing import Any
 
+import rl_zoo3
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 
+from benchmarks.learning import options_of
 from sb3_pgfd.replay import DemoReplayBuffer
 
+ZOO = Path(rl_zoo3.__file__).parent / "hyperparams"
 Settings = dict[str, Any]
 
 NET_ARCH = [128, 128]
@@ -50,16 +55,20 @@ DDPGFD_PAPER: Settings = {
     "gradient_steps": 2,
     "pretrain_steps": 4000,
     "n_steps": 10,
-    "replay_buffer_kwargs": {"relative_priorities": True, "demo_bonus": 10.0},
+    "q_range": None,
+    "replay_buffer_kwargs": {"relative_priorities": False, "demo_bonus": 1.0},
     "policy_kwargs": {"net_arch": NET_ARCH},
 }
-"""As in the paper: priorities, one critic and no cloning; otherwise the constructor's defaults"""
+"""As in the paper: priorities with a constant bonus, one critic, no cloning; otherwise the constructor's defaults"""
 
-DDPGFD_CONSTANT: Settings = {**DDPGFD_PAPER, "replay_buffer_kwargs": {"relative_priorities": False, "demo_bonus": 1.0}}
-"""The paper's constant bonus"""
+DDPGFD_RELATIVE: Settings = {
+    **{name: value for name, value in DDPGFD_PAPER.items() if name != "q_range"},
+    "replay_buffer_kwargs": {"relative_priorities": True, "demo_bonus": 10.0},
+}
+"""With what the paper does not have: a bonus in units of the priorities, and targets clipped to the task's return range"""
 
 # Differences are largest while the agent learns, and half of a run takes half the time
-ABLATION_STEPS = 15_000
+ABLATION_STEPS = 10_000
 # The changes to TD3FD in the ablation
 ABLATIONS: dict[str, Settings] = {
     "uniform": {"replay_buffer_kwargs.demo_fraction": None, "replay_buffer_kwargs.priority_exponent": 0.0},
@@ -129,12 +138,18 @@ TD3: Settings = {
     "noise_std": NOISE_STD,
     "buffer_size": BUFFER_SIZE,
     "batch_size": BATCH_SIZE,
+    "gradient_steps": 2,
     "policy_kwargs": {"net_arch": NET_ARCH},
 }
+
+TD3_TUNED = {"mountain-car": options_of(ZOO / "td3.yml", "MountainCarContinuous-v0")}
+SAC_TUNED = {"mountain-car": options_of(ZOO / "sac.yml", "MountainCarContinuous-v0")}
+"""The RL Zoo's settings, by the name of the task"""
 
 SAC: Settings = {
     "buffer_size": BUFFER_SIZE,
     "batch_size": BATCH_SIZE,
+    "gradient_steps": 2,
     "policy_kwargs": {"net_arch": NET_ARCH},
 }
 
@@ -151,7 +166,6 @@ SAC_DEMOS: Settings = {
     "policy": LayerNormSACPolicy,
     "learning_rate": 1e-3,
     "tau": 0.01,
-    "gradient_steps": 2,
     "replay_buffer_class": DemoReplayBuffer,
     "replay_buffer_kwargs": {"demo_fraction": 0.5, "n_steps": 10},
 }

@@ -1,4 +1,4 @@
-"""The six tasks with sparse rewards: their environments, their experts, and the demonstrations that all methods share."""
+"""The tasks with sparse rewards: their environments, their experts, and the demonstrations that all methods share."""
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -27,7 +27,7 @@ register()
 DEMONSTRATION_NOISE = 0.1
 """Standard deviation of the expert's action noise, in units of half the action range"""
 FIRST_DEMONSTRATION_SEED = 20_000
-"""Evaluations start at seed 10,000, learning starts at the seed of the run"""
+"""Evaluations start at seed 10,000 or 50,000, learning starts at the seed of the run"""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Task:
     env_id: str
     expert: Callable[[gym.Env], Expert]
     """Makes the controller that demonstrates"""
-    n_demos: int
+    demos: tuple[int, ...]
+    """Numbers of demonstrated episodes in the main comparison"""
     gamma: float
     q_range: tuple[float, float] | None
     """Smallest and largest possible return"""
@@ -52,7 +53,12 @@ class Task:
     """For the networks of all methods; a method's own options override them"""
     eval_envs: int = 5
     """Number of environments evaluated side by side: making one costs as much as several episodes"""
-    steps: int = 30_000
+    steps: int = 20_000
+
+    @property
+    def n_demos(self) -> int:
+        """The usual number of demonstrated episodes"""
+        return self.demos[0]
 
     def make_env(self) -> gym.Env:
         """:return: An environment that reports ``is_success``"""
@@ -76,7 +82,7 @@ TASKS = {
             env_id="MountainCarContinuous-v0",
             # It goes the wrong way in a fifth of the steps, as in the packaged demonstrations
             expert=lambda env: clumsy(push_along, share=0.2),
-            n_demos=1,
+            demos=(1,),
             gamma=0.99,
             q_range=None,
             wrapper=ReachingEndsEpisode,
@@ -87,7 +93,7 @@ TASKS = {
             env_id="PointMaze_Medium-v3",
             env_kwargs={"continuing_task": False},
             expert=Waypoints,
-            n_demos=5,
+            demos=(5,),
             gamma=0.98,
             q_range=(0.0, 1.0),
             wrapper=ReportSuccess,
@@ -98,17 +104,25 @@ TASKS = {
             name="fetch-push",
             env_id="FetchPush-v4",
             expert=lambda env: fetch.push,
-            n_demos=10,
+            demos=(10,),
             gamma=0.98,
             q_range=(-50.0, 0.0),
             goal=True,
             hindsight=True,
+            # The vectors from the gripper to the block, and from the block to the goal
+            policy_kwargs={
+                "features_extractor_class": RelativePositions,
+                "features_extractor_kwargs": {
+                    "pairs": ((("observation", 0), "achieved_goal"), ("achieved_goal", "desired_goal")),
+                    "scale": 30.0,
+                },
+            },
         ),
         Task(
             name="fetch-pick-and-place",
             env_id="FetchPickAndPlace-v4",
             expert=lambda env: fetch.pick_and_place,
-            n_demos=10,
+            demos=(10,),
             gamma=0.98,
             q_range=(-50.0, 0.0),
             goal=True,
@@ -117,7 +131,7 @@ TASKS = {
             name="peg-insert-side",
             env_id="SparsePegInsertSide-v3",
             expert=shipped_policy,
-            n_demos=10,
+            demos=(3, 1),
             gamma=0.98,
             q_range=(0.0, 1.0),
             # The vectors from the hand to the peg, and from the peg to the hole
@@ -130,7 +144,7 @@ TASKS = {
             name="assembly",
             env_id="SparseAssembly-v3",
             expert=shipped_policy,
-            n_demos=10,
+            demos=(3,),
             gamma=0.98,
             q_range=(0.0, 1.0),
         ),

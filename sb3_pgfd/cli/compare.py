@@ -11,7 +11,7 @@ from typing import Any
 
 from sb3_pgfd.cli.output import number, table
 from sb3_pgfd.comparison import Curve, Reference, Run, aggregate, draw, find_references, find_runs, write_csv
-from sb3_pgfd.comparison.curves import STATISTICS
+from sb3_pgfd.comparison.curves import MIN_SEEDS, STATISTICS
 from sb3_pgfd.comparison.references import name_references, reached_at
 from sb3_pgfd.comparison.runs import folder_name
 from sb3_pgfd.demonstrations.inspection.plots import check_picture_path
@@ -23,8 +23,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "compare",
         help="plot the learning curves of several runs and algorithms",
-        description="Plot the evaluations of several runs and algorithms, averaged over seeds, with bootstrap intervals, and "
-        "the return of the demonstrations as a dashed line. The numbers go to a .csv file beside the picture.",
+        description="Plot the evaluations of several runs and algorithms, averaged over seeds, with bootstrap intervals "
+        "(below five seeds: their range), and the return of the demonstrations as a dashed line. The numbers go to a .csv "
+        "file beside the picture.",
     )
     parser.add_argument("folders", nargs="+", metavar="LOGDIR", help="a log root, an algorithm's folder or a run's folder")
     labels = "one for each LOGDIR; the same label makes one curve (default: the algorithm)"
@@ -108,7 +109,8 @@ def _rows(curves: Sequence[Curve], references: Sequence[Reference], interval: st
             last = curve.at(-1)
             for name, form in (("return", "{:.4g}"), ("success", "{:.0%}")):
                 ends = [number(last[name + end], form) for end in ("_low", "_high")]
-                row += [number(last[name], form), "-" if "-" in ends else " to ".join(ends)]
+                kind = f" (range of {len(curve.runs)})" if len(curve.runs) < MIN_SEEDS else ""
+                row += [number(last[name], form), "-" if "-" in ends else " to ".join(ends) + kind]
             rows.append([*row, number(reached_at(curve, references), "{:,.0f}")])
         own = [reference for reference in references if reference.env == env]
         for reference in own:

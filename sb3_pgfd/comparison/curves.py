@@ -1,4 +1,4 @@
-"""Learning curves over seeds: a common grid of steps, a statistic, its bootstrap interval, and a CSV file of the numbers."""
+"""Learning curves over seeds: a common grid of steps, a statistic, its interval, and a CSV file of the numbers."""
 
 import csv
 from collections.abc import Callable, Sequence
@@ -42,9 +42,25 @@ def bootstrap_interval(
     return low, high
 
 
+# Resamples of fewer seeds reach hardly beyond the seeds themselves, and hold too little for their confidence
+MIN_SEEDS = 5
+
+
+def interval_over_seeds(
+    scores: np.ndarray, statistic: Statistic, reps: int = 2000, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    :param scores: Shape ``(n_seeds, k)``
+    :return: The ends of the bootstrap interval from five seeds on, otherwise the lowest and the highest seed
+    """
+    if len(scores) < MIN_SEEDS:
+        return scores.min(axis=0), scores.max(axis=0)
+    return bootstrap_interval(scores, statistic, reps, confidence)
+
+
 @dataclass(frozen=True, eq=False)
 class Band:
-    """A statistic over seeds and its interval, None of a single seed; shape ``(k,)`` each, float64."""
+    """A statistic over seeds and its interval (below five seeds their range, None of one seed); shape ``(k,)`` each, float64."""
 
     values: np.ndarray
     low: np.ndarray | None = None
@@ -80,7 +96,7 @@ def aggregate(
     """
     :param runs: Labelled runs
     :param statistic: Statistic over the seeds: ``"mean"``, ``"iqm"`` (interquartile mean) or ``"median"``
-    :param confidence: Confidence of the pointwise intervals
+    :param confidence: Confidence of the pointwise intervals, which curves of five or more seeds have; fewer have their range
     :param reps: Number of bootstrap resamples
     :param max_timesteps: Leave out later evaluations
     :return: Curves, sorted by environment and then in the order of their labels, and notes on doubtful ones
@@ -93,7 +109,7 @@ def aggregate(
         )
 
     def band(scores: np.ndarray) -> Band:
-        ends = bootstrap_interval(scores, STATISTICS[statistic], reps, confidence) if len(scores) > 1 else ()
+        ends = interval_over_seeds(scores, STATISTICS[statistic], reps, confidence) if len(scores) > 1 else ()
         return Band(STATISTICS[statistic](scores), *ends)
 
     labels = list(dict.fromkeys(run.label for run in runs))

@@ -13,11 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from toy_task import BREAKING, TOY
 
 from benchmarks.learning import read_results
 from benchmarks.sparse_suite import run_cell
+from benchmarks.sparse_suite.cells import Selection, runs_of_grid
+from benchmarks.sparse_suite.evaluation import first_start
 from benchmarks.sparse_suite.methods import METHODS, build, make_env, with_changes
 from benchmarks.sparse_suite.results import BENCHMARKS, Cell, failures_file
 from benchmarks.sparse_suite.run import Run, find_checkpoint, load_checkpoint, read_progress
@@ -240,11 +244,28 @@ def test_other_settings_need_another_name(capsys: pytest.CaptureFixture[str]):
     assert "expected another name for the other settings" in capsys.readouterr().err
 
 
+def test_the_zoo_s_settings_take_the_place_of_the_others_where_it_has_tuned_them():
+    task, models = TASKS["mountain-car"], {}
+    for name in ("sac", "td3"):
+        tuned = METHODS[name].settings_for(task)
+        models[name] = build(METHODS[name], task, make_env(task, tuned), 0, None, tuned)
+        assert METHODS[name].settings_for(TASKS["assembly"]) is METHODS[name].settings
+    assert isinstance(models["sac"], SAC)
+    assert (models["sac"].use_sde, models["sac"].ent_coef, models["sac"].gamma) == (True, 0.1, 0.9999)
+    assert isinstance(models["td3"], TD3)
+    assert isinstance(models["td3"].action_noise, OrnsteinUhlenbeckActionNoise)
+
+
+def test_seeds_and_starts_of_the_tables_are_not_those_that_settings_were_chosen_on():
+    assert {run.cell.seed for run in runs_of_grid(Selection())} == set(range(100, 105))
+    assert [first_start(seed) for seed in (0, 99, 100)] == [10_000, 10_000, 50_000]
+
+
 def test_settings_are_yaml_and_reach_into_dictionaries():
     changes = ["learning_rate=1e-4", "q_filter=false", "policy_kwargs.n_critics=5", "q_range=[0, 2]"]
     arguments = ["--task", "peg-insert-side", "--method", "td3fd", "--seed", "3", "--label", "mine"]
     run, _ = run_cell.parse([*arguments, "--set", *changes])
-    assert (run.cell, run.steps) == (Cell("peg-insert-side", "mine", 10, 3), 30_000)
+    assert (run.cell, run.steps) == (Cell("peg-insert-side", "mine", 3, 3), 20_000)
     assert (run.settings["learning_rate"], run.settings["q_filter"], run.settings["q_range"]) == (1e-4, False, [0, 2])
     assert run.settings["policy_kwargs"]["n_critics"] == 5
     # The settings of the method stay as they are

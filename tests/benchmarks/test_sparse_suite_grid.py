@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.learning import read_results, replace_results
 from benchmarks.sparse_suite import grid
-from benchmarks.sparse_suite.cells import Selection, make_run, runs_of_grid, status_of
+from benchmarks.sparse_suite.cells import MAIN_ROWS, Selection, make_run, runs_of_grid, status_of
 from benchmarks.sparse_suite.methods import METHODS
 from benchmarks.sparse_suite.results import Cell, failures_file, fingerprint, locked, store, store_failure
 from benchmarks.sparse_suite.tasks import TASKS
@@ -30,35 +30,33 @@ def test_the_first_seed_of_everything_comes_first():
     assert len(set(cells)) == len(cells)
     seeds = [cell.seed for cell in cells]
     assert seeds == sorted(seeds)
-    first = [cell for cell in cells if cell.seed == 0]
-    assert cells[: len(TASKS)] == [Cell(task.name, "td3fd", task.n_demos, 0) for task in TASKS.values()]
-    # Six tasks with td3fd, bc, ddpgfd_paper, sac_demos, sac, td3 and the expert, three with goals, two for A2CfD; 10
-    # demonstrations of the curve are among them: 4 + 3 + 3 are left, 2 of the constant bonus, and 2, 4, 1 and 1 that see
-    # observations alone; and twelve ablations on two tasks
-    assert len(first) == 7 * 6 + 3 + 2 + 20 + 24
-    # The expert does not depend on the seed, cloning is so quick that it has ten, and two of the curve have six
-    n_clones = 6 + 3 + 4
-    assert len(cells) == 3 * len(first) - 2 * 6 + 7 * n_clones + 3 * 2
-    assert len(runs_of_grid(Selection(n_seeds=4))) == len(cells) - 6 * n_clones - 2 * 2
+    first = [cell for cell in cells if cell.seed == seeds[0]]
+    n_rows = len(MAIN_ROWS)
+    assert cells[:n_rows] == [Cell(task.name, "td3fd", demos, seeds[0]) for task, demos in MAIN_ROWS]
+    # All seeds are alike, but for the expert's, which changes nothing
+    assert len(cells) == 5 * len(first) - 4 * sum(cell.method == "expert" for cell in first)
+    # Of 1, 3 and 10 demonstrations on all tasks, the main comparison has a number for each row
+    assert sum(cell.method == "bc" for cell in first) == 3 * len(TASKS) + sum(demos == 5 for _, demos in MAIN_ROWS)
+    assert {cell.seed for cell in (run.cell for run in runs_of_grid(Selection(n_seeds=2)))} == set(seeds[:1]) | {seeds[0] + 1}
 
 
 def test_methods_run_where_they_can_and_with_demonstrations_if_they_use_them():
     for run in runs_of_grid(Selection(parts=["main"])):
         assert run.method.is_for(run.task)
-        assert run.cell.demos == (run.task.n_demos if run.method.uses_demonstrations else 0)
-        assert run.last_step == (30_000 if run.method.interacts else 0)
-    assert {run.cell.demos for run in runs_of_grid(Selection(parts=["curves"], methods=["bc"]))} == {1, 3, 10, 50}
+        assert run.cell.demos in (run.task.demos if run.method.uses_demonstrations else (0,))
+        assert run.last_step == (20_000 if run.method.interacts else 0)
+    assert {run.cell.demos for run in runs_of_grid(Selection(parts=["few"], methods=["bc"]))} == {1, 3, 10}
 
 
 def test_a_part_of_the_grid_is_chosen():
     runs = runs_of_grid(Selection(tasks=["assembly"], methods=["td3", "a2cfd"], n_seeds=2, parts=["main"]))
-    assert [run.cell for run in runs] == [Cell("assembly", "td3", 0, seed) for seed in (0, 1)]
+    assert [run.cell for run in runs] == [Cell("assembly", "td3", 0, seed) for seed in (100, 101)]
 
 
 def test_what_is_done_is_told_from_what_is_not():
     done, other, failed, missing = (make_run("assembly", "td3", seed) for seed in range(4))
-    rows = [{**done.cell.columns, **row(steps, config=done.config)} for steps in (0, 30_000)]
-    rows += [{**other.cell.columns, **row(30_000, config="before")}]
+    rows = [{**done.cell.columns, **row(steps, config=done.config)} for steps in (0, 20_000)]
+    rows += [{**other.cell.columns, **row(20_000, config="before")}]
     failures = [{**failed.cell.columns, "steps": 5_000.0, "error": "ValueError: no"}]
     status = status_of([done, other, failed, missing], rows, failures)
     assert status == {
@@ -115,7 +113,7 @@ def files(tmp_path: Path) -> list[str]:
 
 def test_two_processes_run_the_grid_and_one_cell_fails(tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]):
     # What a run with other settings left when it was interrupted
-    broken = tmp_path / "logs" / "mountain-car" / "sac" / "demos_0" / "seed_0" / "checkpoint_30"
+    broken = tmp_path / "logs" / "mountain-car" / "sac" / "demos_0" / "seed_100" / "checkpoint_30"
     broken.mkdir(parents=True)
     left = {"config": "other", "rows": [{"steps": 30}], "seconds": 1.0, "evaluation_seconds": 1.0}
     (broken / "progress.json").write_text(json.dumps(left))
@@ -123,7 +121,7 @@ def test_two_processes_run_the_grid_and_one_cell_fails(tmp_path: Path, files: li
     assert grid.main([*chosen, "--processes", "2"]) == 1
     said = capsys.readouterr().out
     assert "3 cells, 3 to run" in said
-    assert "failed: mountain-car sac, 0 demonstrations, seed 0: ValueError: " in said
+    assert "failed: mountain-car sac, 0 demonstrations, seed 100: ValueError: " in said
     assert "2 finished, 1 failed, 0 other settings, 0 missing" in said
     rows = read_results(tmp_path / "results.csv")
     assert sorted((r["method"], r["steps"]) for r in rows) == [("expert", 0), ("td3", 0), ("td3", 30), ("td3", 60)]
@@ -148,7 +146,7 @@ def test_whoever_ends_the_grid_ends_its_cells_and_nothing_has_failed(tmp_path: P
     with subprocess.Popen(
         command, cwd=grid.BENCHMARKS.parent, stdout=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
     ) as process:
-        checkpoint = tmp_path / "logs" / "mountain-car" / "td3" / "demos_0" / "seed_0" / "checkpoint_0"
+        checkpoint = tmp_path / "logs" / "mountain-car" / "td3" / "demos_0" / "seed_100" / "checkpoint_0"
         while not checkpoint.is_dir() and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
@@ -176,5 +174,5 @@ def test_a_cell_that_is_killed_is_named(tmp_path: Path, files: list[str]):
 def test_the_list_runs_nothing(files: list[str], capsys: pytest.CaptureFixture[str]):
     assert grid.main(["--list", "--tasks", "assembly", "--methods", "td3", *files]) == 0
     said = capsys.readouterr().out
-    assert said.count("missing: assembly td3") == 3
-    assert "0 finished, 0 failed, 0 other settings, 3 missing" in said
+    assert said.count("missing: assembly td3") == 5
+    assert "0 finished, 0 failed, 0 other settings, 5 missing" in said

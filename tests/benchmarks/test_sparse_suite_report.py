@@ -12,8 +12,8 @@ from toy_task import TOY
 
 from benchmarks.learning import replace_results
 from benchmarks.sparse_suite import report
-from benchmarks.sparse_suite.cells import Selection, make_run, runs_of_grid
-from benchmarks.sparse_suite.evaluation import FIRST_EVALUATION_SEED, Evaluator
+from benchmarks.sparse_suite.cells import MAIN_ROWS, Selection, make_run, runs_of_grid
+from benchmarks.sparse_suite.evaluation import Evaluator
 from benchmarks.sparse_suite.methods import ScriptedModel
 from benchmarks.sparse_suite.results import Cell, store_failure
 from benchmarks.sparse_suite.scores import Estimate, Outcome, curve_of, estimate, outcomes_of, select
@@ -66,7 +66,8 @@ def test_the_interquartile_mean_leaves_out_the_best_and_the_worst_of_four():
     assert found.value == pytest.approx(0.6)
     assert 0.0 <= found.low < found.value < found.high <= 1.0
     assert (estimate([0.2, 0.3, 0.7]) or found).value == pytest.approx(0.4)
-    assert str(estimate([0.5, 0.5])) == "0.50 [0.50, 0.50]"
+    assert str(estimate([0.5] * 5)) == "0.50 [0.50, 0.50]"
+    assert str(estimate([0.25, 0.5, 0.75])) == "0.50 (range of 3 seeds: 0.25 to 0.75)"
     assert str(estimate([0.25])) == "0.25"
     assert estimate([]) is None
 
@@ -81,10 +82,10 @@ def test_a_curve_has_the_steps_that_all_seeds_have():
 def test_outcomes_are_read_in_the_order_of_steps():
     rows = rows_of("assembly", "td3fd", 1, [0.1, 0.2, 0.3])
     (found,) = outcomes_of(rows[::-1])
-    assert (found.cell, found.steps.tolist()) == (Cell("assembly", "td3fd", 10, 1), [0, 5_000, 10_000])
+    assert (found.cell, found.steps.tolist()) == (Cell("assembly", "td3fd", 3, 1), [0, 5_000, 10_000])
     assert (found.successes.tolist(), found.seconds) == ([0.1, 0.2, 0.3], 180.0)
-    assert select([found], "assembly", "td3fd", 10) == [found]
-    assert select([found], "assembly", "td3fd", 3) == []
+    assert select([found], "assembly", "td3fd", 3) == [found]
+    assert select([found], "assembly", "td3fd", 10) == []
 
 
 def test_outcomes_are_in_the_order_of_seeds_whichever_ended_first():
@@ -94,16 +95,16 @@ def test_outcomes_are_in_the_order_of_seeds_whichever_ended_first():
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The report of two methods on one task, a curve, and what takes no steps; everything else is missing."""
+    """The report of three methods on one task, and of the expert; everything else is missing."""
     path, rows = tmp_path_factory.mktemp("report") / "sparse_suite.csv", []
-    for seed, last in enumerate((0.9, 1.0, 0.95)):
-        rows += rows_of("peg-insert-side", "td3fd", seed, [0.0, 0.5, 0.9, 0.8, last, last, last])
-        rows += rows_of("peg-insert-side", "td3fd", seed, [0.0] * 7, demos=0)
+    for seed, last in enumerate((0.9, 1.0, 0.95), 100):
+        rows += rows_of("peg-insert-side", "td3fd", seed, [0.9, 0.8, last, last, last])
+        rows += rows_of("peg-insert-side", "td3fd", seed, [0.0] * 5, demos=10)
         rows += rows_of("peg-insert-side", "bc", seed, [0.3])
-    rows += rows_of("peg-insert-side", "expert", 0, [0.98])
-    rows += rows_of("peg-insert-side", "td3fd_no_bc", 0, [0.0, 0.0, 0.0, 0.3])
+    rows += rows_of("peg-insert-side", "expert", 100, [0.98])
+    rows += rows_of("peg-insert-side", "td3fd_no_bc", 100, [0.0, 0.0, 0.3])
     replace_results(path, {}, rows)
-    store_failure(path, Cell("assembly", "td3", 0, 2), 5_000, "ValueError: broken")
+    store_failure(path, Cell("assembly", "td3", 0, 102), 5_000, "ValueError: broken")
     return report.report(path)
 
 
@@ -112,19 +113,20 @@ def cells_of(table: str) -> list[list[str]]:
 
 
 def test_tables_and_pictures_come_from_the_csv_alone(said: str):
-    scores, steadiness, curve, ablation, figures, *_ = said.split("\n\n")
+    scores, steadiness, few, ablation, figures, *_ = said.split("\n\n")
     header, _, *lines = cells_of(scores)
     assert header == ["task", "demonstrations", "TD3fD", "behaviour cloning", "the expert"]
-    peg = dict(zip(header, next(line for line in lines if line[0] == "SparsePegInsertSide-v3"), strict=True))
-    # Its 0 demonstrations of the curve are another thing
-    assert peg["TD3fD"].startswith("0.95 [0.9")
-    assert (peg["behaviour cloning"], peg["the expert"]) == ("0.30 [0.30, 0.30]", "0.98")
-    assert len(lines) == len(TASKS)
+    assert [line[:2] for line in lines] == [[task.env_id, str(demos)] for task, demos in MAIN_ROWS]
+    peg = dict(zip(header, next(line for line in lines if line[:2] == ["SparsePegInsertSide-v3", "3"]), strict=True))
+    assert peg["TD3fD"] == "0.95 (range of 3 seeds: 0.90 to 1.00)"
+    assert (peg["behaviour cloning"], peg["the expert"]) == ("0.30 (range of 3 seeds: 0.30 to 0.30)", "0.98")
     assert cells_of(steadiness)[2:] == [
-        ["SparsePegInsertSide-v3", "0.90, 1.00, 0.95", "10,000, 10,000, 10,000", "0.80, 0.80, 0.80", "9.0, 9.0, 9.0"]
+        ["SparsePegInsertSide-v3, 3", "0.90, 1.00, 0.95", "0, 0, 0", "0.80, 0.80, 0.80", "6.0, 6.0, 6.0"]
     ]
-    assert cells_of(curve)[2][:2] == ["TD3fD", "0.00 [0.00, 0.00]"]
-    assert cells_of(curve)[4] == ["behaviour cloning", "", "", "", "0.30 [0.30, 0.30]", ""]
+    columns = cells_of(few)[0]
+    assert columns[1:4] == ["TD3fD, 1", "TD3fD, 3", "TD3fD, 10"]
+    peg = dict(zip(columns, next(line for line in cells_of(few) if line[0] == "SparsePegInsertSide-v3"), strict=True))
+    assert (peg["TD3fD, 1"], peg["TD3fD, 10"]) == ("", "0.00 (range of 3 seeds: 0.00 to 0.00)")
     assert ["no behaviour cloning", "0.10", ""] in cells_of(ablation)
     paths = [Path(line.removeprefix("Figure: ")) for line in figures.splitlines()]
     assert [path.name for path in paths] == [
@@ -137,18 +139,18 @@ def test_tables_and_pictures_come_from_the_csv_alone(said: str):
 
 
 def test_every_cell_that_failed_or_is_missing_is_named(said: str):
-    assert "failed, 1 cells:\n  assembly td3, 0 demonstrations, seed 2: ValueError: broken (after 5,000 steps)" in said
-    assert "  mountain-car td3fd, 1 demonstrations, seed 0\n" in said
-    assert "  peg-insert-side td3fd_no_bc, 10 demonstrations, seed 1\n" in said
-    assert "  peg-insert-side td3fd, 10 demonstrations" not in said
+    assert "failed, 1 cells:\n  assembly td3, 0 demonstrations, seed 102: ValueError: broken (after 5,000 steps)" in said
+    assert "  mountain-car td3fd, 1 demonstrations, seed 100\n" in said
+    assert "  peg-insert-side td3fd_no_bc, 3 demonstrations, seed 101\n" in said
+    assert "  peg-insert-side td3fd, 10 demonstrations, seed 102\n" not in said
     n_cells = len(runs_of_grid(Selection()))
     assert said.endswith(f"11 finished, 1 failed, 0 other settings, {n_cells - 12} missing")
-    assert "The longest cell took 9.0 minutes of one core: peg-insert-side td3fd" in said
+    assert "The longest cell took 6.0 minutes of one core: peg-insert-side td3fd" in said
 
 
 def test_the_tables_of_a_readme_are_replaced_and_nothing_else(tmp_path: Path):
     readme, results = tmp_path / "README.md", tmp_path / "results.csv"
-    replace_results(results, {}, rows_of("assembly", "td3fd", 0, [0.25] * 7))
+    replace_results(results, {}, rows_of("assembly", "td3fd", 100, [0.25] * 5))
     old = "".join(f"Before:\n\n<!-- report.py: {name} -->\n| old |\n| --- |\n| 0 |\n\nAfter.\n" for name in report.TABLES)
     readme.write_text(old)
     tables = report.report(results, readme=readme).split("\n\n")[:4]
@@ -193,12 +195,12 @@ class Rightwards:
 
 @pytest.mark.parametrize("n_episodes", [1, 5])
 def test_starts_are_always_the_same_however_many_environments_there_are(n_episodes: int):
-    evaluator = Evaluator(TOY, n_episodes)
+    evaluator = Evaluator(TOY, n_episodes, 10_000)
     assert len(evaluator.envs) == min(2, n_episodes)
     lengths, successes = [], []
     env = TOY.make_env()
     for episode in range(n_episodes):
-        env.reset(seed=FIRST_EVALUATION_SEED + episode)
+        env.reset(seed=10_000 + episode)
         length, over = 0, False
         while not over:
             _, _, terminated, truncated, _ = env.step(np.ones(1, dtype=np.float32))
@@ -215,7 +217,7 @@ def test_starts_are_always_the_same_however_many_environments_there_are(n_episod
 
 @pytest.mark.parametrize("task", ["mountain-car", "maze-medium", "fetch-push", "assembly"])
 def test_the_experts_solve_their_tasks(task: str):
-    evaluator = Evaluator(TASKS[task], 3)
+    evaluator = Evaluator(TASKS[task], 3, 10_000)
     found = evaluator.evaluate(ScriptedModel(TASKS[task]))
     evaluator.close()
     assert found.successes.tolist() == [1.0] * 3

@@ -74,7 +74,7 @@ def test_the_table_for_people_has_the_same(logs: Path, tmp_path: Path, capsys: p
     assert lines[0].startswith("At the end, median over seeds")
     assert [" ".join(line.split()) for line in lines[1:6]] == [
         "environment label seeds steps return 95 % success 95 % reached at",
-        "Pendulum-v1 ddpgfd 2 200 -155 -160 to -150 - - 100",
+        "Pendulum-v1 ddpgfd 2 200 -155 -160 to -150 (range of 2) - - 100",
         "Pendulum-v1 sac 1 200 -700 - - - -",
         "Pendulum-v1 demonstrations -199.1 -",
         "Reach-v4 sac 1 100 -10 - 50% - -",

@@ -154,8 +154,14 @@ def test_the_same_call_gives_the_same_and_leaves_the_global_generator_alone():
     np.testing.assert_array_equal(first, bootstrap_interval(SCORES, STATISTICS["mean"], 200))
 
 
-def test_more_confidence_is_wider_and_the_value_lies_inside():
+def test_below_five_seeds_the_ends_are_the_range():
     runs = [make_run({0: 1, 10: value}) for value in (1, 2, 4, 8)]
+    at_end = aggregate(runs, confidence=0.5)[0][0].at(1)
+    assert (at_end["return_low"], at_end["return_high"]) == (1, 8)
+
+
+def test_more_confidence_is_wider_and_the_value_lies_inside():
+    runs = [make_run({0: 1, 10: value}) for value in (1, 2, 4, 8, 3.75)]
     wide, narrow = (aggregate(runs, confidence=confidence)[0][0].at(1) for confidence in (0.95, 0.5))
     ordered = [wide["return_low"], narrow["return_low"], 3.75, narrow["return_high"], wide["return_high"]]
     assert wide["return"] == narrow["return"] == 3.75
