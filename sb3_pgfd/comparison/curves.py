@@ -60,7 +60,7 @@ def interval_over_seeds(
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """A statistic over seeds and its interval (below five seeds their range, None of one seed); shape ``(k,)`` each, float64."""
+    """A statistic over seeds and its interval, below five seeds their range, None of one seed; shape ``(k,)``, float64."""
 
     values: np.ndarray
     low: np.ndarray | None = None
