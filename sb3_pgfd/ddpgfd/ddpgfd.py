@@ -12,6 +12,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.td3.policies import Actor
 
+from sb3_pgfd.common.images import detached
 from sb3_pgfd.common.losses import (
     action_gradient,
     batch_metrics,
@@ -213,12 +214,14 @@ class DDPGfD(OffPolicyFromDemonstrations):
         :param turn: What changes from one update to the next
         :return: e_i, the part of the priorities that the critic gives, a column, and what to log the means of
         """
-        observations, weights = batch.observations, batch.weights
+        observations, weights = self.policy.encoded(batch.observations, self.critic), batch.weights
+        cloned = batch.actions if batch.intended_actions is None else batch.intended_actions
 
         # y_k = R_k + gamma^k (1 - terminated) Q'(s_k, pi'(s_k)) for one step and for n steps
         with th.no_grad():
-            next_actions = self.actor_target(batch.next_observations)
-            next_q = smallest(self.critic_target(batch.next_observations, next_actions))
+            next_observations = self.policy.encoded(batch.next_observations, self.critic_target)
+            next_actions = self.actor_target(next_observations)
+            next_q = smallest(self.critic_target(next_observations, next_actions))
             targets = td_targets(batch.rewards, batch.bootstrap, next_q, self.q_range)
 
         # Critic: mean of w_i delta_i^2 with delta_i^2 = (Q - y_1)^2 + lambda_1 (Q - y_n)^2
@@ -226,7 +229,8 @@ class DDPGfD(OffPolicyFromDemonstrations):
         errors = squared_errors(q_values, targets)
         td_errors = errors @ self._return_coefs
         critic_loss = weights * td_errors
-        descend(self.critic.optimizer, critic_loss.mean())
+        descend(self.critic.optimizer, critic_loss.mean() + self._encoder_loss(observations, cloned, batch, clones_only))
+        observations = detached(observations)
 
         # Actor: -mean of w_i Q(s_i, pi(s_i)), by the chain rule, and cloning
         actions = self.actor(observations)
@@ -237,7 +241,6 @@ class DDPGfD(OffPolicyFromDemonstrations):
         metrics = {"critic_loss": critic_loss.detach(), "actor_loss": -weights * q_pi}
         if self.bc_coef > 0.0:
             mask = batch.is_demo
-            cloned = batch.actions if batch.intended_actions is None else batch.intended_actions
             if self.q_filter:
                 mask = mask & (prefers(self.critic.q1_forward, observations, cloned, actions) | clones_only)
             bc_loss = behavior_cloning_loss(actions, cloned, mask, batch.is_demo)
@@ -252,6 +255,17 @@ class DDPGfD(OffPolicyFromDemonstrations):
         slope = gradient.square().sum(dim=1, keepdim=True)
         metrics[ERRORS] = td_errors.detach() / len(q_values) + self.action_gradient_coef * slope
         return metrics | batch_metrics(batch, errors, q_values[0])
+
+    def _encoder_loss(
+        self, observations: Any, cloned: th.Tensor, batch: DemoBatch, clones_only: th.Tensor
+    ) -> th.Tensor | float:
+        """
+        :return: Cloning as a loss of the shared encoder, as long as the actor does nothing else: from demonstrations alone Q
+            teaches the encoder little of what their actions depend on
+        """
+        if self.bc_coef == 0.0 or not self.policy.share_features_extractor:
+            return 0.0
+        return behavior_cloning_loss(self.actor(observations), cloned, batch.is_demo, batch.is_demo) * clones_only
 
     def learn(
         self: SelfDDPGfD,

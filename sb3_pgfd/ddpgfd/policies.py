@@ -7,12 +7,12 @@ from typing import Any
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.policies import ContinuousCritic
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from stable_baselines3.td3.policies import Actor, TD3Policy
+from stable_baselines3.td3 import policies as td3
 from torch import nn
 
+from sb3_pgfd.common.images import Critic, ImageEncoder, LearnsFromImages, TakesFeatures, has_images
 from sb3_pgfd.common.policies import (
     TargetNetworks,
     check_precision,
@@ -24,7 +24,11 @@ from sb3_pgfd.common.policies import (
 from sb3_pgfd.utils.checks import is_number
 
 
-class DDPGfDPolicy(TD3Policy):
+class Actor(TakesFeatures, td3.Actor):
+    """SB3's ``Actor`` of TD3."""
+
+
+class DDPGfDPolicy(LearnsFromImages, td3.TD3Policy):
     """
     Actor and critics of DDPGfD.
 
@@ -39,6 +43,11 @@ class DDPGfDPolicy(TD3Policy):
         2023, arXiv 2311.02198)
     :param precision: Of the matrix products of updates: "float32", or "bf16", which is faster on GPUs and, with 256 units
         and more, on CPUs with AMX or AVX512-BF16. Weights and sums stay float32, and acting does too
+    :param image_shift: Pixels by which images are shifted at random in updates, at most, as DrQ does it; 0: none
+    :param image_head: Units of the layer, with LayerNorm and tanh, that each network has behind the encoder of images (DrQ-v2,
+        arXiv 2107.09645); None: no such layer
+    :param share_features_extractor: Whether actor and critics have one features extractor, which the critics train. While the
+        actor does nothing but clone, cloning trains it as well. None: where there are images
     :param optimizer_class: Adam by default, in its fused implementation
     :param optimizer_kwargs: Its further arguments; the algorithm adds ``weight_decay`` (lambda_2)
     :param kwargs: See SB3's ``TD3Policy``
@@ -60,11 +69,13 @@ class DDPGfDPolicy(TD3Policy):
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         n_critics: int = 1,
-        share_features_extractor: bool = False,
+        share_features_extractor: bool | None = None,
         layer_norm: bool = False,
         average_actor: float | None = None,
         actor_dropout: float = 0.0,
         precision: str = "float32",
+        image_shift: int = 4,
+        image_head: int | None = 64,
     ):
         if not isinstance(n_critics, int) or n_critics < 1:
             raise ValueError(f"n_critics: found {n_critics!r}, expected a whole number >= 1")
@@ -74,6 +85,7 @@ class DDPGfDPolicy(TD3Policy):
             raise ValueError(f"actor_dropout: found {actor_dropout!r}, expected a number >= 0 and < 1")
         check_precision(precision)
         self.precision = precision
+        self._set_image_options(observation_space, normalize_images, image_shift, image_head)
         # Read by make_actor() and make_critic(), which the parent's constructor calls
         self.layer_norm = layer_norm
         self.actor_dropout = actor_dropout
@@ -91,16 +103,26 @@ class DDPGfDPolicy(TD3Policy):
             optimizer_class,
             fused_if_adam(optimizer_class, optimizer_kwargs),
             n_critics,
-            share_features_extractor,
+            self._sees_images if share_features_extractor is None else share_features_extractor,
         )
 
     def _build(self, lr_schedule: Schedule) -> None:
+        # SB3 would let the actor train an extractor that both use
+        shares, self.share_features_extractor = self.share_features_extractor, False
         super()._build(lr_schedule)
+        self.share_features_extractor = shares
+        if shares:
+            self._share_encoder((self.actor, self.critic), (self.actor_target, self.critic_target))
+            self.actor.optimizer = self._make_optimizer(self.own_parameters(self.actor), lr_schedule)
         if self.average_actor is not None:
             self.mean_actor = self.make_actor()
             self.mean_actor.load_state_dict(self.actor.state_dict())
             self.mean_actor.set_training_mode(False)
         self._mean: TargetNetworks | None = None
+
+    def _make_optimizer(self, parameters: Any, lr_schedule: Schedule, **kwargs: Any) -> th.optim.Optimizer:
+        options: dict[str, Any] = {"lr": lr_schedule(1), **self.optimizer_kwargs, **kwargs}
+        return self.optimizer_class(parameters, **options)
 
     def mean_actor_rate(self, n_updates: int) -> float:
         """
@@ -129,15 +151,15 @@ class DDPGfDPolicy(TD3Policy):
 
         :param dropout: In place of ``actor_dropout``, None: the latter
         """
-        actor = super().make_actor(features_extractor)
+        actor = Actor(**self._update_features_extractor(self.actor_kwargs, features_extractor)).to(self.device)
         init_last_layer(actor.mu)
         dropout = self.actor_dropout if dropout is None else dropout
         if dropout > 0.0:
             actor.mu = with_dropout(actor.mu, dropout)
         return actor
 
-    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
-        critic = super().make_critic(features_extractor)
+    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Critic:
+        critic = Critic(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
         for idx, q_net in enumerate(critic.q_networks):
             init_last_layer(q_net)
             if self.layer_norm:
@@ -146,27 +168,36 @@ class DDPGfDPolicy(TD3Policy):
         return critic
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("layer_norm", "average_actor", "actor_dropout", "precision")}
-        return {**super()._get_constructor_parameters(), **own}
+        names = ("layer_norm", "average_actor", "actor_dropout", "precision", "image_shift", "image_head")
+        return {**super()._get_constructor_parameters(), **{name: getattr(self, name) for name in names}}
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return (self.actor if self.average_actor is None or not deterministic else self.mean_actor)(observation)
 
 
 class DDPGfDCnnPolicy(DDPGfDPolicy):
-    """Policy for images: see :class:`DDPGfDPolicy`, with SB3's ``NatureCNN`` as features extractor by default."""
+    """
+    Policy for images: see :class:`DDPGfDPolicy`, by default with an :class:`~sb3_pgfd.common.images.ImageEncoder` and two hidden
+    layers of 256 units.
+    """
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):
-        kwargs.setdefault("features_extractor_class", NatureCNN)
+        kwargs = {"features_extractor_class": ImageEncoder, "net_arch": [256, 256], **kwargs}
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
 
 class DDPGfDMultiInputPolicy(DDPGfDPolicy):
-    """Policy for Dict observations: see :class:`DDPGfDPolicy`, with ``CombinedExtractor`` by default."""
+    """
+    Policy for Dict observations: see :class:`DDPGfDPolicy`. With images among them it is like the policy for images, otherwise
+    it has a ``CombinedExtractor`` by default.
+    """
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):
-        kwargs.setdefault("features_extractor_class", CombinedExtractor)
-        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+        if has_images(observation_space, normalized=not kwargs.get("normalize_images", True)):
+            kwargs = {"features_extractor_class": ImageEncoder, "net_arch": [256, 256], **kwargs}
+        super().__init__(
+            observation_space, action_space, lr_schedule, **{"features_extractor_class": CombinedExtractor, **kwargs}
+        )
 
 
 MlpPolicy = DDPGfDPolicy

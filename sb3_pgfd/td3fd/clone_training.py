@@ -53,7 +53,8 @@ class CloneTraining:
         for group in clone.optimizer.param_groups:
             group["lr"] = rate
         clone.set_training_mode(True)
-        loss = self._loss(self.rows[np.random.randint(0, len(self.rows), size=self._batch_size)])
+        batch = self._batches.at(self.rows[np.random.randint(0, len(self.rows), size=self._batch_size)])
+        loss = self._loss(self._policy.shifted(batch.observations), batch.actions)
         descend(clone.optimizer, loss)
         clone.set_training_mode(False)
         self.n_updates += 1
@@ -61,15 +62,15 @@ class CloneTraining:
         if self.n_updates % max(self._n_updates // _N_EVALUATIONS, 1) == 0 or self.n_updates == self._n_updates:
             self._evaluate()
 
-    def _loss(self, rows: np.ndarray) -> th.Tensor:
-        batch = self._batches.at(rows)
-        return th.nn.functional.mse_loss(self._policy.clone(batch.observations), batch.actions)
+    def _loss(self, observations: Any, actions: th.Tensor) -> th.Tensor:
+        return th.nn.functional.mse_loss(self._policy.clone(observations), actions)
 
     @th.no_grad()
     def _evaluate(self) -> None:
         if len(self.held_out_rows) == 0:
             return
-        self._held_out_loss = float(self._loss(self.held_out_rows))
+        batch = self._batches.at(self.held_out_rows)
+        self._held_out_loss = float(self._loss(batch.observations, batch.actions))
         if self.best is None or self._held_out_loss < self.best[0]:
             self.best = self._held_out_loss, self.n_updates, deepcopy(self._policy.clone.state_dict())
 

@@ -48,7 +48,7 @@ class TD3fDPolicy(ddpgfd.DDPGfDPolicy):
         clone_weight_decay: float = 0.0,
         **kwargs: Any,
     ):
-        defaults = {"net_arch": [128, 128], "n_critics": 2, "layer_norm": True, "average_actor": 0.002}
+        defaults: dict[str, Any] = {"net_arch": [128, 128], "n_critics": 2, "layer_norm": True, "average_actor": 0.002}
         if not is_number(proposal_temperature, 0.0) or proposal_temperature == 0.0:
             raise ValueError(f"proposal_temperature: found {proposal_temperature!r}, expected a number > 0")
         if not is_number(clone_dropout, 0.0) or clone_dropout >= 1.0:
@@ -71,8 +71,8 @@ class TD3fDPolicy(ddpgfd.DDPGfDPolicy):
             return
         # Last, so that all other networks are the same as without
         self.clone = self.make_actor(dropout=self.clone_dropout)
-        options = {**self.optimizer_kwargs, "weight_decay": self.clone_weight_decay}
-        self.clone.optimizer = self.optimizer_class(self.clone.parameters(), lr=lr_schedule(1), **options)  # type: ignore[call-arg]
+        parameters = self.clone.parameters()
+        self.clone.optimizer = self._make_optimizer(parameters, lr_schedule, weight_decay=self.clone_weight_decay)
         self.clone.set_training_mode(False)
         self.register_buffer("clone_is_trained", th.tensor(False))
         shares = smallest_shares(n_critics, n_picked or n_critics)
@@ -131,11 +131,11 @@ class TD3fDPolicy(ddpgfd.DDPGfDPolicy):
 
 
 class TD3fDCnnPolicy(TD3fDPolicy, ddpgfd.DDPGfDCnnPolicy):
-    """Policy for images: see :class:`TD3fDPolicy`, with SB3's ``NatureCNN`` as features extractor by default."""
+    """Policy for images: see :class:`TD3fDPolicy` and :class:`~sb3_pgfd.ddpgfd.policies.DDPGfDCnnPolicy`."""
 
 
 class TD3fDMultiInputPolicy(TD3fDPolicy, ddpgfd.DDPGfDMultiInputPolicy):
-    """Policy for Dict observations: see :class:`TD3fDPolicy`, with ``CombinedExtractor`` by default."""
+    """Policy for Dict observations: see :class:`TD3fDPolicy` and :class:`~sb3_pgfd.ddpgfd.policies.DDPGfDMultiInputPolicy`."""
 
 
 MlpPolicy = TD3fDPolicy

@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_pgfd.common.demonstration_batches import DemonstrationBatches
+from sb3_pgfd.common.images import detached
 from sb3_pgfd.common.losses import (
     action_gradient,
     batch_metrics,
@@ -291,14 +292,16 @@ class TD3fD(DDPGfD):
         :param turn: What changes from one update to the next
         :return: e_i, the part of the priorities that the critics give, a column, and what to log the means of
         """
-        observations, weights = batch.observations, batch.weights
+        observations, weights = self.policy.encoded(batch.observations, self.critic), batch.weights
+        cloned = batch.actions if batch.intended_actions is None else batch.intended_actions
 
         # y_k = R_k + gamma^k (1 - terminated) min_j Q_j'(s_k, pi'(s_k) + noise) for one step and for n steps; with proposals
         # the larger one of that and min_j Q_j'(s_k, mu(s_k))
         with th.no_grad():
-            next_actions = self.actor_target(batch.next_observations)
+            next_observations = self.policy.encoded(batch.next_observations, self.critic_target)
+            next_actions = self.actor_target(next_observations)
             next_actions = smoothed(next_actions, self.target_policy_noise, self.target_noise_clip)
-            next_q = self.policy.target_q(batch.next_observations, next_actions)
+            next_q = self.policy.target_q(next_observations, next_actions)
             targets = td_targets(batch.rewards, batch.bootstrap, next_q, self.q_range)
 
         # Critics: mean of w_i sum_j [(Q_j - y_1)^2 + lambda_1 (Q_j - y_n)^2]
@@ -306,7 +309,8 @@ class TD3fD(DDPGfD):
         errors = squared_errors(q_values, targets)
         td_errors = errors @ self._return_coefs
         critic_loss = weights * td_errors
-        descend(self.critic.optimizer, critic_loss.mean())
+        descend(self.critic.optimizer, critic_loss.mean() + self._encoder_loss(observations, cloned, batch, clones_only))
+        observations = detached(observations)
 
         # p_i = delta_i^2 + eps + eps_D [i is a demonstration]
         metrics = {ERRORS: td_errors.detach() / len(q_values), "critic_loss": critic_loss.detach()}
@@ -321,7 +325,6 @@ class TD3fD(DDPGfD):
             metrics["actor_loss"] = -weights * q_pi
             if self.bc_coef > 0.0:
                 mask = batch.is_demo
-                cloned = batch.actions if batch.intended_actions is None else batch.intended_actions
                 if self.q_filter:
                     mask = mask & (prefers(self.policy.followed_q, observations, cloned, actions) | clones_only)
                 bc_loss = behavior_cloning_loss(actions, cloned, mask, batch.is_demo)
