@@ -15,10 +15,12 @@ from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule
+from stable_baselines3.common.vec_env import VecFrameStack, unwrap_vec_wrapper
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_pgfd.common.compilation import UpdateState
 from sb3_pgfd.common.exploration import noise_of_demonstrations
+from sb3_pgfd.common.images import has_images
 from sb3_pgfd.common.metrics import MeanMetrics
 from sb3_pgfd.common.optimization import LearningRates
 from sb3_pgfd.common.option_warnings import OFF_POLICY_NEEDS, Need
@@ -28,9 +30,11 @@ from sb3_pgfd.common.updates import Turn, Updates
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
 from sb3_pgfd.replay.own_episodes import POLICY_ACTION
+from sb3_pgfd.replay.storage import Schema
 from sb3_pgfd.utils.checks import check_learning_rate, check_not_negative, check_whole, is_number
 from sb3_pgfd.utils.files import write_whole
 from sb3_pgfd.utils.keywords import accepted_keywords, keyword_defaults
+from sb3_pgfd.utils.memory import GIB
 
 # Batches that are drawn together: the last of them do not see the priorities of the first. A run that makes an episode's worth
 # of updates at its end would otherwise draw all of them at once
@@ -150,6 +154,13 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         return self.replay_buffer_class or DemoReplayBuffer  # type: ignore[return-value]
 
     def _make_replay_buffer(self) -> DemoReplayBuffer:
+        wrapper = unwrap_vec_wrapper(self.env, VecFrameStack) if self.env is not None else None
+        if wrapper is not None and has_images(self.observation_space):
+            self.replay_buffer_kwargs = {"frame_stack": wrapper.stacked_obs.n_stack, **self.replay_buffer_kwargs}
+        if self.verbose >= 1 and has_images(self.observation_space):
+            schema = Schema(self.observation_space, self.action_space, self.replay_buffer_kwargs.get("frame_stack", 1))
+            row = schema.row_nbytes
+            print(f"Replay buffer: {row / 1e3:,.1f} kB for each transition, {self.buffer_size * row / GIB:,.2f} GiB when it is full")
         return self._buffer_class(
             self.buffer_size,
             self.observation_space,
@@ -217,7 +228,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         if not self.policy.training:
             self.policy.set_training_mode(True)
         self._update_learning_rates()
-        at_once = min(MAX_BATCHES, max(int(MAX_DRAWN_BYTES / (batch_size * self.buffer.schema.row_nbytes)), 1))
+        at_once = min(MAX_BATCHES, max(int(MAX_DRAWN_BYTES / (batch_size * self.buffer.schema.drawn_nbytes)), 1))
         for n_made in range(0, gradient_steps, at_once):
             self._train_on_one_draw(min(at_once, gradient_steps - n_made), batch_size, demos_only)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")

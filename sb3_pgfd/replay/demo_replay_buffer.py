@@ -67,6 +67,8 @@ class DemoReplayBuffer(ReplayBuffer):
     :param max_success_transitions: Transitions of own successes kept at most; the oldest episodes go first
     :param denoise_successes: Whether batches have ``intended_actions``, those of own successes without exploration noise, for
         an algorithm that clones
+    :param frame_stack: Of how many frames images are stacks, as ``VecFrameStack`` makes them. Each frame is stored once. An
+        algorithm of this package whose environment has that wrapper sets it
     :param env: Computes the rewards of replaced goals (``her_ratio``); not pickled with the buffer, see :meth:`set_env`
     :raises ValueError: If an option is out of range, actions cannot be scaled, or goals cannot be replaced
     :raises DemonstrationsError: If the demonstrations do not fit the spaces
@@ -98,6 +100,7 @@ class DemoReplayBuffer(ReplayBuffer):
         keep_successes: bool = False,
         max_success_transitions: int = 100_000,
         denoise_successes: bool = False,
+        frame_stack: int = 1,
         env: VecEnv | None = None,
     ):
         # ReplayBuffer's own constructor would allocate arrays of another layout
@@ -116,6 +119,7 @@ class DemoReplayBuffer(ReplayBuffer):
         self.keep_successes = keep_successes
         self.max_success_transitions = max_success_transitions
         self.denoise_successes = denoise_successes
+        self.frame_stack = frame_stack
         check_options(vars(self))
         check_action_range(action_space)
         self._goal_rewards = goal_rewards(her_ratio, observation_space, env)
@@ -125,7 +129,7 @@ class DemoReplayBuffer(ReplayBuffer):
         self.buffer_size = max(buffer_size // n_envs, 1)
         self.max_priority = 1.0
         """The largest priority seen so far, given to new transitions"""
-        self.schema = Schema(observation_space, action_space)
+        self.schema = Schema(observation_space, action_space, frame_stack)
         # The system reserves memory when rows are written, so a buffer that is too large would fail after hours
         warn_of_memory(self.buffer_size * n_envs, self.schema.row_nbytes)
         self.ring = TransitionStore(self.schema, self.buffer_size * n_envs)
@@ -199,16 +203,16 @@ class DemoReplayBuffer(ReplayBuffer):
     def configure(self, **options: Any) -> None:
         """
         :param options: New values of constructor arguments; others stay. ``priority_exponent`` stays too, because the
-            stored weights are p^alpha
-        :raises ValueError: If an option is out of range or alpha is another one; the buffer stays as it was
+            stored weights are p^alpha, and ``frame_stack``
+        :raises ValueError: If an option is out of range or one that stays is another one; the buffer stays as it was
         :raises TypeError: If an option is unknown
         """
         of_subclass = accepted_keywords(type(self)) - accepted_keywords(DemoReplayBuffer)
         check_keywords("DemoReplayBuffer.configure", options, OPTIONS.keys() | of_subclass)
         check_options({**vars(self), **options})
-        alpha = options.get("priority_exponent", self.priority_exponent)
-        if alpha != self.priority_exponent:
-            raise ValueError(f"priority_exponent: found {self.priority_exponent} in the buffer, expected {alpha}")
+        for name in ("priority_exponent", "frame_stack"):
+            if options.get(name, vars(self)[name]) != vars(self)[name]:
+                raise ValueError(f"{name}: found {vars(self)[name]} in the buffer, expected {options[name]}")
         vars(self).update(options)
 
     def set_env(self, env: VecEnv) -> None:
@@ -252,6 +256,7 @@ class DemoReplayBuffer(ReplayBuffer):
         timeout = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
         check_rows("dones", done, self.n_envs)
         check_rows("infos", timeout, self.n_envs)
+        self.ring.check_frames(columns)
         columns["actions"], intervened = executed_actions(columns["actions"], infos, self.action_space)
         rows = slice(self.pos * self.n_envs, (self.pos + 1) * self.n_envs)
         columns |= {

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sb3_pgfd.replay.storage import TransitionStore
+from sb3_pgfd.replay.storage import TransitionStore, frames_column
 
 
 class Rows(NamedTuple):
@@ -41,7 +41,13 @@ class Stores(NamedTuple):
         :param rows: Shape ``(B, ...)``; a row outside a store is read as the store's last
         :return: A copy, shape ``(B, ..., *column_shape)``
         """
-        return _take(self.demonstrations.columns[column], self.ring.columns[column], rows)
+        images = self.ring.schema.frames_of(column)
+        if images is None:
+            return _take(self.demonstrations.columns[column], self.ring.columns[column], rows)
+        key, part = images
+        numbers = self.take(frames_column(key), rows)[..., part]
+        frames = _take(self.demonstrations.frames[key].frames, self.ring.frames[key].frames, Rows(numbers, rows.n_demos))
+        return frames.reshape(*rows.numbers.shape, *self.ring.schema.obs_shapes[key])
 
     def weights(self, rows: Rows) -> np.ndarray:
         """:return: p^alpha of B rows, shape ``(B,)``"""

@@ -39,6 +39,7 @@ OPTIONS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
     "keep_successes": ("", is_switch, "True or False"),
     "max_success_transitions": ("", _is_positive_whole, "a whole number >= 1"),
     "denoise_successes": ("", is_switch, "True or False"),
+    "frame_stack": (" (frames in an image)", _is_positive_whole, "a whole number >= 1"),
 }
 
 

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import get_action_dim, get_obs_shape
+from stable_baselines3.common.preprocessing import get_action_dim, get_obs_shape, is_image_space
 
+from sb3_pgfd.replay.frames import FramePool, check_stacks
 from sb3_pgfd.replay.sum_tree import FAN_OUT, SumTree
 
 # A Box observation is stored like a Dict observation with this one key
@@ -30,42 +32,86 @@ def next_obs_column(key: str) -> str:
     return f"next_observations/{key}"
 
 
+def frames_column(key: str) -> str:
+    """:return: Name of the column of the numbers of an image's frames, those of s and one more of s'"""
+    return f"frames/{key}"
+
+
 class Schema:
     """
     The columns of a transition: ``observations/<key>``, ``next_observations/<key>``, ``actions``, ``rewards``,
     ``terminated`` and ``steps_left``, the number of transitions of the same episode that follow. It is 0 where an episode
     was terminated, truncated or interrupted, and :data:`RUNNING` as long as the episode goes on.
 
+    Images have a column ``frames/<key>`` in place of the first two: numbers in a :class:`FramePool`, which has each frame once.
+
     :param observation_space: Observation space
     :param action_space: Action space
+    :param frame_stack: Of how many frames an image is a stack, k
+    :raises ValueError: If the channels of an image are not those of so many frames
     """
 
-    def __init__(self, observation_space: spaces.Space, action_space: spaces.Space):
+    def __init__(self, observation_space: spaces.Space, action_space: spaces.Space, frame_stack: int = 1):
         self.observation_space = observation_space
         self.action_space = action_space
         shape = get_obs_shape(observation_space)
         self.obs_shapes: dict[str, tuple[int, ...]] = dict(shape) if isinstance(shape, dict) else {BOX_KEY: shape}
         self.action_dim = get_action_dim(action_space)
+        self.frame_stack = frame_stack
+        self.frame_shapes = {
+            key: self._frame_shape(shape) for key, shape in self.obs_shapes.items() if is_image_space(self._space(key))
+        }
+        """Of one frame, by the key of an image"""
+        if frame_stack > 1 and not self.frame_shapes:
+            raise ValueError(f"frame_stack: found {frame_stack} and {observation_space}, expected images (uint8, 0 to 255)")
+
+    def _space(self, key: str) -> spaces.Space:
+        return self.observation_space[key] if isinstance(self.observation_space, spaces.Dict) else self.observation_space
+
+    def _frame_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if shape[0] % self.frame_stack > 0:
+            raise ValueError(f"frame_stack: found {self.frame_stack} and {shape[0]} channels, expected a divisor of them")
+        return (shape[0] // self.frame_stack, *shape[1:])
+
+    def frames_of(self, name: str) -> tuple[str, slice] | None:
+        """:return: Of the column of s or s' of an image its key, and which of the numbers of its frames; None of others"""
+        kind, _, key = name.partition("/")
+        is_image = key in self.frame_shapes and kind in ("observations", "next_observations")
+        return (key, slice(None, -1) if kind == "observations" else slice(1, None)) if is_image else None
 
     @property
     def names(self) -> list[str]:
-        """Of all columns."""
+        """Of all columns that a transition is read from."""
         observations = [name for key in self.obs_shapes for name in (obs_column(key), next_obs_column(key))]
         return [*observations, "actions", "rewards", "terminated", "steps_left"]
 
     @cached_property
     def row_nbytes(self) -> float:
-        """Memory of one row with its weight, in bytes."""
+        """Memory of one row with its weight and one frame of each image, in bytes."""
+        return self._other_nbytes + sum(prod(shape) for shape in self.frame_shapes.values())
+
+    @cached_property
+    def drawn_nbytes(self) -> float:
+        """Memory of one row with s and s' whole, in bytes."""
+        return self._other_nbytes + sum(2 * prod(self.obs_shapes[key]) for key in self.frame_shapes)
+
+    @cached_property
+    def _other_nbytes(self) -> float:
         return sum(column.nbytes for column in self.allocate(1).values()) + 8.0 * FAN_OUT / (FAN_OUT - 1)
+
+    def allocate_frames(self, n_rows: int) -> dict[str, FramePool]:
+        """:return: Of each image the frames of ``n_rows`` rows"""
+        return {key: FramePool(shape, np.uint8, self.frame_stack, n_rows) for key, shape in self.frame_shapes.items()}
 
     def allocate(self, n_rows: int) -> Columns:
         """:return: Columns of ``n_rows`` rows of zeros; the system reserves memory when a row is written"""
         columns = {}
-        space = self.observation_space
         for key, shape in self.obs_shapes.items():
-            dtype = space[key].dtype if isinstance(space, spaces.Dict) else space.dtype
+            if key in self.frame_shapes:
+                columns[frames_column(key)] = np.zeros((n_rows, self.frame_stack + 1), dtype=np.int32)
+                continue
             for name in (obs_column(key), next_obs_column(key)):
-                columns[name] = np.zeros((n_rows, *shape), dtype=dtype)
+                columns[name] = np.zeros((n_rows, *shape), dtype=self._space(key).dtype)
         # SB3 stores float64 actions as float32 (its issue 1572)
         action_dtype = np.float32 if self.action_space.dtype == np.float64 else self.action_space.dtype
         columns["actions"] = np.zeros((n_rows, self.action_dim), dtype=action_dtype)
@@ -101,6 +147,8 @@ class TransitionStore:
         self.size = 0
         """Rows that have been written; they are the first ones"""
         self.columns = self._allocate(n_rows)
+        self.frames = schema.allocate_frames(n_rows)
+        """Of each image"""
         self.tree = SumTree(n_rows)
 
     def _allocate(self, n_rows: int) -> Columns:
@@ -114,7 +162,8 @@ class TransitionStore:
     @property
     def nbytes(self) -> int:
         """Memory of the columns and the tree, in bytes."""
-        return sum(column.nbytes for column in self.columns.values()) + self.tree.nbytes
+        stored: Iterable[Any] = (*self.columns.values(), *self.frames.values(), self.tree)
+        return sum(part.nbytes for part in stored)
 
     def write(self, rows: slice, values: Mapping[str, np.ndarray], weight: float) -> None:
         """
@@ -122,14 +171,44 @@ class TransitionStore:
         :param values: By column
         :param weight: p^alpha of each row
         """
+        of_images = {obs_column(key): key for key in self.frames}
+        for name, key in of_images.items():
+            self._write_frames(key, rows, values[name], values[next_obs_column(key)])
         for name, value in values.items():
-            self.columns[name][rows] = value
+            if name in self.columns:
+                self.columns[name][rows] = value
         self.tree.update(np.arange(rows.start, rows.stop), weight, check=False)
         self.size = max(self.size, rows.stop)
 
+    def check_frames(self, values: Mapping[str, np.ndarray]) -> None:
+        """
+        :param values: By column, to be written
+        :raises ValueError: If images are no stacks of as many frames as they should be
+        """
+        for key, shape in self.schema.frame_shapes.items():
+            check_stacks(values[obs_column(key)], values[next_obs_column(key)], self.schema.frame_stack, shape[0])
+
+    def _write_frames(self, key: str, rows: slice, observations: np.ndarray, next_observations: np.ndarray) -> None:
+        """The rows are one step of all environments, behind the step before in a ring."""
+        numbers, pool = self.columns[frames_column(key)], self.frames[key]
+        n_envs, overwritten = rows.stop - rows.start, self.size > rows.start
+        for row, first, second in zip(range(rows.start, rows.stop), observations, next_observations, strict=True):
+            old = numbers[row].copy()
+            numbers[row] = pool.add_step(first, second, numbers[row - n_envs] if self.size else None)
+            if overwritten:
+                # The next row is the oldest now
+                pool.release(old, kept=numbers[(row + n_envs) % self.n_rows])
+
     def take(self, rows: np.ndarray) -> Columns:
         """:return: A copy of some rows"""
-        return {name: self.columns[name][rows] for name in self.schema.names}
+        return {name: self._read(name, rows) for name in self.schema.names}
+
+    def _read(self, name: str, rows: np.ndarray) -> np.ndarray:
+        found = self.schema.frames_of(name)
+        if found is None:
+            return self.columns[name][rows]
+        key, part = found
+        return self.frames[key].read(self.columns[frames_column(key)][rows][..., part])
 
     def check_rows(self, rows: np.ndarray, name: str) -> None:
         """
@@ -154,7 +233,12 @@ class TransitionStore:
         """
         moved = np.zeros(rows.stop - rows.start, dtype=bool)
         for key in self.schema.obs_shapes:
-            differs = self.columns[next_obs_column(key)][rows] != self.columns[obs_column(key)][successors]
+            if key in self.frames:
+                # Equal frames have one number
+                numbers = self.columns[frames_column(key)]
+                differs = numbers[rows, 1:] != numbers[successors, :-1]
+            else:
+                differs = self.columns[next_obs_column(key)][rows] != self.columns[obs_column(key)][successors]
             moved |= differs.reshape(len(moved), -1).any(axis=1)
         return moved
 
@@ -162,6 +246,8 @@ class TransitionStore:
         """Forget all rows."""
         self.tree = SumTree(self.n_rows)
         self.size = 0
+        for pool in self.frames.values():
+            pool.clear()
 
     def _resize(self, n_rows: int, columns: Mapping[str, np.ndarray], weights: np.ndarray) -> None:
         """
@@ -248,6 +334,7 @@ class DemonstrationStore(TransitionStore):
         :param weight: p^alpha of each
         """
         n_added = len(columns["rewards"])
+        self.check_frames(columns)
         start = self._place(n_added)
         own = {"origin": np.full(n_added, int(origin)), INTENDED: columns["actions"]}
         self.write(slice(start, start + n_added), {**own, **columns}, weight)
@@ -256,12 +343,17 @@ class DemonstrationStore(TransitionStore):
             self._successes.append(range(start, start + n_added))
         self.n_given += n_added if origin is Origin.GIVEN else 0
 
+    def _write_frames(self, key: str, rows: slice, observations: np.ndarray, next_observations: np.ndarray) -> None:
+        self.columns[frames_column(key)][rows] = self.frames[key].add_episodes(observations, next_observations)
+
     def drop_oldest_successes(self, n_left: int) -> None:
         """:param n_left: Rows of own successes that may stay at most"""
         n_kept = sum(map(len, self._successes))
         while n_kept > n_left:
             oldest = self._successes.pop(0)
             self.tree.update(np.asarray(oldest), 0.0, check=False)
+            for key, pool in self.frames.items():
+                pool.release(self.columns[frames_column(key)][oldest.start : oldest.stop])
             self._free = joined([*self._free, oldest])
             self._live = None
             n_kept -= len(oldest)

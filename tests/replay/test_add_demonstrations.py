@@ -49,7 +49,9 @@ def contents(buffer: DemoReplayBuffer) -> dict[str, np.ndarray]:
 
 
 def _contents(name: str, store: TransitionStore) -> dict[str, np.ndarray]:
-    columns = {f"{name} {key}": column[: store.size] for key, column in store.columns.items()}
+    # Without the numbers of frames, which depend on the order in which they came
+    columns = {f"{name} {key}": column[: store.size] for key, column in store.columns.items() if "frames/" not in key}
+    columns |= {f"{name} {key}": column for key, column in store.take(np.arange(store.size)).items()}
     return {**columns, f"{name} weights": store.tree.weights[: store.size]}
 
 

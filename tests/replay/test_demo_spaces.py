@@ -64,7 +64,7 @@ def test_images_are_stored_raw_in_their_own_dtype():
     buffer = PickedRows(10, space, ACTION_SPACE, device="cpu")
     image = np.full((1, 1, 4, 4), 200, dtype=np.uint8)
     buffer.add(image, image + 1, np.zeros((1, 1)), np.zeros(1), np.zeros(1), [{}])
-    assert buffer.ring.columns["observations/"].dtype == np.uint8
+    assert buffer.ring.frames[""].frames.dtype == np.uint8
     batch = buffer.read([0])
     assert box(batch.observations).dtype == th.uint8
     assert box(batch.observations).unique().tolist() == [200]
