@@ -21,6 +21,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_pgfd import Demonstrations, TD3fD
 from sb3_pgfd.demonstrations import record
@@ -32,7 +33,7 @@ RESULTS = Path(__file__).parent / "results" / "images.csv"
 COLUMNS = ("seed", "steps", "success", "seconds", "device")
 N_DEMONSTRATIONS, N_EVALUATIONS, FIRST_EVALUATION_SEED = 20, 100, 10_000
 SETTINGS: dict[str, Any] = {
-    "learning_rate": 5e-4,
+    "learning_rate": LinearSchedule(7e-4, 0.0, 1.0),
     "batch_size": 64,
     "gamma": 0.95,
     "n_steps": 3,
@@ -49,9 +50,9 @@ POLICY: dict[str, Any] = {"average_actor": 0.005}
 
 
 def demonstrations(seed: int) -> Demonstrations:
-    """:return: Episodes of the expert, with a little noise"""
+    """:return: Episodes of the expert"""
     env = gym.make(ARM_ID)
-    return record(expert(env), env, N_DEMONSTRATIONS, seed=1000 * (seed + 1), action_noise=0.1, successes_only=True)
+    return record(expert(env), env, N_DEMONSTRATIONS, seed=1000 * (seed + 1), successes_only=True)
 
 
 def evaluate(model: TD3fD, n_episodes: int = N_EVALUATIONS) -> float:
@@ -157,8 +158,8 @@ def main() -> None:
     """Run the seeds that are not in the CSV yet, and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=10_000)
-    parser.add_argument("--every", type=int, default=1000, help="evaluate every so many steps")
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--every", type=int, default=2000, help="evaluate every so many steps")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true", help="on a GPU: one CUDA graph for each update")
     parser.add_argument("--processes", type=int, default=1)

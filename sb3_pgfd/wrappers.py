@@ -14,8 +14,11 @@ from stable_baselines3.common.monitor import Monitor, ResultsWriter
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.inspection.replay import replay
+from sb3_pgfd.demonstrations.recording.camera import CameraObservation
 from sb3_pgfd.demonstrations.recording.session import success_of
 from sb3_pgfd.utils.checks import is_number, is_whole
+
+__all__ = ["CameraObservation", "ReportSuccess", "StartInDemonstrations", "SuccessMonitor", "monitor_successes"]
 
 SUCCESS = "is_success"
 

@@ -40,6 +40,11 @@ class PolicySource(NamedTuple):
     vec_normalize: VecNormalize | None = None
 
 
+def render_mode_of(args: argparse.Namespace) -> str | None:
+    """:return: What ``--camera`` needs"""
+    return None if args.camera is None else "rgb_array"
+
+
 def load_policy(args: argparse.Namespace) -> PolicySource:
     """
     :param args: Arguments of ``demos record`` with ``--model`` or ``--zoo``
@@ -61,7 +66,7 @@ def load_policy(args: argparse.Namespace) -> PolicySource:
         for name, value in (("arguments of the environment", run_kwargs), ("wrapper", wrapper), ("statistics", statistics)):
             if value and value != args.vecnormalize:
                 print(f"{folder}: found a run of the RL Zoo, using its {name}: {value}", file=sys.stderr)
-    env = make_env(args.env, env_kwargs)
+    env = make_env(args.env, env_kwargs, render_mode_of(args))
     env = wrap(env) if wrap else env
     producer = f"{args.algo} model {path.name}" + (f" in {wrapper}" if wrapper else "")
     statistics = args.vecnormalize or statistics

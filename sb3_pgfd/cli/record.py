@@ -16,12 +16,13 @@ from typing import Any
 import gymnasium as gym
 
 from sb3_pgfd.cli.arguments import add_environment_options, import_packages
-from sb3_pgfd.cli.models import PolicySource, load_policy
+from sb3_pgfd.cli.models import PolicySource, load_policy, render_mode_of
 from sb3_pgfd.cli.output import check_output, describe, report
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError, record, record_person
 from sb3_pgfd.demonstrations.environment import make_env
 from sb3_pgfd.demonstrations.formats.minari import PREFIX
 from sb3_pgfd.demonstrations.formats.npz import with_ending
+from sb3_pgfd.demonstrations.recording.camera import CameraObservation
 from sb3_pgfd.demonstrations.recording.policy import scripted_expert
 from sb3_pgfd.demonstrations.recording.session import session_folder
 from sb3_pgfd.utils.files import near
@@ -59,6 +60,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     text = "cut an episode after N steps, as truncated; an environment without a time limit needs it"
     parser.add_argument("--max-episode-steps", type=int, metavar="N", help=text)
     parser.add_argument("--max-attempts", type=int, metavar="N", help="episodes to try (10 for each to keep)")
+    text = "record pictures of N x N pixels beside the observations (84); the policy does not see them"
+    parser.add_argument("--camera", type=int, nargs="?", const=84, metavar="N", help=text)
     parser.add_argument("--stochastic", action="store_true", default=None, help="sample the model's actions")
     parser.add_argument("--resume", action="store_true", help="continue an unfinished recording, if there is one")
     parser.add_argument("--force", action="store_true", help="replace an existing file or unfinished recording")
@@ -141,12 +144,13 @@ def _record(args: argparse.Namespace, path: Path) -> Demonstrations:
     common |= {"resume": args.resume, "overwrite": args.force}
     if args.keyboard:
         own = {"fps": args.fps, "scale": 1.0 if args.scale is None else args.scale, "keys": args.keys, "axes": args.axes}
-        with closing(make_env(args.env, dict(args.env_kwargs), render_mode="rgb_array")) as env:
+        made = make_env(args.env, dict(args.env_kwargs), render_mode="rgb_array")
+        with closing(made if args.camera is None else CameraObservation(made, args.camera)) as env:
             return record_person(env, args.episodes, pause_between=not args.no_pause, **own, **common)
     if args.model or args.zoo:
         source = load_policy(args)
     else:
-        env = make_env(args.env, dict(args.env_kwargs))
+        env = make_env(args.env, dict(args.env_kwargs), render_mode_of(args))
         if args.expert:
             source = PolicySource(scripted_expert(env), env, "Gymnasium's scripted expert")
         else:
@@ -162,6 +166,7 @@ def _record(args: argparse.Namespace, path: Path) -> Demonstrations:
             max_attempts=args.max_attempts,
             max_episode_steps=args.max_episode_steps,
             vec_normalize=source.vec_normalize,
+            camera=args.camera,
             producer=source.producer,
             progress_bar=can_show_progress() and not (args.no_progress or args.json),
             **common,

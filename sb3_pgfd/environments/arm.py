@@ -34,7 +34,7 @@ class SparseArm(gym.Env):
     max_speed = 0.08
 
     def __init__(
-        self, size: int = 64, tolerance: float = 0.08, proprioception: bool = False, render_mode: str | None = None
+        self, size: int = 64, tolerance: float = 0.06, proprioception: bool = False, render_mode: str | None = None
     ):
         self.size, self.tolerance, self.proprioception, self.render_mode = size, tolerance, proprioception, render_mode
         image = spaces.Box(0, 255, (size, size, 3), np.uint8)

@@ -12,6 +12,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
 from sb3_pgfd import DDPGfD, Demonstrations, TD3fD
+from sb3_pgfd.common.updates import Turn
 from sb3_pgfd.demonstrations import record as record_episodes
 
 MakeModel = Callable[..., DDPGfD]
@@ -62,28 +63,44 @@ def test_images_are_learned_from_with_a_shared_or_an_own_features_extractor(
     kwargs = {"share_features_extractor": share}
     options: dict[str, Any] = dict(demonstrations=record("image", 1), pretrain_steps=1, policy_kwargs=kwargs)
     model = make_model("CnnPolicy", vec_env("image"), **options)
-    assert (model.critic.features_extractor is model.actor.features_extractor) == share
-    assert (model.critic_target.features_extractor is model.actor_target.features_extractor) == share
-    names = ("actor", "critic") if not share else ("actor",)
-    before = {name: next(getattr(model, name).features_extractor.parameters()).clone() for name in names}
+    for actor, critic in ((model.actor, model.critic), (model.actor_target, model.critic_target)):
+        assert (critic.features_extractor.encoder is actor.features_extractor.encoder) == share
+        assert critic.features_extractor.head is not actor.features_extractor.head
+    before = {name: next(getattr(model, name).features_extractor.encoder.parameters()).clone() for name in ("actor", "critic")}
     model.learn(0)
-    for name in names:
-        assert not th.equal(next(getattr(model, name).features_extractor.parameters()), before[name])
+    for name, value in before.items():
+        assert not th.equal(next(getattr(model, name).features_extractor.encoder.parameters()), value)
 
 
-def test_a_shared_features_extractor_learns_from_the_actor_alone(
-    make_model: MakeModel, record: Callable[..., Demonstrations]
+@pytest.mark.parametrize("algorithm", [DDPGfD, TD3fD])
+def test_critics_train_the_shared_encoder_and_cloning_does_as_long_as_the_actor_only_clones(
+    make_model: MakeModel, record: Callable[..., Demonstrations], algorithm: Any
 ) -> None:
-    kwargs = {"share_features_extractor": True}
-    options: dict[str, Any] = dict(algorithm=TD3fD, demonstrations=record("image", 1), policy_kwargs=kwargs, policy_delay=2)
-    model = make_model("CnnPolicy", vec_env("image"), pretrain_steps=0, **options).learn(0)
-    before = [parameter.clone() for parameter in model.critic.features_extractor.parameters()]
-    moved = []
-    for _ in range(2):
-        model.train(1, 8)
-        after = list(model.critic.features_extractor.parameters())
-        moved.append(not all(th.equal(one, other) for one, other in zip(before, after, strict=True)))
-    assert moved == [False, True]
+    options: dict[str, Any] = dict(algorithm=algorithm, demonstrations=record("image", 1), bc_coef=1.0, pretrain_steps=0)
+    policy_kwargs = {"image_shift": 0, "n_critics": 1}
+    model = make_model("CnnPolicy", vec_env("image"), policy_kwargs=policy_kwargs, **options).learn(0)
+    encoder = list(model.critic.features_extractor.encoder.parameters())
+    assert not {id(parameter) for parameter in encoder} & optimized(model.actor)
+    assert {id(parameter) for parameter in encoder} <= optimized(model.critic)
+    # An actor that follows Q does not move the encoder. Rewards are 0 and Q is 0 everywhere: the critic has learned all
+    batch = model.buffer.sample_batch(8)
+    with th.no_grad():
+        for network in (model.critic, model.critic_target):
+            for parameter in network.qf0[-1].parameters():
+                parameter.zero_()
+    batch = batch._replace(rewards=th.zeros_like(batch.rewards))
+    for clones_only, moves in ((False, False), (True, True)):
+        before = [parameter.clone() for parameter in encoder]
+        model.policy.set_training_mode(True)
+        model._update_learning_rates()
+        for group in model.critic.optimizer.param_groups:
+            group["weight_decay"] = 0.0
+        model.update(batch, th.tensor(clones_only), Turn(True, 1.0))
+        assert all(th.equal(one, other) for one, other in zip(before, encoder, strict=True)) != moves
+
+
+def optimized(network: Any) -> set[int]:
+    return {id(parameter) for group in network.optimizer.param_groups for parameter in group["params"]}
 
 
 @pytest.mark.parametrize(("view", "key"), [("image", ""), ("dict_image", "image")])

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.episode import Episode
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
+from sb3_pgfd.demonstrations.recording.camera import CameraObservation
 from sb3_pgfd.demonstrations.recording.session import OnlyEnv, Rollout, Session, describe_env, open_env
 from sb3_pgfd.utils.checks import is_whole
 from sb3_pgfd.utils.screen import progress
@@ -47,6 +48,7 @@ def record(
     successes_only: bool = False,
     max_attempts: int | None = None,
     vec_normalize: VecNormalize | None = None,
+    camera: int | None = None,
     producer: str | None = None,
     path: str | Path | None = None,
     resume: bool = False,
@@ -70,6 +72,8 @@ def record(
     :param max_attempts: Largest number of attempts, including those before an interruption; by default 10 per episode
     :param vec_normalize: Statistics that the policy was trained with. The policy sees normalised observations, the
         demonstrations hold the raw ones
+    :param camera: Record pictures too, of so many pixels in each direction, see
+        :class:`~sb3_pgfd.demonstrations.recording.camera.CameraObservation`. The policy does not see them
     :param producer: What made the actions, for the metadata; by default the policy's type and name
     :param path: Write the demonstrations there; the ending ``.npz`` is added if it is missing. Until all are recorded, the
         folder ``<path>.recording`` holds each finished episode, and ``Demonstrations.load`` reads it
@@ -88,7 +92,10 @@ def record(
         raise DemonstrationsError(f"record: found max_episode_steps={max_episode_steps!r}, expected at least 1, or None")
     if isinstance(env, VecNormalize):
         vec_normalize, env = vec_normalize or env, env.venv
-    with open_env(OnlyEnv(env) if isinstance(env, VecEnv) else env, "record") as environment:
+    render_mode = None if camera is None else "rgb_array"
+    with open_env(OnlyEnv(env) if isinstance(env, VecEnv) else env, "record", render_mode) as environment:
+        if camera is not None:
+            environment = CameraObservation(environment, camera)
         settings = {
             **describe_env(environment.spec, environment.observation_space, environment.action_space),
             "producer": producer or f"{type(policy).__name__} {getattr(policy, '__name__', '')}".strip(),
@@ -98,6 +105,7 @@ def record(
             "deterministic": bool(deterministic),
             "successes_only": bool(successes_only),
             **({} if max_episode_steps is None else {"max_episode_steps": int(max_episode_steps)}),
+            **({} if camera is None else {"camera": int(camera)}),
         }
         actor = _Actor(policy, environment.action_space, settings, vec_normalize)
         session = Session(path, settings, resume, overwrite)
@@ -128,7 +136,8 @@ class _Actor:
         if callable(reset):
             reset()
         while not rollout.over and len(rollout) < self.max_steps:
-            rollout.step(self._act(rollout.observation, len(rollout) == 0))
+            seen = env.without_image(rollout.observation) if isinstance(env, CameraObservation) else rollout.observation
+            rollout.step(self._act(seen, len(rollout) == 0))
         return rollout.episode()
 
     def _act(self, observation: Any, episode_start: bool) -> Any:

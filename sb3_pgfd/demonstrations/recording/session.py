@@ -110,6 +110,10 @@ class OnlyEnv(gym.Env):
             raise DemonstrationsError("record: found VecNormalize inside other wrappers, expected it outermost or none")
         self.vec_env, self.spec = vec_env, vec_env.get_attr("spec")[0]
         self.observation_space, self.action_space = vec_env.observation_space, vec_env.action_space
+        self.render_mode = vec_env.render_mode
+
+    def render(self) -> Any:
+        return self.vec_env.get_images()[0]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         if seed is not None:
