@@ -135,6 +135,23 @@ def _channels_first(array: np.ndarray, space: spaces.Space | None) -> np.ndarray
     return np.moveaxis(array, -1, 1)
 
 
+def resized(picture: np.ndarray, size: int) -> np.ndarray:
+    """
+    :param picture: Shape ``(height, width, channels)``, uint8
+    :param size: Pixels in each direction
+    :return: The largest square in its middle, each pixel the mean of those that it covers, shape ``(size, size, channels)``
+    """
+    side = min(picture.shape[:2])
+    top, left = ((length - side) // 2 for length in picture.shape[:2])
+    square = picture[top : top + side, left : left + side]
+    edges = np.linspace(0, side, size + 1).round().astype(int)
+    if side < size:
+        return square[edges[:-1].clip(max=side - 1)][:, edges[:-1].clip(max=side - 1)]
+    sums = np.add.reduceat(np.add.reduceat(square, edges[:-1], axis=0, dtype=np.uint32), edges[:-1], axis=1)
+    counts = np.outer(np.diff(edges), np.diff(edges))[..., None]
+    return ((sums + counts // 2) // counts).astype(np.uint8)
+
+
 def discounted_returns(rewards: np.ndarray, episode_lengths: np.ndarray, gamma: float) -> np.ndarray:
     """:return: G_t = r_t + gamma G_{t + 1} within each episode, of rewards of shape ``(N,)``; shape ``(N,)``, float64"""
     returns = np.array(rewards, dtype=np.float64)

@@ -1,7 +1,7 @@
 """
 LeRobot datasets: a folder with ``meta/info.json`` and tables ``data/chunk-000/*.parquet``, one episode in each (version 2)
 or many (version 3); or one such table. A row is a step: ``episode_index``, ``frame_index``, ``action``, ``observation.*``,
-and, if they were recorded, ``next.reward``, ``next.done`` and ``next.success``. Images and videos are not read.
+and, if they were recorded, ``next.reward``, ``next.done`` and ``next.success``. Videos are read where they are named.
 
 An episode is terminated if ``next.done`` of its last row is set, and ``next.success`` as well where there is that column; of
 the rows before, neither is looked at. A table holds no observation after the last step of an episode:
@@ -27,6 +27,7 @@ from sb3_pgfd.demonstrations.formats.checks import (
     one_number,
     starts_with,
 )
+from sb3_pgfd.demonstrations.formats.lerobot_videos import is_video, place_columns, read_videos
 from sb3_pgfd.demonstrations.formats.successors import check_final_reward, from_steps
 from sb3_pgfd.utils.files import install
 
@@ -52,17 +53,20 @@ def read_lerobot(
     done_means: DoneMeans | None = None,
     final_reward: float | None = None,
     columns: Mapping[str, str] | None = None,
+    image_size: int | None = None,
 ) -> Transitions:
     """
     :param path: The folder of a dataset, or one of its tables
     :param observation_keys: Columns to read, ``"observation.state"`` for instance; None: all ``observation.*`` columns of
-        numbers. One column alone becomes Box observations, unless it is named
+        numbers. One column alone becomes Box observations, unless it is named. Videos, such as
+        ``"observation.images.top"``, have to be named; reading them needs PyAV
     :param done_means: ``"terminated"``: every episode ends in a terminal state, but where ``next.done`` denies it;
         ``"truncated"``: none does
     :param final_reward: For datasets without ``next.reward``: what the last step of each episode gets, the others 0, and
         episodes that ``next.success`` denies success 0 throughout. Demonstrations of a task are successes, so a positive
         one also marks that step as terminated where there is no ``next.done``
     :param columns: What the table calls a column, by the name here: ``{"action": "actions", "observation.state": "state"}``
+    :param image_size: Pixels in each direction to shrink the middle of the frames of videos to; None: as they are
     :raises DemonstrationsError: If the tables lack a column, frames are missing, or there is neither ``next.reward`` nor
         ``final_reward``
     :raises ImportError: If pyarrow is not installed
@@ -80,12 +84,19 @@ def read_lerobot(
         advice = ": if another column holds them, name it: columns={'action': 'actions'} "
         check_present(types, [_ACTION], "columns: ", advice)
     optional = [name for name in (_REWARD, _DONE, _SUCCESS) if name in types]
-    names = list(dict.fromkeys([*_INDEX, _ACTION, *optional, *keys]))
+    videos = [key for key in keys if key not in types]
+    names = list(dict.fromkeys([*_INDEX, _ACTION, *optional, *(key for key in keys if key not in videos)]))
     found = _read_columns(tables, [theirs.get(name, name) for name in names])
     steps = _in_order({name: found[theirs.get(name, name)] for name in names})
     flags = {name: one_number(name, steps[name]).astype(bool) for name in (_DONE, _SUCCESS) if name in steps}
     ended = np.append(np.diff(steps[_INDEX[0]]) != 0, True)
-    observations = {key: _per_step(steps[key]) for key in keys}
+    observations = {key: _per_step(steps[key]) for key in keys if key not in videos}
+    if videos:
+        numbers, lengths = np.unique(steps[_INDEX[0]], return_counts=True)
+        episodes = [inside(path, table) for table in sorted(path.glob("meta/episodes/**/*.parquet"))]
+        places = _read_columns(episodes, place_columns(videos)) if episodes else None
+        for key in videos:
+            observations[key] = read_videos(path, info, key, numbers, lengths, places, image_size)
     actions = steps[_ACTION]
     given = one_number(_REWARD, steps[_REWARD]) if _REWARD in steps else None
     check_final_reward(final_reward, given)
@@ -129,7 +140,7 @@ def _observation_columns(types: Mapping[str, Any], info: Mapping[str, Any], keys
             )
         return wanted
     wanted = source_keys(keys, {*types, *info.get("features", {})})
-    others = [name for name in wanted if name not in numeric]
+    others = [name for name in wanted if name not in numeric and not is_video(info, name)]
     if others:
         raise DemonstrationsError(f"observation_keys: {others[0]} holds images or text, expected numbers: some of {numeric}")
     return wanted

@@ -1,4 +1,4 @@
-"""Plots of demonstrations: returns, lengths, actions and the states they cover."""
+"""Plots of demonstrations: returns, lengths, actions, the states they cover, and strips of their images."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MAX_HISTOGRAMS, _MAX_PATHS = 8, 10
 # The state coverage leaves out larger images, and takes at most this many states, and numbers in them
 MAX_IMAGE, MAX_STATES, _MAX_NUMBERS = 256, 20_000, 4_000_000
+# Episodes with a strip of images, and frames in it
+_MAX_STRIPS, _STRIP_FRAMES = 4, 10
 _SUCCESS, _FAILURE, _UNKNOWN, _BOUND, _START = "C0", "C3", "C0", "C1", "C3"
 
 
@@ -61,7 +63,8 @@ def plot_demonstrations(
 ) -> Path:
     """
     Draw the return and the length of every episode (the rewards if there is only one), a histogram of each action component,
-    and the states in their first two principal components.
+    and the states in their first two principal components; of images also strips, from the beginning to the end of some
+    episodes.
 
     :param demonstrations: Demonstrations to draw
     :param output: Path of the picture, e.g. ending ``.png`` or ``.pdf``
@@ -74,19 +77,55 @@ def plot_demonstrations(
     space = action_space if action_space is not None else recorded_action_space(demonstrations)
     components = list(demonstrations.actions.reshape(len(demonstrations), -1).T[:MAX_HISTOGRAMS])
     n_rows = max(1, math.ceil(len(components) / 4))
-    figure = new_figure((9.0, 4.4 + 1.9 * n_rows))
-    halves: Any = figure.subfigures(2, 1, height_ratios=(4.4, 1.9 * n_rows))
+    strips = image_strips(demonstrations)
+    heights = (4.4, 1.9 * n_rows, *(9.0 * strip.shape[0] / strip.shape[1] + 0.4 for strip in strips.values()))
+    figure = new_figure((9.0, sum(heights)))
+    halves: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
     left, right = halves[0].subfigures(1, 2)
     draw = _draw_rewards if demonstrations.n_episodes == 1 else _draw_episodes
     upper, lower = left.subplots(2, 1, sharex=True)
     draw(upper, lower, demonstrations)
     _draw_states(right.subplots(), state_coverage(demonstrations), demonstrations.n_episodes)
     _draw_actions(halves[1], demonstrations.actions, components, space)
+    for part, (title, strip) in zip(halves[2:], strips.items(), strict=True):
+        axis = part.subplots()
+        axis.imshow(strip, aspect="equal", interpolation="nearest")
+        axis.set_title(title, fontsize="small", color="0.5", loc="left")
+        axis.set_axis_off()
     name, n = demonstrations.metadata.get("env_id") or demonstrations.source or "demonstrations", demonstrations.n_episodes
     figure.suptitle(f"{name}: {n} episode{'s' if n > 1 else ''}, {len(demonstrations):,} transitions")
     with write_whole(path, overwrite) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=96)
     return path
+
+
+def image_strips(demonstrations: Demonstrations) -> dict[str, np.ndarray]:
+    """
+    :return: For each image among the observations, by a title: a row of frames for each of the first episodes, from its first
+        to its last, uint8 of shape ``(height, width, 3)``
+    """
+    observations, after = demonstrations.observations, demonstrations.next_observations
+    by_key = observations if isinstance(observations, Mapping) else {"images": observations}
+    strips: dict[str, np.ndarray] = {}
+    for key, array in by_key.items():
+        if array.dtype != np.uint8 or array.ndim != 4 or math.prod(array.shape[1:]) <= MAX_IMAGE:
+            continue
+        ends = after[key] if isinstance(after, Mapping) else after
+        numbers = np.arange(min(demonstrations.n_episodes, _MAX_STRIPS))
+        lines = []
+        for start, length in zip(demonstrations.episode_starts[numbers], demonstrations.episode_lengths[numbers], strict=True):
+            steps = np.linspace(0, length, _STRIP_FRAMES).round().astype(int)
+            frames = [ends[start + length - 1] if step == length else array[start + step] for step in steps]
+            lines.append(np.concatenate([_rgb(frame) for frame in frames], axis=1))
+        name = key if isinstance(observations, Mapping) else "observations"
+        strips[f"{name}: episodes {', '.join(map(str, numbers))}, from the first frame to the last"] = np.concatenate(lines)
+    return strips
+
+
+def _rgb(frame: np.ndarray) -> np.ndarray:
+    """:return: An image with three channels, which come last; of a stack of frames the newest"""
+    frame = np.moveaxis(frame, 0, -1) if frame.shape[0] < min(frame.shape[1:]) else frame
+    return np.repeat(frame[..., -1:], 3, axis=-1) if frame.shape[-1] in (1, 2) else frame[..., -3:]
 
 
 def _draw_rewards(upper: Axes, lower: Axes, demonstrations: Demonstrations) -> None:
