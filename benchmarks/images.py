@@ -34,7 +34,7 @@ COLUMNS = ("seed", "steps", "success", "seconds", "device")
 N_DEMONSTRATIONS, N_EVALUATIONS, FIRST_EVALUATION_SEED = 20, 100, 10_000
 SETTINGS: dict[str, Any] = {
     "learning_rate": LinearSchedule(7e-4, 0.0, 1.0),
-    "batch_size": 64,
+    "batch_size": 128,
     "gamma": 0.95,
     "n_steps": 3,
     "gradient_steps": 1,
@@ -124,7 +124,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return [{name: value if name == "device" else float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        return [
+            {name: value if name == "device" else float(value) for name, value in row.items()} for row in csv.DictReader(file)
+        ]
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -158,8 +160,8 @@ def main() -> None:
     """Run the seeds that are not in the CSV yet, and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--every", type=int, default=2000, help="evaluate every so many steps")
+    parser.add_argument("--steps", type=int, default=15_000)
+    parser.add_argument("--every", type=int, default=1500, help="evaluate every so many steps")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true", help="on a GPU: one CUDA graph for each update")
     parser.add_argument("--processes", type=int, default=1)

@@ -7,7 +7,10 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
+from sb3_pgfd.common.images import ImageEncoder
 from sb3_pgfd.utils.checks import is_number, is_whole
+
+__all__ = ["ImageEncoder", "RelativePositions"]
 
 
 class RelativePositions(BaseFeaturesExtractor):

@@ -1,6 +1,6 @@
 """
-Learning from images: random shifts (DrQ, Kostrikov et al. 2021, https://arxiv.org/abs/2004.13649), and one encoder for actor and
-critics that the critics train (SAC+AE, Yarats et al. 2021, https://arxiv.org/abs/1910.01741; DrQ-v2,
+Learning from images: random shifts (DrQ, Kostrikov et al. 2021, https://arxiv.org/abs/2004.13649), and one encoder for actor
+and critics that the critics train (SAC+AE, Yarats et al. 2021, https://arxiv.org/abs/1910.01741; DrQ-v2,
 https://arxiv.org/abs/2107.09645).
 """
 

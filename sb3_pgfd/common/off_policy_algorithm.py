@@ -160,7 +160,9 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         if self.verbose >= 1 and has_images(self.observation_space):
             schema = Schema(self.observation_space, self.action_space, self.replay_buffer_kwargs.get("frame_stack", 1))
             row = schema.row_nbytes
-            print(f"Replay buffer: {row / 1e3:,.1f} kB for each transition, {self.buffer_size * row / GIB:,.2f} GiB when it is full")
+            print(
+                f"Replay buffer: {row / 1e3:,.1f} kB for each transition, {self.buffer_size * row / GIB:,.2f} GiB when it is full"
+            )
         return self._buffer_class(
             self.buffer_size,
             self.observation_space,
