@@ -99,10 +99,8 @@ def run_seed(arguments: tuple[int, argparse.Namespace]) -> tuple[list[dict[str, 
     seed, args = arguments
     th.set_num_threads(1)
     register_arm()
-    model = TD3fD(
-        "CnnPolicy", gym.make(ARM_ID), demonstrations(seed), **SETTINGS, policy_kwargs=POLICY, seed=seed, device=args.device,
-        compile=args.compile,
-    )  # fmt: skip
+    options: dict[str, Any] = {**SETTINGS, "policy_kwargs": POLICY, "device": args.device, "compile": args.compile}
+    model = TD3fD("CnnPolicy", gym.make(ARM_ID), demonstrations(seed), seed=seed, **options)
     evaluations = Evaluations(args.every, seed)
     model.learn(args.steps, callback=evaluations)
     return evaluations.rows, episode(model)
@@ -124,9 +122,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return [
-            {name: value if name == "device" else float(value) for name, value in row.items()} for row in csv.DictReader(file)
-        ]
+        rows = list(csv.DictReader(file))
+    return [{name: value if name == "device" else float(value) for name, value in row.items()} for row in rows]
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -141,7 +138,8 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 def draw(rows: list[dict[str, Any]], frames: np.ndarray | None, path: Path) -> None:
     """:param frames: Of an episode, None: none was run now"""
     figure = new_figure((7.0, 4.0 if frames is None else 4.8))
-    axes: Any = np.atleast_1d(figure.subplots(1 if frames is None else 2, 1, height_ratios=[4, 1][: 1 + (frames is not None)]))
+    ratios = [4] if frames is None else [4, 1]
+    axes: Any = np.atleast_1d(figure.subplots(len(ratios), 1, height_ratios=ratios))
     for seed in sorted({row["seed"] for row in rows}):
         run = sorted((row["steps"], row["success"]) for row in rows if row["seed"] == seed)
         axes[0].plot(*zip(*run, strict=True), marker=".", label=f"TD3fD, seed {seed:.0f}")
@@ -167,18 +165,18 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
-    rows, frames = read_rows(args.results), None
+    rows, last = read_rows(args.results), None
     todo = [(seed, args) for seed in args.seeds if seed not in {row["seed"] for row in rows}]
     with multiprocessing.get_context("spawn").Pool(min(args.processes, max(len(todo), 1))) as pool:
-        for found, frames in pool.imap_unordered(run_seed, todo):
+        for found, last in pool.imap_unordered(run_seed, todo):  # noqa: B007
             rows += found
             write_rows(args.results, rows)
-    draw(rows, frames, args.results.with_suffix(".png"))
+    draw(rows, last, args.results.with_suffix(".png"))
     for seed in sorted({row["seed"] for row in rows}):
         run = sorted((row for row in rows if row["seed"] == seed), key=lambda row: row["steps"])
-        first, last = run[0], run[-1]
-        print(f"seed {seed:.0f}: cloning {first['success']:.2f}, TD3fD {last['success']:.2f} after {last['steps']:,.0f} steps, "
-              f"{last['seconds']:,.0f} s on {last['device']}")  # fmt: skip
+        clone, end = run[0]["success"], run[-1]
+        found = f"cloning {clone:.2f}, TD3fD {end['success']:.2f} after {end['steps']:,.0f} steps"
+        print(f"seed {seed:.0f}: {found}, {end['seconds']:,.0f} s on {end['device']}")
 
 
 if __name__ == "__main__":

@@ -159,10 +159,8 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             self.replay_buffer_kwargs = {"frame_stack": wrapper.stacked_obs.n_stack, **self.replay_buffer_kwargs}
         if self.verbose >= 1 and has_images(self.observation_space):
             schema = Schema(self.observation_space, self.action_space, self.replay_buffer_kwargs.get("frame_stack", 1))
-            row = schema.row_nbytes
-            print(
-                f"Replay buffer: {row / 1e3:,.1f} kB for each transition, {self.buffer_size * row / GIB:,.2f} GiB when it is full"
-            )
+            row, full = schema.row_nbytes / 1e3, self.buffer_size * schema.row_nbytes / GIB
+            print(f"Replay buffer: {row:,.1f} kB for each transition, {full:,.2f} GiB when it is full")
         return self._buffer_class(
             self.buffer_size,
             self.observation_space,

@@ -177,8 +177,8 @@ class DDPGfDPolicy(LearnsFromImages, td3.TD3Policy):
 
 class DDPGfDCnnPolicy(DDPGfDPolicy):
     """
-    Policy for images: see :class:`DDPGfDPolicy`, by default with an :class:`~sb3_pgfd.common.images.ImageEncoder` and two hidden
-    layers of 256 units.
+    Policy for images: see :class:`DDPGfDPolicy`, by default with an :class:`~sb3_pgfd.common.images.ImageEncoder` and two
+    hidden layers of 256 units.
     """
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):

@@ -119,6 +119,6 @@ def check_stacks(observations: np.ndarray, next_observations: np.ndarray, n_stac
     """
     if n_stack > 1 and not np.array_equal(observations[:, n_channels:], next_observations[:, :-n_channels]):
         raise ValueError(
-            f"frame_stack: found observations that do not end with the frames that the next ones begin with, expected stacks of "
-            f"{n_stack} frames, the newest last, as VecFrameStack makes them. Nothing of this was stored"
+            "frame_stack: found observations that do not end with the frames that the next ones begin with, expected stacks "
+            f"of {n_stack} frames, the newest last, as VecFrameStack makes them. Nothing of this was stored"
         )

@@ -43,7 +43,8 @@ class Schema:
     ``terminated`` and ``steps_left``, the number of transitions of the same episode that follow. It is 0 where an episode
     was terminated, truncated or interrupted, and :data:`RUNNING` as long as the episode goes on.
 
-    Images have a column ``frames/<key>`` in place of the first two: numbers in a :class:`FramePool`, which has each frame once.
+    Images have a column ``frames/<key>`` in place of the first two: numbers in a :class:`FramePool`, which has each frame
+    once.
 
     :param observation_space: Observation space
     :param action_space: Action space

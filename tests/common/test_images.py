@@ -1,5 +1,7 @@
 """Random shifts and encoders of images."""
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -75,11 +77,9 @@ class Pictures(gym.Env):
 
 
 def model(**policy_kwargs) -> TD3fD:
-    buffer_kwargs = {"keep_successes": False}
-    return TD3fD(
-        "CnnPolicy", Pictures(), policy_kwargs=policy_kwargs, buffer_size=50, batch_size=4, learning_starts=8, seed=0, device="cpu",
-        replay_buffer_kwargs=buffer_kwargs,
-    )  # fmt: skip
+    options: dict[str, Any] = {"buffer_size": 50, "batch_size": 4, "learning_starts": 8, "seed": 0, "device": "cpu"}
+    options["replay_buffer_kwargs"] = {"keep_successes": False}
+    return TD3fD("CnnPolicy", Pictures(), policy_kwargs=policy_kwargs, **options)
 
 
 def test_a_frozen_encoder_stays_as_it_is_and_the_rest_learns(tmp_path):
