@@ -11,7 +11,7 @@ import io
 import pickle
 import random
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -21,7 +21,8 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper, VecFrameStack
+from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
 # Longer episodes are cut when a run is resumed: doing them again would take long
 LONGEST_EPISODE = 100_000
@@ -262,6 +263,7 @@ def save_environment(env: VecEnv) -> dict[str, Any]:
     return {
         "classes": [type(layer).__name__ for layer in wrappers],
         "wrappers": [values_of(layer, options_of(layer)) for layer in wrappers],
+        "stacks": [stack.stacked_obs.copy() for stack in _stacks(wrappers)],
         "envs": base.env_method("resumable_state") if _is_resumable(base) else None,
         "seeds": getattr(base, "_seeds", None),
         "options": getattr(base, "_options", None),
@@ -293,4 +295,16 @@ def restore_environment(env: VecEnv, state: dict[str, Any], in_episode: bool = T
             problem = f"environment {same.index(False)} did not come into the same state when its episode was repeated"
     for layer, values in zip(wrappers, state["wrappers"], strict=True):
         vars(layer).update(values)
+    for stack, frames in zip(_stacks(wrappers), state["stacks"], strict=True):
+        stack.stacked_obs = frames
     return problem
+
+
+def _stacks(wrappers: Iterable[Any]) -> list[StackedObservations]:
+    """:return: The frames that ``VecFrameStack`` has of the running episodes, for each key"""
+    found: list[StackedObservations] = []
+    for wrapper in wrappers:
+        if isinstance(wrapper, VecFrameStack):
+            stacks = wrapper.stacked_obs
+            found += stacks.sub_stacked_observations.values() if hasattr(stacks, "sub_stacked_observations") else [stacks]
+    return found

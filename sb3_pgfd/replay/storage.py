@@ -106,7 +106,7 @@ class Schema:
 
     def allocate(self, n_rows: int) -> Columns:
         """:return: Columns of ``n_rows`` rows of zeros; the system reserves memory when a row is written"""
-        columns = {}
+        columns: Columns = {}
         for key, shape in self.obs_shapes.items():
             if key in self.frame_shapes:
                 columns[frames_column(key)] = np.zeros((n_rows, self.frame_stack + 1), dtype=np.int32)

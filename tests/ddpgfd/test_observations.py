@@ -182,6 +182,36 @@ def test_a_stack_of_frames_can_be_normalised(make_model: MakeModel) -> None:
     assert stored(model).shape == (40, 2)
 
 
+def test_a_stack_of_images_is_stored_frame_by_frame(
+    make_model: MakeModel, record: Callable[..., Demonstrations], tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def env() -> VecFrameStack:
+        return VecFrameStack(vec_env("image"), 3)
+
+    model = make_model("CnnPolicy", env(), demonstrations=record("image", 1), learning_starts=20, verbose=1)
+    # 36 x 36 bytes, four numbers, and the rest of a row
+    assert "Replay buffer: 1.3 kB for each transition" in capsys.readouterr().out
+    model.verbose = 0
+    model.learn(45)
+    assert model.buffer.frame_stack == 3
+    own = model.buffer.ring.take(np.arange(45))
+    first, second = own["observations/"], own["next_observations/"]
+    assert first.shape == (45, 3, 36, 36)
+    np.testing.assert_array_equal(first[:, 1:], second[:, :-1])
+    # Episodes of 20 steps begin with two black frames
+    black = (first.reshape(45, 3, -1) == 0).all(axis=2)
+    assert np.flatnonzero(black.sum(axis=1) == 2).tolist() == [0, 20, 40]
+    assert model.buffer.ring.frames[""]._n_used - 1 == 45 + 3
+    model.save_training_state(tmp_path / "state")
+    resumed = type(model).resume(tmp_path / "state", env(), device="cpu")
+    resumed.learn(95)
+    again = resumed.buffer.ring.take(np.arange(95))
+    np.testing.assert_array_equal(again["observations/"][:45], first)
+    # The running episode goes on with its last frames, not with black ones
+    np.testing.assert_array_equal(again["observations/"][45], second[44])
+    assert resumed.buffer.ring.frames[""]._n_used - 1 == 95 + 5
+
+
 def test_discrete_observations_are_learned_from(make_model: MakeModel) -> None:
     class Cells(gym.Env):
         """Five cells in a row."""
