@@ -139,7 +139,7 @@ def draw(rows: list[dict[str, Any]], frames: np.ndarray | None, path: Path) -> N
     """:param frames: Of an episode, None: none was run now"""
     figure = new_figure((7.0, 4.0 if frames is None else 4.8))
     ratios = [4] if frames is None else [4, 1]
-    axes: Any = np.atleast_1d(figure.subplots(len(ratios), 1, height_ratios=ratios))
+    axes: Any = figure.subplots(len(ratios), 1, height_ratios=ratios, squeeze=False)[:, 0]
     for seed in sorted({row["seed"] for row in rows}):
         run = sorted((row["steps"], row["success"]) for row in rows if row["seed"] == seed)
         axes[0].plot(*zip(*run, strict=True), marker=".", label=f"TD3fD, seed {seed:.0f}")

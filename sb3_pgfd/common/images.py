@@ -200,7 +200,7 @@ class LearnsFromImages(BasePolicy):
         is_image = is_image_space(space, normalized_image=not self.normalize_images)
         return random_shift(values, self.image_shift) if is_image else values
 
-    def encoded(self, observations: Any, critic: TakesFeatures) -> Any:
+    def encoded(self, observations: Any, critic: ContinuousCritic) -> Any:
         """
         Observations as an update's networks take them.
 

@@ -84,7 +84,8 @@ def model(**policy_kwargs) -> TD3fD:
 
 def test_a_frozen_encoder_stays_as_it_is_and_the_rest_learns(tmp_path):
     frozen = model(features_extractor_class=Frozen)
-    encoder, head = frozen.critic.features_extractor.encoder, frozen.critic.features_extractor.head
+    extractor: Any = frozen.critic.features_extractor
+    encoder, head = extractor.encoder, extractor.head
     before = {name: value.clone() for name, value in encoder.state_dict().items()}, head[0].weight.clone()
     frozen.learn(12)
     assert all(th.equal(value, encoder.state_dict()[name]) for name, value in before[0].items())
@@ -101,13 +102,15 @@ def test_an_update_shifts_and_encodes_both_observations_once():
     learner.learn(12)
     calls: list[int] = []
     for critic in (learner.critic, learner.critic_target):
-        critic.features_extractor.encoder.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
+        extractor: Any = critic.features_extractor
+        extractor.encoder.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
     learner.train(2, 4)
     # s, and s' after one step and after n steps
     assert calls == [4, 8] * 2
     images = th.as_tensor(np.stack([IMAGE.sample() for _ in range(3)]))
     encoded = learner.policy.encoded(images, learner.critic)
     assert isinstance(encoded, Encoded)
+    assert isinstance(encoded.observations, th.Tensor)
     assert not th.equal(encoded.observations, images)
     without = model(image_shift=0).policy
     assert th.equal(without.encoded(images, without.critic).observations, images)

@@ -79,14 +79,16 @@ def test_critics_train_the_shared_encoder_and_cloning_does_as_long_as_the_actor_
     options: dict[str, Any] = dict(algorithm=algorithm, demonstrations=record("image", 1), bc_coef=1.0, pretrain_steps=0)
     policy_kwargs = {"image_shift": 0, "n_critics": 1}
     model = make_model("CnnPolicy", vec_env("image"), policy_kwargs=policy_kwargs, **options).learn(0)
-    encoder = list(model.critic.features_extractor.encoder.parameters())
+    extractor: Any = model.critic.features_extractor
+    encoder = list(extractor.encoder.parameters())
     assert not {id(parameter) for parameter in encoder} & optimized(model.actor)
     assert {id(parameter) for parameter in encoder} <= optimized(model.critic)
     # An actor that follows Q does not move the encoder. Rewards are 0 and Q is 0 everywhere: the critic has learned all
     batch = model.buffer.sample_batch(8)
     with th.no_grad():
         for network in (model.critic, model.critic_target):
-            for parameter in network.qf0[-1].parameters():
+            last: Any = network.q_networks[0]
+            for parameter in last[-1].parameters():
                 parameter.zero_()
     batch = batch._replace(rewards=th.zeros_like(batch.rewards))
     for clones_only, moves in ((False, False), (True, True)):

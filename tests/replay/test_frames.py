@@ -22,7 +22,8 @@ class Camera:
     """Numbered frames of one environment, stacked like VecFrameStack does it."""
 
     def __init__(self, k: int, numbers):
-        self.k, self.numbers, self.stack = k, numbers, []
+        self.k, self.numbers = k, numbers
+        self.stack: list[np.ndarray] = []
         self.reset()
 
     def reset(self) -> None:
@@ -137,7 +138,8 @@ def test_a_batch_reads_windows_of_both_stores():
         buffer.add(first[None], second[None], np.zeros((1, 1)), np.zeros(1), np.array([False]), [{}])
     np.random.seed(0)
     batch = buffer.sample_batch(200)
-    follows = dict(zip((o.tobytes() for o in given.observations), given.next_observations, strict=True))
+    first_of, then_of = np.asarray(given.observations), np.asarray(given.next_observations)
+    follows = {first.tobytes(): second for first, second in zip(first_of, then_of, strict=True)}
     follows |= {first.tobytes(): second for first, second in steps}
     after = np.asarray(batch.next_observations).reshape(200, 2, *SHAPE)
     for observation, (one, two) in zip(np.asarray(batch.observations), after, strict=True):
