@@ -175,8 +175,8 @@ def main() -> None:
     for seed in sorted({row["seed"] for row in rows}):
         run = sorted((row for row in rows if row["seed"] == seed), key=lambda row: row["steps"])
         clone, end = run[0]["success"], run[-1]
-        found = f"cloning {clone:.2f}, TD3fD {end['success']:.2f} after {end['steps']:,.0f} steps"
-        print(f"seed {seed:.0f}: {found}, {end['seconds']:,.0f} s on {end['device']}")
+        line = f"cloning {clone:.2f}, TD3fD {end['success']:.2f} after {end['steps']:,.0f} steps"
+        print(f"seed {seed:.0f}: {line}, {end['seconds']:,.0f} s on {end['device']}")
 
 
 if __name__ == "__main__":
