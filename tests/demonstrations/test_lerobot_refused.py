@@ -34,7 +34,6 @@ def test_a_dataset_of_such_episodes_alone_is_refused(tmp_path: Path):
     ("key", "message"),
     [
         ("observation.image", "observation.image holds images or text, expected numbers: some of "),
-        ("observation.images.top", "observation.images.top holds images or text, expected numbers: some of "),
         ("observation.stat", r"found \['observation.stat'\], expected some of \['action', .*'observation.state'"),
     ],
 )
@@ -42,6 +41,8 @@ def test_a_column_that_cannot_be_read_is_named(key: str, message: str, tmp_path:
     path = write_dataset(tmp_path / "demo", {"a.parquet": steps([3, 2], **{"observation.image": IMAGES})})
     with pytest.raises(DemonstrationsError, match=f"demo: observation_keys: {message}"):
         Demonstrations.load(path, observation_keys=key)
+    with pytest.raises(DemonstrationsError, match=r"found no videos/chunk-000/.*, expected the video of episode 0"):
+        Demonstrations.load(path, observation_keys="observation.images.top")
 
 
 @pytest.mark.parametrize(
