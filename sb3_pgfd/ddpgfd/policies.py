@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.td3.policies import Actor, TD3Policy
 from torch import nn
 
+from sb3_pgfd.common.critics import Critics
 from sb3_pgfd.common.policies import (
     TargetNetworks,
     check_precision,
@@ -137,7 +138,7 @@ class DDPGfDPolicy(TD3Policy):
         return actor
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
-        critic = super().make_critic(features_extractor)
+        critic = Critics(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
         for idx, q_net in enumerate(critic.q_networks):
             init_last_layer(q_net)
             if self.layer_norm:
