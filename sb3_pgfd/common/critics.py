@@ -10,19 +10,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 # Of single numbers, and without weights
-_ACTIVATIONS = (
-    nn.ReLU,
-    nn.LeakyReLU,
-    nn.ELU,
-    nn.SELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Mish,
-    nn.Softplus,
-    nn.Sigmoid,
-    nn.Tanh,
-    nn.Identity,
-)
+_ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Sigmoid, nn.Tanh)
 
 
 class Critics(ContinuousCritic):

@@ -146,6 +146,11 @@ class DDPGfDPolicy(TD3Policy):
                 setattr(critic, f"qf{idx}", critic.q_networks[idx])
         return critic
 
+    def set_training_mode(self, mode: bool) -> None:
+        """cf ``TD3Policy``. SB3 sets the mode twice for each step of the environment, and it walks through all modules."""
+        if not self.training == self.actor.training == self.critic.training == mode:
+            super().set_training_mode(mode)
+
     def _get_constructor_parameters(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("layer_norm", "average_actor", "actor_dropout", "precision")}
         return {**super()._get_constructor_parameters(), **own}
