@@ -36,7 +36,7 @@ def cumulate(level: np.ndarray, sums: np.ndarray) -> None:
 def find_in_sums(sums: np.ndarray, rest: np.ndarray, indices: np.ndarray) -> None:
     """
     :param sums: Of :func:`cumulate`
-    :param rest: Numbers below the last of the sums, in rising order for the most part; what the weights before leave is written
+    :param rest: Numbers below the last of the sums, mostly in rising order; what the weights before leave is written
     :param indices: Written: in which weight each number lies
     """
     index, before = 0, -1.0
@@ -61,12 +61,12 @@ def find_in_blocks(children: np.ndarray, rest: np.ndarray, indices: np.ndarray) 
     """
     for draw in range(len(rest)):
         first, x = 16 * indices[draw], rest[draw]
+        before, total = 0.0, 0.0
         for child in range(first, first + 16):
-            weight = children[child]
-            if weight > 0.0:
+            if children[child] > 0.0:
                 # The last one if a rounding error puts the number above all
-                indices[draw] = child
-                if x < weight:
+                indices[draw], before = child, total
+                total += children[child]
+                if x < total:
                     break
-                x -= weight
-        rest[draw] = x
+        rest[draw] = x - before
