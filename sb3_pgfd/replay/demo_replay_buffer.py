@@ -16,7 +16,14 @@ from sb3_pgfd.replay.conversion import Reference, from_columns, load_reference, 
 from sb3_pgfd.replay.hindsight import goal_rewards, relabel
 from sb3_pgfd.replay.incoming import check_rows, step_columns
 from sb3_pgfd.replay.n_step import Stores
-from sb3_pgfd.replay.options import OPTIONS, check_action_range, check_options, warn_of_memory, warn_of_other_gamma
+from sb3_pgfd.replay.options import (
+    OPTIONS,
+    check_action_range,
+    check_options,
+    usable_storage,
+    warn_of_memory,
+    warn_of_other_gamma,
+)
 from sb3_pgfd.replay.own_episodes import OwnEpisodes, executed_actions
 from sb3_pgfd.replay.priorities import RunningMean, agent_mean, check_errors, importance_weights, priorities
 from sb3_pgfd.replay.samples import DemoBatch, Draw, Samples, draw_by_priority, draw_by_share, read_batch, read_drawn
@@ -67,6 +74,9 @@ class DemoReplayBuffer(ReplayBuffer):
     :param max_success_transitions: Transitions of own successes kept at most; the oldest episodes go first
     :param denoise_successes: Whether batches have ``intended_actions``, those of own successes without exploration noise, for
         an algorithm that clones
+    :param storage_device: Where observations are stored, e.g. "cuda" for images; None: in the CPU's memory. Rows are drawn on
+        the CPU and read there, without a copy of the observations. Goals stay on the CPU; with ``VecNormalize`` or replaced
+        goals a batch is copied to the CPU and back
     :param env: Computes the rewards of replaced goals (``her_ratio``); not pickled with the buffer, see :meth:`set_env`
     :raises ValueError: If an option is out of range, actions cannot be scaled, or goals cannot be replaced
     :raises DemonstrationsError: If the demonstrations do not fit the spaces
@@ -98,6 +108,7 @@ class DemoReplayBuffer(ReplayBuffer):
         keep_successes: bool = False,
         max_success_transitions: int = 100_000,
         denoise_successes: bool = False,
+        storage_device: str | None = None,
         env: VecEnv | None = None,
     ):
         # ReplayBuffer's own constructor would allocate arrays of another layout
@@ -116,6 +127,7 @@ class DemoReplayBuffer(ReplayBuffer):
         self.keep_successes = keep_successes
         self.max_success_transitions = max_success_transitions
         self.denoise_successes = denoise_successes
+        self.storage_device = storage_device
         check_options(vars(self))
         check_action_range(action_space)
         self._goal_rewards = goal_rewards(her_ratio, observation_space, env)
@@ -125,7 +137,7 @@ class DemoReplayBuffer(ReplayBuffer):
         self.buffer_size = max(buffer_size // n_envs, 1)
         self.max_priority = 1.0
         """The largest priority seen so far, given to new transitions"""
-        self.schema = Schema(observation_space, action_space)
+        self.schema = Schema(observation_space, action_space, usable_storage(storage_device, self.device))
         # The system reserves memory when rows are written, so a buffer that is too large would fail after hours
         warn_of_memory(self.buffer_size * n_envs, self.schema.row_nbytes)
         self.ring = TransitionStore(self.schema, self.buffer_size * n_envs)
@@ -210,6 +222,11 @@ class DemoReplayBuffer(ReplayBuffer):
         if alpha != self.priority_exponent:
             raise ValueError(f"priority_exponent: found {self.priority_exponent} in the buffer, expected {alpha}")
         vars(self).update(options)
+        storage = usable_storage(self.storage_device, self.device)
+        if storage != self.schema.storage_device:
+            self.schema.storage_device = storage
+            for store in (self.ring, self.demonstrations):
+                store.reallocate()
 
     def set_env(self, env: VecEnv) -> None:
         """

@@ -5,7 +5,9 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import torch as th
 
+from sb3_pgfd.replay.device_arrays import DeviceArray
 from sb3_pgfd.replay.storage import TransitionStore
 
 
@@ -42,6 +44,15 @@ class Stores(NamedTuple):
         :return: A copy, shape ``(B, ..., *column_shape)``
         """
         return _take(self.demonstrations.columns[column], self.ring.columns[column], rows)
+
+    def gather(self, column: str, rows: Rows) -> th.Tensor:
+        """:return: What :meth:`take` returns, as a tensor where the column is"""
+        stored = self.demonstrations.columns[column], self.ring.columns[column]
+        if not isinstance(stored[0], DeviceArray):
+            return th.from_numpy(self.take(column, rows))
+        numbers = rows.numbers[: rows.n_demos], rows.numbers[rows.n_demos :]
+        parts = [one.gather(of_one) for one, of_one in zip(stored, numbers, strict=True) if len(of_one)]
+        return parts[0] if len(parts) == 1 else th.cat(parts)
 
     def weights(self, rows: Rows) -> np.ndarray:
         """:return: p^alpha of B rows, shape ``(B,)``"""
@@ -87,6 +98,8 @@ class Stores(NamedTuple):
 
 def _take(demonstrations: np.ndarray, ring: np.ndarray, rows: Rows) -> np.ndarray:
     numbers, n_demos = rows
+    if isinstance(ring, DeviceArray):
+        return np.concatenate((demonstrations[numbers[:n_demos]], ring[numbers[n_demos:]]))
     if n_demos == 0:
         return ring.take(numbers, axis=0, mode="clip")
     if n_demos == len(numbers):

@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_action_dim, get_obs_shape
 
+from sb3_pgfd.replay.device_arrays import DeviceArray
 from sb3_pgfd.replay.sum_tree import FAN_OUT, SumTree
 
 # A Box observation is stored like a Dict observation with this one key
@@ -17,6 +18,8 @@ BOX_KEY = ""
 RUNNING = np.iinfo(np.int32).max
 INTENDED = "intended_actions"
 """Column of the actions without exploration noise, of the demonstration store alone"""
+GOALS = ("achieved_goal", "desired_goal")
+"""Keys of observations that hindsight computes with: they stay in the CPU's memory"""
 Columns = dict[str, np.ndarray]
 
 
@@ -38,9 +41,11 @@ class Schema:
 
     :param observation_space: Observation space
     :param action_space: Action space
+    :param storage_device: Where observations but for goals are, None: in the CPU's memory as arrays
     """
 
-    def __init__(self, observation_space: spaces.Space, action_space: spaces.Space):
+    def __init__(self, observation_space: spaces.Space, action_space: spaces.Space, storage_device: str | None = None):
+        self.storage_device = storage_device
         self.observation_space = observation_space
         self.action_space = action_space
         shape = get_obs_shape(observation_space)
@@ -60,12 +65,15 @@ class Schema:
 
     def allocate(self, n_rows: int) -> Columns:
         """:return: Columns of ``n_rows`` rows of zeros; the system reserves memory when a row is written"""
-        columns = {}
+        columns: dict[str, Any] = {}
         space = self.observation_space
         for key, shape in self.obs_shapes.items():
             dtype = space[key].dtype if isinstance(space, spaces.Dict) else space.dtype
             for name in (obs_column(key), next_obs_column(key)):
-                columns[name] = np.zeros((n_rows, *shape), dtype=dtype)
+                if self.storage_device is None or key in GOALS:
+                    columns[name] = np.zeros((n_rows, *shape), dtype=dtype)
+                else:
+                    columns[name] = DeviceArray((n_rows, *shape), dtype, self.storage_device)
         # SB3 stores float64 actions as float32 (its issue 1572)
         action_dtype = np.float32 if self.action_space.dtype == np.float64 else self.action_space.dtype
         columns["actions"] = np.zeros((n_rows, self.action_dim), dtype=action_dtype)
@@ -173,6 +181,10 @@ class TransitionStore:
         for name, column in columns.items():
             self.columns[name][: len(column)] = column
         self.tree = SumTree.from_weights(n_rows, weights)
+
+    def reallocate(self) -> None:
+        """Move the columns to where the schema says."""
+        self._resize(self.n_rows, *self._written())
 
     def _written(self) -> tuple[Columns, np.ndarray]:
         """:return: Columns and weights of the rows that have been written"""
