@@ -58,6 +58,8 @@ EXTRA = {"TD3fD compiled, 10 critics": (TD3fD, MANY_CRITICS), APART: (TD3fD, MAN
 SBX = ("SBX TD3", "SBX SAC")
 # Of time_learning(): the others differ from one of these by less than the environment takes
 LEARNING = ("SB3 DDPG", "SB3 TD3", "SBX TD3", "DDPGfD", "DDPGfD compiled", "DDPGfD compiled, bf16", "TD3fD compiled")
+# Steps of learn() that are not timed: from the 100th on there are updates
+N_BEFORE = 150
 # Sizes, pairs of updates, rounds of learn() and steps of each: the whole takes some minutes
 DEFAULTS = {"cpu": ([256, 128], 500, 10, 500), "cuda": ([256], 300, 2, 200)}
 
@@ -180,9 +182,9 @@ def time_learning(names: Sequence[str], width: int, batch_size: int, rounds: int
     for round_ in range(rounds + 1):
         for name, model in models.items():
             start = time.perf_counter()
-            model.learn(steps, reset_num_timesteps=round_ == 0)
+            model.learn(max(steps, N_BEFORE) if round_ == 0 else steps, reset_num_timesteps=round_ == 0)
             wait(device)
-            # The first round contains the steps before the first update
+            # The first round contains the steps before the first update, and the compiler's work
             if round_ > 0:
                 rates[name].append(steps / (time.perf_counter() - start))
     return {name: float(np.median(values)) for name, values in rates.items()}
@@ -207,6 +209,7 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
     figure, axes = plt.subplots(
         2, len(settings), figsize=(5.2 * len(settings), 7.5), squeeze=False, height_ratios=[2, 1], layout="constrained"
     )
+    legend: Any = None
     for column, setting in zip(axes.T, settings, strict=True):
         of_setting = [row for row in shown if (row["device"], row["width"]) == setting]
         for axis, of_learning in zip(column, (False, True), strict=True):
@@ -219,17 +222,21 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
                 places = [names.index(name) + (number - (len(kinds) - 1) / 2) * height for name in of_kind]
                 bars = axis.barh(places, [float(row["ratio"]) for row in of_kind.values()], height, label=kind)
                 texts = [f"{float(row['value']):.3g} {row['unit']}" for row in of_kind.values()]
-                axis.bar_label(bars, texts, padding=2, fontsize=7)
+                axis.bar_label(
+                    bars, texts, padding=4, fontsize=7, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+                )
             axis.set_yticks(range(len(names)), names, fontsize=8)
             axis.invert_yaxis()
-            axis.axvline(1.0, color="0.5", linewidth=0.8)
-            axis.margins(x=0.2)
-            axis.set_xlabel("steps per second" if of_learning else "time of one update", fontsize=9)
+            axis.axvline(1.0, color="0.7", linewidth=0.8, zorder=0)
+            axis.margins(x=0.3)
+            axis.set_xlabel("steps per second of learn(), ratio" if of_learning else "time of one update, ratio", fontsize=9)
             if len(kinds) > 1:
-                axis.legend(fontsize=7, loc="lower right")
+                legend = axis.get_legend_handles_labels()
         device, width = setting
         column[0].set_title(f"{device}, {width}x{width}, batch {width}", fontsize=10)
-    figure.suptitle("Ratios to SB3's DDPG on Pendulum-v1", fontsize=11)
+    if legend is not None:
+        figure.legend(*legend, loc="outside lower center", ncols=2, fontsize=9)
+    figure.suptitle("DDPGfD and TD3fD on Pendulum-v1, as ratios to SB3's DDPG", fontsize=11)
     figure.savefig(path, dpi=110)
     print(f"drew {path}")
 

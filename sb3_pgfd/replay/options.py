@@ -95,8 +95,8 @@ def usable_storage(storage_device: str | None, device: th.device) -> str | None:
     if storage_device is None or th.device(storage_device).type == "cpu" or device.type == "cuda":
         return storage_device
     warnings.warn(
-        f"storage_device: found {storage_device!r} and networks on {device}, expected both on the GPU: observations are stored "
-        "in the CPU's memory",
+        f"storage_device: found {storage_device!r} and networks on {device}, expected both on the GPU: observations are "
+        "stored in the CPU's memory",
         OptionWarning,
         stacklevel=4,
     )
