@@ -54,7 +54,10 @@ ALGORITHMS: dict[str, tuple[type[OffPolicyAlgorithm], dict[str, Any]]] = {
 }
 MANY_CRITICS = {**TD3FD, "compile": True, "policy_kwargs": {"n_critics": 10, "n_target_critics": 2}}
 APART = "TD3fD compiled, 10 critics apart"
-EXTRA = {"TD3fD compiled, 10 critics": (TD3fD, MANY_CRITICS), APART: (TD3fD, MANY_CRITICS)}
+EXTRA: dict[str, tuple[type[OffPolicyAlgorithm], dict[str, Any]]] = {
+    "TD3fD compiled, 10 critics": (TD3fD, MANY_CRITICS),
+    APART: (TD3fD, MANY_CRITICS),
+}
 SBX = ("SBX TD3", "SBX SAC")
 # Of time_learning(): the others differ from one of these by less than the environment takes
 LEARNING = ("SB3 DDPG", "SB3 TD3", "SBX TD3", "DDPGfD", "DDPGfD compiled", "DDPGfD compiled, bf16", "TD3fD compiled")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import torch as th
 from stable_baselines3.common.policies import ContinuousCritic
@@ -19,7 +19,7 @@ class Critics(ContinuousCritic):
     their own, so that files, optimisers and subclasses need not know.
     """
 
-    batched_on: ClassVar[tuple[str, ...]] = ("cuda",)
+    batched_on: tuple[str, ...] = ("cuda",)
     """
     Types of devices with one batched product for each layer. On a GPU the number of kernels counts. On a CPU the copy of the
     weights costs more than it saves, see ``docs/decisions.md``

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
@@ -47,7 +47,7 @@ class Stores(NamedTuple):
 
     def gather(self, column: str, rows: Rows) -> th.Tensor:
         """:return: What :meth:`take` returns, as a tensor where the column is"""
-        stored = self.demonstrations.columns[column], self.ring.columns[column]
+        stored: Any = self.demonstrations.columns[column], self.ring.columns[column]
         if not isinstance(stored[0], DeviceArray):
             return th.from_numpy(self.take(column, rows))
         numbers = rows.numbers[: rows.n_demos], rows.numbers[rows.n_demos :]

@@ -40,8 +40,9 @@ def test_values_and_gradients_are_those_of_separate_networks(
     for parameter in policy.critic.parameters():
         nn.init.normal_(parameter, std=0.3)
     sampled: Any = [space.sample() for _ in range(6)]
-    is_dict = isinstance(space, spaces.Dict)
-    array: Any = {key: np.stack([one[key] for one in sampled]) for key in space} if is_dict else np.stack(sampled)
+    array: Any = np.stack(sampled)
+    if isinstance(space, spaces.Dict):
+        array = {key: np.stack([one[key] for one in sampled]) for key in space}
     observations, _ = policy.obs_to_tensor(array)
 
     def values_and_gradients() -> list[th.Tensor]:
@@ -64,8 +65,8 @@ def test_values_and_gradients_are_those_of_separate_networks(
 def test_two_linear_critics_by_hand() -> None:
     networks = [nn.Sequential(nn.Linear(2, 1)) for _ in range(2)]
     for network, weights, bias in zip(networks, ([1.0, 2.0], [-1.0, 3.0]), (0.5, -0.5), strict=True):
-        network[0].weight.data[:] = th.tensor([weights])
-        network[0].bias.data[:] = bias
+        layer = next(network.children())
+        layer.load_state_dict({"weight": th.tensor([weights]), "bias": th.tensor([bias])})
     # 1 * 10 + 2 * 100 + 0.5 and -1 * 10 + 3 * 100 - 0.5
     assert batched(networks, th.tensor([[10.0, 100.0]])).flatten().tolist() == [210.5, 289.5]
 

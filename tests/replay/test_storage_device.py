@@ -79,8 +79,7 @@ def assert_same_batches(one: DemoReplayBuffer, other: DemoReplayBuffer) -> None:
 def test_batches_are_those_of_arrays(space: spaces.Space, n_steps: int, device: str) -> None:
     there, arrays = filled(space, device, n_steps, device), filled(space, None, n_steps)
     assert there.n_demonstrations == arrays.n_demonstrations > 0
-    steps_left = [buffer.ring.columns["steps_left"] for buffer in (there, arrays)]
-    np.testing.assert_array_equal(*steps_left)
+    np.testing.assert_array_equal(there.ring.columns["steps_left"], arrays.ring.columns["steps_left"])
     assert there.nbytes == arrays.nbytes
     assert_same_batches(there, arrays)
     batch = there.sample_batches(2, 4)
