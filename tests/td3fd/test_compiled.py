@@ -37,7 +37,8 @@ def updated(algorithm: Any, episodes: Demonstrations, compiled: bool, device: st
         "MlpPolicy",
         "Pendulum-v1",
         demonstrations=episodes,
-        replay_buffer_kwargs={"demo_fraction": 1.0},
+        # Observations that are on the device already take another way into compiled updates
+        replay_buffer_kwargs={"demo_fraction": 1.0, "storage_device": device if compiled else None},
         policy_kwargs=policy_kwargs,
         compile=compiled,
         device=device,
