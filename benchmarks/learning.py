@@ -128,13 +128,14 @@ def options_of(file: Path, entry: str, changes: Mapping[str, Any] | None = None)
     return with_schedules(options)
 
 
-def make_model(algorithm: str, env_id: str, seed: int) -> BaseAlgorithm:
+def make_model(algorithm: str, env_id: str, seed: int, policy_kwargs: Mapping[str, Any] | None = None) -> BaseAlgorithm:
     """
     :param algorithm: ``"DDPGfD"`` or ``"TD3fD"`` with the packaged hyperparameters; ``"default"``: DDPGfD with those for any
         environment; ``"relative priorities"``: DDPGfD with the packaged ones and the scale-free bonus; ``"SB3 DDPG"`` with
         the packaged ones that it has
     :param env_id: Environment
     :param seed: Seed
+    :param policy_kwargs: Further options of the policy, not of SB3's DDPG
     """
     name, cls = ("td3fd", TD3fD) if algorithm == "TD3fD" else ("ddpgfd", DDPGfD)
     options = options_of(hyperparams_file(name), "default" if algorithm == "default" else env_id)
@@ -147,6 +148,7 @@ def make_model(algorithm: str, env_id: str, seed: int) -> BaseAlgorithm:
     if algorithm == "relative priorities":
         options["replay_buffer_kwargs"] = {**options.get("replay_buffer_kwargs", {}), "relative_priorities": True}
     if algorithm != "SB3 DDPG":
+        options["policy_kwargs"] = {**(options.get("policy_kwargs") or {}), **(policy_kwargs or {})}
         return cls(env=env, **{**options, "demonstrations": env_id})
     plain = ("policy", "gamma", "learning_rate", "batch_size", "tau", "gradient_steps", "action_noise", "seed", "device")
     net_arch = (options.get("policy_kwargs") or {}).get("net_arch", [400, 300])

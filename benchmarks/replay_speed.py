@@ -25,6 +25,7 @@ from sb3_pgfd.demonstrations import Episode
 from sb3_pgfd.replay import DemoReplayBuffer
 from sb3_pgfd.replay.priorities import importance_weights
 from sb3_pgfd.replay.samples import draw_by_priority
+from sb3_pgfd.replay.sum_tree import machine_code
 
 BATCH_SIZE, N_STEPS = 256, 5
 SIZES = (100_000, 1_000_000, 10_000_000)
@@ -159,6 +160,7 @@ def main() -> None:
     buffers = {f"{size:,}": make_buffer(size, N_DEMONSTRATIONS, 1, 1, rng) for size in SIZES}
     operations = {label: priority_operation(buffer) for label, buffer in buffers.items()}
     times = median_microseconds(operations, args.repetitions, rng)
+    print(f"The loops of the sum tree are {'NumPy' if machine_code() is None else 'machine code'}")
     print(f"{'rows':>12}{'draw, weigh, update, insert':>32}")
     for label, value in times.items():
         print(f"{label:>12}{value:>29.0f} us")

@@ -135,15 +135,6 @@ class TakesFeatures(BaseModel):
         return features_extractor.from_features(obs.features) if isinstance(features_extractor, WithHead) else obs.features
 
 
-class Critic(TakesFeatures, ContinuousCritic):
-    """SB3's ``ContinuousCritic``, which trains its features extractor, also one that the actor uses."""
-
-    def forward(self, obs: Any, actions: th.Tensor) -> tuple[th.Tensor, ...]:
-        """cf ``ContinuousCritic``"""
-        inputs = th.cat([self.extract_features(obs, self.features_extractor), actions], dim=1)
-        return tuple(q_net(inputs) for q_net in self.q_networks)
-
-
 class LearnsFromImages(BasePolicy):
     """
     Mixin in front of SB3's policy with actor and critics, for networks that are :class:`TakesFeatures`. Set the attributes

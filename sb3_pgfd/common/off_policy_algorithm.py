@@ -388,10 +388,10 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
                 raise ValueError(f"load_replay_buffer: found {name}={found} in the file, expected {expected} of the model")
         # An option that the model was not given has its default, whatever the file says
         options = {**self._buffer_options(type(loaded)), **self.replay_buffer_kwargs}
+        loaded.device = self.device
         loaded.configure(n_steps=self.n_steps, gamma=self.gamma, **options)
         if self.env is not None:
             loaded.set_env(self.env)
-        loaded.device = self.device
         self.replay_buffer = loaded
 
     def _excluded_save_params(self) -> list[str]:

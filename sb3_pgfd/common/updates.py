@@ -136,7 +136,7 @@ class Updates:
         return [{name: next(rest) for name in self._names[with_actor]} for with_actor in pattern]
 
     def _staged(self, tensors: Tensors) -> Tensors:
-        key = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
+        key = tuple((tensor.shape, tensor.dtype, tensor.is_cuda) for tensor in tensors)
         if key not in self._staging:
             self._staging[key] = _Staging(tensors, self._device)
         return self._staging[key].load(tensors)
@@ -205,24 +205,33 @@ class _Staging:
 
     def __init__(self, like: Tensors, device: th.device):
         ends = [0]
+        # Observations that are stored on the GPU need no copy from the host
         for tensor in like:
+            if tensor.is_cuda:
+                continue
             ends.append(-(-(ends[-1] + tensor.nbytes) // _ALIGNMENT) * _ALIGNMENT)
         self._host = th.empty(ends[-1], dtype=th.uint8, pin_memory=True)
         self._there = th.empty(ends[-1], dtype=th.uint8, device=device)
-        self._host_views, self._views = (
+        on_host = [tensor for tensor in like if not tensor.is_cuda]
+        self._host_views, copied = (
             [
                 memory[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
-                for tensor, start in zip(like, ends, strict=False)
+                for tensor, start in zip(on_host, ends, strict=False)
             ]
             for memory in (self._host, self._there)
         )
+        places = iter(copied)
+        self._views = [th.empty_like(tensor) if tensor.is_cuda else next(places) for tensor in like]
         self._copied = th.cuda.Event()
 
     def load(self, tensors: Tensors) -> Tensors:
         """:return: Copies on the GPU, valid until the next call"""
         self._copied.synchronize()
-        for view, tensor in zip(self._host_views, tensors, strict=True):
+        for view, tensor in zip(self._host_views, (one for one in tensors if not one.is_cuda), strict=True):
             view.copy_(tensor)
+        for view, tensor in zip(self._views, tensors, strict=True):
+            if tensor.is_cuda:
+                view.copy_(tensor)
         self._there.copy_(self._host, non_blocking=True)
         self._copied.record()
         return self._views

@@ -12,7 +12,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.td3 import policies as td3
 from torch import nn
 
-from sb3_pgfd.common.images import Critic, ImageEncoder, LearnsFromImages, TakesFeatures, has_images
+from sb3_pgfd.common.critics import Critics
+from sb3_pgfd.common.images import ImageEncoder, LearnsFromImages, TakesFeatures, has_images
 from sb3_pgfd.common.policies import (
     TargetNetworks,
     check_precision,
@@ -158,14 +159,19 @@ class DDPGfDPolicy(LearnsFromImages, td3.TD3Policy):
             actor.mu = with_dropout(actor.mu, dropout)
         return actor
 
-    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Critic:
-        critic = Critic(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
+    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Critics:
+        critic = Critics(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
         for idx, q_net in enumerate(critic.q_networks):
             init_last_layer(q_net)
             if self.layer_norm:
                 critic.q_networks[idx] = with_layer_norm(q_net)
                 setattr(critic, f"qf{idx}", critic.q_networks[idx])
         return critic
+
+    def set_training_mode(self, mode: bool) -> None:
+        """cf ``TD3Policy``. SB3 sets the mode twice for each step of the environment, and it walks through all modules."""
+        if not self.training == self.actor.training == self.critic.training == mode:
+            super().set_training_mode(mode)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         names = ("layer_norm", "average_actor", "actor_dropout", "precision", "image_shift", "image_head")

@@ -16,7 +16,14 @@ from sb3_pgfd.replay.conversion import Reference, from_columns, load_reference, 
 from sb3_pgfd.replay.hindsight import goal_rewards, relabel
 from sb3_pgfd.replay.incoming import check_rows, step_columns
 from sb3_pgfd.replay.n_step import Stores
-from sb3_pgfd.replay.options import OPTIONS, check_action_range, check_options, warn_of_memory, warn_of_other_gamma
+from sb3_pgfd.replay.options import (
+    OPTIONS,
+    check_action_range,
+    check_options,
+    usable_storage,
+    warn_of_memory,
+    warn_of_other_gamma,
+)
 from sb3_pgfd.replay.own_episodes import OwnEpisodes, executed_actions
 from sb3_pgfd.replay.priorities import RunningMean, agent_mean, check_errors, importance_weights, priorities
 from sb3_pgfd.replay.samples import DemoBatch, Draw, Samples, draw_by_priority, draw_by_share, read_batch, read_drawn
@@ -69,6 +76,9 @@ class DemoReplayBuffer(ReplayBuffer):
         an algorithm that clones
     :param frame_stack: Of how many frames images are stacks, as ``VecFrameStack`` makes them. Each frame is stored once. An
         algorithm of this package whose environment has that wrapper sets it
+    :param storage_device: Where observations are stored, e.g. "cuda" for images; None: in the CPU's memory. Rows are drawn on
+        the CPU and read there, without a copy of the observations. Goals stay on the CPU; with ``VecNormalize`` or replaced
+        goals a batch is copied to the CPU and back
     :param env: Computes the rewards of replaced goals (``her_ratio``); not pickled with the buffer, see :meth:`set_env`
     :raises ValueError: If an option is out of range, actions cannot be scaled, or goals cannot be replaced
     :raises DemonstrationsError: If the demonstrations do not fit the spaces
@@ -101,6 +111,7 @@ class DemoReplayBuffer(ReplayBuffer):
         max_success_transitions: int = 100_000,
         denoise_successes: bool = False,
         frame_stack: int = 1,
+        storage_device: str | None = None,
         env: VecEnv | None = None,
     ):
         # ReplayBuffer's own constructor would allocate arrays of another layout
@@ -120,6 +131,7 @@ class DemoReplayBuffer(ReplayBuffer):
         self.max_success_transitions = max_success_transitions
         self.denoise_successes = denoise_successes
         self.frame_stack = frame_stack
+        self.storage_device = storage_device
         check_options(vars(self))
         check_action_range(action_space)
         self._goal_rewards = goal_rewards(her_ratio, observation_space, env)
@@ -129,7 +141,8 @@ class DemoReplayBuffer(ReplayBuffer):
         self.buffer_size = max(buffer_size // n_envs, 1)
         self.max_priority = 1.0
         """The largest priority seen so far, given to new transitions"""
-        self.schema = Schema(observation_space, action_space, frame_stack)
+        storage = usable_storage(storage_device, self.device)
+        self.schema = Schema(observation_space, action_space, frame_stack, storage)
         # The system reserves memory when rows are written, so a buffer that is too large would fail after hours
         warn_of_memory(self.buffer_size * n_envs, self.schema.row_nbytes)
         self.ring = TransitionStore(self.schema, self.buffer_size * n_envs)
@@ -214,6 +227,11 @@ class DemoReplayBuffer(ReplayBuffer):
             if options.get(name, vars(self)[name]) != vars(self)[name]:
                 raise ValueError(f"{name}: found {vars(self)[name]} in the buffer, expected {options[name]}")
         vars(self).update(options)
+        storage = usable_storage(self.storage_device, self.device)
+        if storage != self.schema.storage_device:
+            self.schema.storage_device = storage
+            for store in (self.ring, self.demonstrations):
+                store.reallocate()
 
     def set_env(self, env: VecEnv) -> None:
         """

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from sb3_pgfd.demonstrations.continuity import interruptions
+from sb3_pgfd.replay.device_arrays import DeviceArray
 
 # Frame 0 is black: VecFrameStack has it before the first frame of an episode
 _BLACK = 0
@@ -17,17 +18,31 @@ class FramePool:
     Frames by number. Numbers that are released are given again.
 
     :param shape: Of one frame, channels first
-    :param dtype: Of its values
     :param n_stack: Frames in an observation, k
     :param n_rows: Rows of the store
+    :param device: Where they are, None: in the CPU's memory as an array
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any, n_stack: int, n_rows: int):
-        self.shape, self.n_stack = shape, n_stack
-        # The system reserves memory when a frame is written
-        self.frames = np.zeros((int(_ROOM * n_rows) + n_stack + 2, *shape), dtype=dtype)
+    def __init__(self, shape: tuple[int, ...], n_stack: int, n_rows: int, device: str | None = None):
+        self.shape, self.n_stack, self.device = shape, n_stack, device
+        self.frames = self._allocate(int(_ROOM * n_rows) + n_stack + 2)
         self._n_used = 1
         self._released: list[int] = []
+
+    def _allocate(self, n_frames: int) -> Any:
+        """:return: Of zeros; the system reserves memory when a frame is written"""
+        shape = (n_frames, *self.shape)
+        return np.zeros(shape, dtype=np.uint8) if self.device is None else DeviceArray(shape, np.uint8, self.device)
+
+    def move(self, device: str | None) -> None:
+        """:param device: Where the frames are to be"""
+        self.device = device
+        self._resize(len(self.frames))
+
+    def _resize(self, n_frames: int) -> None:
+        written = self.frames[: self._n_used]
+        self.frames = self._allocate(n_frames)
+        self.frames[: len(written)] = written
 
     @property
     def nbytes(self) -> int:
@@ -90,9 +105,7 @@ class FramePool:
         again = [self._released.pop() for _ in range(n_again)]
         end = self._n_used + len(frames) - n_again
         if end > len(self.frames):
-            more = np.zeros((int(_GROWTH * end), *self.shape), dtype=self.frames.dtype)
-            more[: self._n_used] = self.frames[: self._n_used]
-            self.frames = more
+            self._resize(int(_GROWTH * end))
         numbers = np.array([*again, *range(self._n_used, end)], dtype=np.int32)
         self._n_used = end
         self.frames[numbers] = frames
@@ -105,7 +118,7 @@ class FramePool:
     def __setstate__(self, state: dict[str, Any]) -> None:
         written, n_frames = state.pop("frames"), state.pop("n_frames")
         self.__dict__.update(state)
-        self.frames = np.zeros((n_frames, *self.shape), dtype=written.dtype)
+        self.frames = self._allocate(n_frames)
         self.frames[: len(written)] = written
 
 

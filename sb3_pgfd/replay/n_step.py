@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch as th
 
+from sb3_pgfd.replay.device_arrays import DeviceArray
 from sb3_pgfd.replay.storage import TransitionStore, frames_column
 
 
@@ -48,6 +50,20 @@ class Stores(NamedTuple):
         numbers = self.take(frames_column(key), rows)[..., part]
         frames = _take(self.demonstrations.frames[key].frames, self.ring.frames[key].frames, Rows(numbers, rows.n_demos))
         return frames.reshape(*rows.numbers.shape, *self.ring.schema.obs_shapes[key])
+
+    def gather(self, column: str, rows: Rows) -> th.Tensor:
+        """:return: What :meth:`take` returns, as a tensor where the column is"""
+        images, wanted = self.ring.schema.frames_of(column), rows.numbers
+        if images is None:
+            stored: Any = self.demonstrations.columns[column], self.ring.columns[column]
+        else:
+            stored = self.demonstrations.frames[images[0]].frames, self.ring.frames[images[0]].frames
+            wanted = self.take(frames_column(images[0]), rows)[..., images[1]]
+        if not isinstance(stored[0], DeviceArray):
+            return th.from_numpy(self.take(column, rows))
+        numbers = wanted[: rows.n_demos], wanted[rows.n_demos :]
+        parts = [one.gather(of_one) for one, of_one in zip(stored, numbers, strict=True) if len(of_one)]
+        return parts[0] if len(parts) == 1 else th.cat(parts)
 
     def weights(self, rows: Rows) -> np.ndarray:
         """:return: p^alpha of B rows, shape ``(B,)``"""
@@ -93,6 +109,8 @@ class Stores(NamedTuple):
 
 def _take(demonstrations: np.ndarray, ring: np.ndarray, rows: Rows) -> np.ndarray:
     numbers, n_demos = rows
+    if isinstance(ring, DeviceArray):
+        return np.concatenate((demonstrations[numbers[:n_demos]], ring[numbers[n_demos:]]))
     if n_demos == 0:
         return ring.take(numbers, axis=0, mode="clip")
     if n_demos == len(numbers):

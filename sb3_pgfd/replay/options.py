@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch as th
 from gymnasium import spaces
 
 from sb3_pgfd.utils.checks import OptionWarning, is_number, is_switch, is_whole
@@ -21,6 +22,15 @@ def _is_not_negative(value: Any) -> bool:
 
 def _is_positive_whole(value: Any) -> bool:
     return is_whole(value, 1)
+
+
+def _is_device(value: Any) -> bool:
+    if value is None:
+        return True
+    try:
+        return isinstance(value, str) and th.device(value).type in ("cpu", "cuda")
+    except RuntimeError:
+        return False
 
 
 # Of each option its meaning, a check, and what is expected
@@ -40,6 +50,7 @@ OPTIONS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
     "max_success_transitions": ("", _is_positive_whole, "a whole number >= 1"),
     "denoise_successes": ("", is_switch, "True or False"),
     "frame_stack": (" (frames in an image)", _is_positive_whole, "a whole number >= 1"),
+    "storage_device": ("", _is_device, '"cuda", "cpu", or None'),
 }
 
 
@@ -74,6 +85,23 @@ def check_action_range(action_space: spaces.Space) -> None:
             "finite bounds with low < high: actions are scaled to [-1, 1]. Leave a component that cannot move out of the "
             "action by a wrapper, and rescale infinite ones (gymnasium.wrappers.RescaleAction)"
         )
+
+
+def usable_storage(storage_device: str | None, device: th.device) -> str | None:
+    """
+    :param storage_device: Where observations are to be stored
+    :param device: Of the networks
+    :return: The same; None, with a warning, if the networks would not find them there, as on a machine without a GPU
+    """
+    if storage_device is None or th.device(storage_device).type == "cpu" or device.type == "cuda":
+        return storage_device
+    warnings.warn(
+        f"storage_device: found {storage_device!r} and networks on {device}, expected both on the GPU: observations are "
+        "stored in the CPU's memory",
+        OptionWarning,
+        stacklevel=4,
+    )
+    return None
 
 
 def warn_of_other_gamma(gamma: float, caller: Any) -> None:

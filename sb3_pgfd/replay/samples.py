@@ -91,7 +91,7 @@ class DemoBatch(NamedTuple):
                 return rows.take(order, axis=0)
             # Of the next states there are K for each transition
             grouped = rows.view(len(order), -1, *rows.shape[1:])
-            return grouped.index_select(0, picked).view(rows.shape)
+            return grouped.index_select(0, picked.to(rows.device)).view(rows.shape)
 
         return self._mapped(arranged)
 
@@ -155,7 +155,7 @@ def read_batch(
     :param beta: Exponent of the importance weights
     :param env: Wrapper to normalise observations and rewards with
     :param with_intended: Whether to read ``intended_actions``
-    :return: In the CPU's memory, in the order of the rows
+    :return: In the CPU's memory, but for observations that are stored on a device, in the order of the rows
     """
     rows, window = drawn.rows, drawn.window
     rewards = drawn.rewards if env is None else env.normalize_reward(drawn.rewards)
@@ -200,6 +200,9 @@ def _observations(
     :return: Normalised observations, B or K B rows
     """
     schema = both.ring.schema
+    if env is None and new_goals is None and schema.storage_device is not None:
+        found = {key: both.gather(column(key), rows).view(-1, *shape) for key, shape in schema.obs_shapes.items()}
+        return found if isinstance(schema.observation_space, spaces.Dict) else found[BOX_KEY]
     taken: dict[str, np.ndarray] = {}
     for key, shape in schema.obs_shapes.items():
         array = both.take(column(key), rows)

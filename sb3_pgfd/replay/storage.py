@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_action_dim, get_obs_shape, is_image_space
 
+from sb3_pgfd.replay.device_arrays import DeviceArray
 from sb3_pgfd.replay.frames import FramePool, check_stacks
 from sb3_pgfd.replay.sum_tree import FAN_OUT, SumTree
 
@@ -19,6 +20,8 @@ BOX_KEY = ""
 RUNNING = np.iinfo(np.int32).max
 INTENDED = "intended_actions"
 """Column of the actions without exploration noise, of the demonstration store alone"""
+GOALS = ("achieved_goal", "desired_goal")
+"""Keys of observations that hindsight computes with: they stay in the CPU's memory"""
 Columns = dict[str, np.ndarray]
 
 
@@ -49,10 +52,18 @@ class Schema:
     :param observation_space: Observation space
     :param action_space: Action space
     :param frame_stack: Of how many frames an image is a stack, k
+    :param storage_device: Where observations but for goals are, None: in the CPU's memory as arrays
     :raises ValueError: If the channels of an image are not those of so many frames
     """
 
-    def __init__(self, observation_space: spaces.Space, action_space: spaces.Space, frame_stack: int = 1):
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        frame_stack: int = 1,
+        storage_device: str | None = None,
+    ):
+        self.storage_device = storage_device
         self.observation_space = observation_space
         self.action_space = action_space
         shape = get_obs_shape(observation_space)
@@ -102,17 +113,22 @@ class Schema:
 
     def allocate_frames(self, n_rows: int) -> dict[str, FramePool]:
         """:return: Of each image the frames of ``n_rows`` rows"""
-        return {key: FramePool(shape, np.uint8, self.frame_stack, n_rows) for key, shape in self.frame_shapes.items()}
+        return {
+            key: FramePool(shape, self.frame_stack, n_rows, self.storage_device) for key, shape in self.frame_shapes.items()
+        }
 
     def allocate(self, n_rows: int) -> Columns:
         """:return: Columns of ``n_rows`` rows of zeros; the system reserves memory when a row is written"""
-        columns: Columns = {}
+        columns: dict[str, Any] = {}
         for key, shape in self.obs_shapes.items():
             if key in self.frame_shapes:
                 columns[frames_column(key)] = np.zeros((n_rows, self.frame_stack + 1), dtype=np.int32)
                 continue
             for name in (obs_column(key), next_obs_column(key)):
-                columns[name] = np.zeros((n_rows, *shape), dtype=self._space(key).dtype)
+                if self.storage_device is None or key in GOALS:
+                    columns[name] = np.zeros((n_rows, *shape), dtype=self._space(key).dtype)
+                else:
+                    columns[name] = DeviceArray((n_rows, *shape), self._space(key).dtype, self.storage_device)
         # SB3 stores float64 actions as float32 (its issue 1572)
         action_dtype = np.float32 if self.action_space.dtype == np.float64 else self.action_space.dtype
         columns["actions"] = np.zeros((n_rows, self.action_dim), dtype=action_dtype)
@@ -260,6 +276,12 @@ class TransitionStore:
         for name, column in columns.items():
             self.columns[name][: len(column)] = column
         self.tree = SumTree.from_weights(n_rows, weights)
+
+    def reallocate(self) -> None:
+        """Move the columns to where the schema says."""
+        for pool in self.frames.values():
+            pool.move(self.schema.storage_device)
+        self._resize(self.n_rows, *self._written())
 
     def _written(self) -> tuple[Columns, np.ndarray]:
         """:return: Columns and weights of the rows that have been written"""

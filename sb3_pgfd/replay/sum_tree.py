@@ -1,5 +1,8 @@
 """Sampling in proportion to priorities, in O(log n)."""
 
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
 
 FAN_OUT = 16
@@ -9,6 +12,16 @@ MAX_TOP_SIZE = 4096
 _EXCLUSIVE_SUMS = np.tril(np.ones((FAN_OUT + 1, FAN_OUT)), k=-1)
 # A product may add up each column in another order, so sums of the same weights differ by up to 15 roundings
 _BELOW_ALL_ROUNDINGS = 1.0 - 2.0**-48
+
+
+@lru_cache
+def machine_code() -> Any:
+    """:return: The loops in machine code, None: numba is not installed. It is imported when the first tree is used"""
+    try:
+        from sb3_pgfd.replay import sum_tree_loops
+    except ImportError:
+        return None
+    return sum_tree_loops
 
 
 class SumTree:
@@ -95,7 +108,10 @@ class SumTree:
         self.levels[0][indices] = weights
         for children, parents in zip(self.levels, self.levels[1:], strict=False):
             indices = indices // FAN_OUT
-            parents[indices] = np.add.reduce(children.reshape(-1, FAN_OUT).take(indices, axis=0), axis=1)
+            if (loops := machine_code()) is not None:
+                loops.sum_blocks(children, parents, indices)
+            else:
+                parents[indices] = np.add.reduce(children.reshape(-1, FAN_OUT).take(indices, axis=0), axis=1)
         self._top_changed = True
 
     def _check(self, indices: np.ndarray, weights: np.ndarray) -> None:
@@ -117,6 +133,8 @@ class SumTree:
         :raises ValueError: If all weights are 0
         """
         indices = self._descend(prefix_sums)
+        if machine_code() is not None:
+            return indices
         # The last bits of a sum can put a number beside an interval: then once more, with an eye on each weight
         if np.count_nonzero(self.levels[0].take(indices)) < len(indices):
             indices = self._descend(prefix_sums, skip_zeros=True)
@@ -127,6 +145,12 @@ class SumTree:
         if not top[-1] > 0.0:
             raise ValueError("SumTree: found no positive weight, expected at least one: nothing can be drawn")
         rest = np.minimum(prefix_sums, top[-1] * _BELOW_ALL_ROUNDINGS)
+        if (loops := machine_code()) is not None:
+            indices = np.empty(len(rest), dtype=np.int64)
+            loops.find_in_sums(top, rest, indices)
+            for level in self.levels[-2::-1]:
+                loops.find_in_blocks(level, rest, indices)
+            return indices
         indices = top[1:].searchsorted(rest, side="right")
         rest = rest - top.take(indices)
 
@@ -147,6 +171,9 @@ class SumTree:
 
     def _top_exclusive_sums(self) -> np.ndarray:
         if self._top_changed:
-            np.cumsum(self.levels[-1], out=self._top_sums[1:])
+            if (loops := machine_code()) is not None:
+                loops.cumulate(self.levels[-1], self._top_sums)
+            else:
+                np.cumsum(self.levels[-1], out=self._top_sums[1:])
             self._top_changed = False
         return self._top_sums

@@ -78,6 +78,21 @@ def test_there_are_as_many_critics_as_asked(n_critics: int) -> None:
     assert len(set(value[0, 0].item() for value in values)) == n_critics, "critics must not start as copies"
 
 
+def test_the_training_mode_is_set_wherever_it_is_another_one() -> None:
+    policy = make_policy(actor_dropout=0.5)
+
+    def modes() -> set[bool]:
+        return {module.training for network in (policy.actor, policy.critic) for module in network.modules()}
+
+    for mode in (False, False, True, True, False):
+        policy.set_training_mode(mode)
+        assert modes() == {mode}
+        assert not policy.actor_target.training
+    policy.actor.set_training_mode(True)
+    policy.predict(np.zeros(3, dtype=np.float32))
+    assert modes() == {False}
+
+
 def test_actor_and_critic_can_have_their_own_layers() -> None:
     policy = make_policy(net_arch={"pi": [4], "qf": [8, 8]})
     assert [layer.out_features for layer in linear_layers(policy.actor.mu)] == [4, 2]

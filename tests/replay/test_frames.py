@@ -44,10 +44,11 @@ class Camera:
     k=st.sampled_from([1, 2, 3]),
     n_envs=st.sampled_from([1, 2]),
     capacity=st.integers(1, 6),
+    device=st.sampled_from([None, "cpu"]),
     steps=st.lists(st.tuples(*[st.sampled_from(["go on", "go on", "end", "broken off"])] * 2), min_size=1, max_size=30),
 )
-def test_rows_hold_what_was_stored(k, n_envs, capacity, steps):
-    buffer = DemoReplayBuffer(capacity * n_envs, image_space(k), ACTIONS, "cpu", n_envs, frame_stack=k)
+def test_rows_hold_what_was_stored(k, n_envs, capacity, device, steps):
+    buffer = DemoReplayBuffer(capacity * n_envs, image_space(k), ACTIONS, "cpu", n_envs, frame_stack=k, storage_device=device)
     numbers = iter(range(1, 10_000))
     cameras = [Camera(k, numbers) for _ in range(n_envs)]
     expected: list[tuple[np.ndarray, np.ndarray]] = []
@@ -129,9 +130,11 @@ def test_an_image_takes_little_more_than_a_frame():
     assert buffer.nbytes / 1000 < 1.1 * frame
 
 
-def test_a_batch_reads_windows_of_both_stores():
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_a_batch_reads_windows_of_both_stores(device):
     given = episodes([4, 3])
-    buffer = DemoReplayBuffer(6, image_space(1), ACTIONS, "cpu", demonstrations=given, n_steps=2, demo_fraction=0.5)
+    options = {"n_steps": 2, "demo_fraction": 0.5, "storage_device": device}
+    buffer = DemoReplayBuffer(6, image_space(1), ACTIONS, "cpu", demonstrations=given, **options)
     own = Camera(1, iter(range(5000, 6000)))
     steps = [own.step() for _ in range(4)]
     for first, second in steps:

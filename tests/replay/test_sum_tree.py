@@ -1,6 +1,8 @@
 """Sums of weights, against a plain list."""
 
 import math
+from collections.abc import Iterator
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -15,6 +17,17 @@ SIZES = (1, 15, 16, 17, 4096, 4097, 70_000)
 WHOLE = st.just(0.0) | st.integers(0, 1000).map(float)
 # Twenty orders of magnitude apart: most sums round
 ROUGH = st.just(0.0) | st.floats(1e-10, 1e10)
+
+
+@pytest.fixture(autouse=True, scope="module", params=["NumPy", *(["machine code"] if find_spec("numba") else [])])
+def loops(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All tests of the tree hold for both implementations of its loops."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "NumPy":
+            patch.setattr(sum_tree, "machine_code", lambda: None)
+        else:
+            assert sum_tree.machine_code() is not None
+        yield
 
 
 def random_weights(size: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch as th
 from stable_baselines3.common.logger import Logger
 
 from sb3_pgfd import DDPGfD, TD3fD
+from sb3_pgfd.common import compilation
 from sb3_pgfd.demonstrations import Demonstrations, Episode
 
 DEVICES = ["cpu", *(["cuda"] if th.cuda.is_available() else [])]
@@ -36,7 +37,8 @@ def updated(algorithm: Any, episodes: Demonstrations, compiled: bool, device: st
         "MlpPolicy",
         "Pendulum-v1",
         demonstrations=episodes,
-        replay_buffer_kwargs={"demo_fraction": 1.0},
+        # Observations that are on the device already take another way into compiled updates
+        replay_buffer_kwargs={"demo_fraction": 1.0, "storage_device": device if compiled else None},
         policy_kwargs=policy_kwargs,
         compile=compiled,
         device=device,
@@ -46,6 +48,11 @@ def updated(algorithm: Any, episodes: Demonstrations, compiled: bool, device: st
     np.random.seed(1)
     th.manual_seed(1)
     model.set_logger(Logger(folder=None, output_formats=[]))
+    train(model, n_updates, options)
+    return model
+
+
+def train(model: Any, n_updates: int, options: dict[str, Any]) -> None:
     for number in range(n_updates // 2):
         if number == n_updates // 4 and options.get("proposals"):
             # After the updates were compiled
@@ -53,7 +60,6 @@ def updated(algorithm: Any, episodes: Demonstrations, compiled: bool, device: st
                 list(model.policy.clone.parameters())[-1].fill_(2.0)
             model.policy.clone_is_trained.fill_(True)
         model.train(2, 16)
-    return model
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -103,6 +109,50 @@ def test_a_compiled_update_that_differs_is_not_used(episodes: Demonstrations, mo
     eager = updated(DDPGfD, episodes, False, "cpu", 8)
     for one, other in zip(compiled.policy.parameters(), eager.policy.parameters(), strict=True):
         assert th.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_updates_go_on_eagerly_when_a_later_program_cannot_be_made(
+    device: str, episodes: Demonstrations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = dict(policy_delay=1, bc_coef=0.5, learning_rate=1e-4)
+    models = [updated(TD3fD, episodes, compiled, device, 8, **options) for compiled in (False, True)]
+    way = "captured" if device == "cuda" else "traced"
+    make = getattr(compilation, way)
+
+    def reading(function: Any, inputs: Any) -> Any:
+        def read(tensors: Any) -> Any:
+            # A GPU cannot tell a number while it is captured, and a tracer has none
+            float(tensors[0].sum())
+            return function(tensors)
+
+        return make(read, inputs)
+
+    monkeypatch.setattr(compilation, way, reading)
+    np.random.seed(2)
+    th.manual_seed(2)
+    models[0].tau = models[1].tau = 0.5
+    train(models[0], 8, options)
+    np.random.seed(2)
+    th.manual_seed(2)
+    with pytest.warns(UserWarning, match="compile=True: the update cannot be compiled here") as found:
+        train(models[1], 8, options)
+    assert len(found) == 1
+    for one, other in zip(*(model.policy.parameters() for model in models), strict=True):
+        assert (one - other).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_compiled_bf16_updates_stay_near_eager_ones(device: str, episodes: Demonstrations) -> None:
+    options: dict[str, Any] = dict(learning_rate=1e-4, policy_kwargs={"precision": "bf16", "net_arch": [64, 64]})
+    eager = updated(DDPGfD, episodes, False, device, 20, **options)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="compile=True")
+        compiled = updated(DDPGfD, episodes, True, device, 20, **options)
+    for value, expected in zip(compiled.policy.parameters(), eager.policy.parameters(), strict=True):
+        # Steps of Adam are at most 1e-4 long each, and where a gradient is near 0 rounding decides its sign
+        assert (value - expected).abs().max() <= 20 * 2e-4
+        assert (value - expected).abs().mean() <= 2e-4
 
 
 def test_bf16_products_stay_near_float32_ones(episodes: Demonstrations) -> None:
