@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.save_util import load_from_pkl
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn, Schedule, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import FloatSchedule
+from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_pgfd.common.compilation import UpdateState
@@ -24,8 +26,10 @@ from sb3_pgfd.common.optimization import LearningRates
 from sb3_pgfd.common.option_warnings import OFF_POLICY_NEEDS, Need
 from sb3_pgfd.common.policies import matmul_precision
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations, check_normalization
+from sb3_pgfd.common.real_time import PolicyCopy, real_time_of
 from sb3_pgfd.common.updates import Turn, Updates
 from sb3_pgfd.demonstrations import Demonstrations
+from sb3_pgfd.demonstrations.recording.interventions import INTERVENE_ACTION
 from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
 from sb3_pgfd.replay.own_episodes import POLICY_ACTION
 from sb3_pgfd.utils.checks import check_learning_rate, check_not_negative, check_whole, is_number
@@ -52,6 +56,10 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     policy_delay: int = 1
     """Updates of the critic for one of the actor"""
     l2_coef: float
+    _policy_copy: PolicyCopy | None = None
+    """Acts in an environment that does not wait for updates"""
+    _n_late_steps: int = 0
+    """How many were taken together with the one before, because updates take longer than a period"""
     policy: Any  # With `precision` and `mean_actor_rate()`, see DDPGfDPolicy
     actor: BaseModel
     critic: BaseModel
@@ -67,7 +75,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         self.policy_kwargs = dict(self.policy_kwargs)
         self.demonstrations_source = None
         self._pretrained = False
-        self._metrics = MeanMetrics()
+        self._metrics, self._rollout_metrics = MeanMetrics(), MeanMetrics()
 
     @classmethod
     def _keyword_places(cls) -> Mapping[str, set[str]]:
@@ -275,6 +283,12 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
+        if self._policy_copy is not None:
+            choice = self._policy_copy.env.take()
+            self._rollout_metrics.add({name: th.tensor([mean]) for name, mean in choice.means.items()})
+            if choice.without_noise is not None:
+                self._policy_actions = choice.without_noise
+            return choice.actions, choice.stored
         # Random actions are for an untrained policy: neither after pretraining nor when a run goes on (the RL Zoo sets
         # the step counter back to 0)
         learning_starts = 0 if self._n_updates > 0 else learning_starts
@@ -300,11 +314,40 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     def _store_transition(
         self, replay_buffer: Any, buffer_action: Any, new_obs: Any, reward: Any, dones: Any, infos: list[dict[str, Any]]
     ) -> None:
+        if INTERVENE_ACTION in infos[0]:
+            taken = [info.get(INTERVENE_ACTION) is not None for info in infos]
+            self._rollout_metrics.add({"intervention_rate": th.tensor(taken, dtype=th.float32)})
         if self.buffer.denoise_successes:
             # Copies: callbacks see what the environment gave
             actions = self._policy_actions.reshape(self.n_envs, -1)
             infos = [{**info, POLICY_ACTION: action} for info, action in zip(infos, actions, strict=True)]
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, train_freq: TrainFreq, *args: Any, **kwargs: Any
+    ) -> RolloutReturn:
+        """cf ``OffPolicyAlgorithm``. In real time all steps are taken that were made during the last updates."""
+        real_time = real_time_of(env)
+        if real_time is not None:
+            if self._policy_copy is None:
+                n_left = (self._total_timesteps - self.num_timesteps) // self.n_envs - real_time.n_waiting
+                self._policy_copy = PolicyCopy(self, real_time)
+                real_time.begin(self._policy_copy, n_left)
+            self._policy_copy.update(self)
+            n_more = real_time.n_waiting - train_freq.frequency
+            if train_freq.unit == TrainFrequencyUnit.STEP and n_more > 0:
+                self._n_late_steps += n_more
+                train_freq = TrainFreq(real_time.n_waiting, TrainFrequencyUnit.STEP)
+        return super().collect_rollouts(env, callback, train_freq, *args, **kwargs)
+
+    def _leave_environment(self) -> None:
+        if self._policy_copy is not None:
+            real_time, self._policy_copy = self._policy_copy.env, None
+            real_time.end()
+            if self.verbose >= 1:
+                print(f"Real time, {real_time.punctuality}")
+                if self._n_late_steps > 0:
+                    print(f"{self._n_late_steps:,} steps had no updates of their own, because updates take longer than a period")
 
     def _finish_step(self, step: Mapping[str, Any]) -> None:
         dones = step["dones"]
@@ -338,6 +381,12 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         if means:
             for name, value in {**means, "priority_max": self.buffer.max_priority}.items():
                 self.logger.record(f"train/{name}", value)
+        for name, value in self._rollout_metrics.flush().items():
+            self.logger.record(f"rollout/{name}", value)
+        if self._policy_copy is not None:
+            punctuality = self._policy_copy.env.punctuality
+            self.logger.record("time/missed_deadlines", punctuality.n_missed)
+            self.logger.record("time/largest_lateness_ms", 1e3 * punctuality.worst())
         self.logger.record("train/learning_rate", self.lr_schedule(self._current_progress_remaining))
         if self.actor_learning_rate is not None:
             self.logger.record("train/actor_learning_rate", self.actor_lr_schedule(self._current_progress_remaining))
@@ -384,4 +433,5 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         self.replay_buffer = loaded
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_metrics", "_policy_actions", "_updates", "_update_options", "_rates"]
+        of_process = ["_metrics", "_rollout_metrics", "_policy_actions", "_policy_copy", "_updates", "_update_options", "_rates"]
+        return [*super()._excluded_save_params(), *of_process]

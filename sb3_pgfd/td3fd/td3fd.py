@@ -193,8 +193,6 @@ class TD3fD(DDPGfD):
         self.target_noise_clip = target_noise_clip
         self.critic_warmup_steps = critic_warmup_steps
         self.proposals = proposals
-        # Actions since the last log, and how many of them were the clone's
-        self._n_actions, self._n_clone_actions = 0, 0
         if _init_setup_model:
             self._setup_model()
 
@@ -252,18 +250,10 @@ class TD3fD(DDPGfD):
             # The critics know nothing
             weight = self.policy.clone_is_trained.to(weight.dtype).expand_as(weight)
         takes_clone = th.rand_like(weight) < weight if self.policy.proposals == "soft" else weight > 0.5
-        self._n_actions += len(takes_clone)
-        self._n_clone_actions += int(takes_clone.sum())
+        self._rollout_metrics.add({"clone_share": takes_clone.float()})
         one_for_all = (-1, *([1] * (explored.ndim - 1)))
         mask, proposed = takes_clone.cpu().numpy().reshape(one_for_all), cloned.cpu().numpy().reshape(explored.shape)
         return np.where(mask, proposed, intended), np.where(mask, proposed, explored)
-
-    def dump_logs(self) -> None:
-        """cf ``OffPolicyAlgorithm``. Logs the share of the clone's actions since the last time."""
-        if self._n_actions > 0:
-            self.logger.record("rollout/clone_share", self._n_clone_actions / self._n_actions)
-            self._n_actions, self._n_clone_actions = 0, 0
-        super().dump_logs()
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_clone_training"]
