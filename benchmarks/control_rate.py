@@ -1,11 +1,11 @@
 """
-How punctual a robot is controlled while its policy is updated: 1,000 steps at 10 Hz with networks of 128 x 128 and as many updates
-as fit in between (about 2 minutes for each learner).
+How punctual a robot is controlled while its policy is updated: 1,000 steps at 10 Hz with networks of 128 x 128 and as many
+updates as fit in between (about 2 minutes for each learner).
 
     python -m benchmarks.control_rate
 
-TD3fD acts in a thread of its own (``RealTime``). SB3's TD3 waits for its updates at the same pace. The environment, a simulated
-arm, answers at once. Results are in benchmarks/results/control_rate.csv.
+TD3fD acts in a thread of its own (``RealTime``). SB3's TD3 waits for its updates at the same pace. The environment, a
+simulated arm, answers at once. Results are in benchmarks/results/control_rate.csv.
 """
 
 import argparse

@@ -7,6 +7,7 @@ For your own arm, keep the class and replace the lines that are marked with "rob
 whether the tip is in the socket, drive back to the start.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import gymnasium as gym
@@ -91,7 +92,7 @@ class TwoLinkArm(gym.Env):
         offset = points - self.bottom
         along = offset @ self.direction
         beside = np.abs(offset @ np.array([-self.direction[1], self.direction[0]]))
-        walls = (-DEPTH < along) & (along < WALL) & (beside < HALF_WIDTH + WALL) & ~((along < 0.0) & (beside < HALF_WIDTH))
+        walls = (along > -DEPTH) & (along < WALL) & (beside < HALF_WIDTH + WALL) & ~((along < 0.0) & (beside < HALF_WIDTH))
         picture[walls] = 90, 90, 90
         elbow, tip = LINKS[0] * _unit(self.joints[0]), tip_of(self.joints)
         for start, end, color in ((np.zeros(2), elbow, (60, 110, 180)), (elbow, tip, (90, 150, 220))):
@@ -117,8 +118,10 @@ class Expert:
         tip = tip_of(self.arm.joints)
         step = self.way()[0] - tip
         step *= min(1.0, 0.03 / max(float(np.linalg.norm(step)), 1e-9))
-        (first, second), total = self.arm.joints, float(self.arm.joints.sum())
-        jacobian = np.array([[-np.sin(first), -np.sin(total)], [np.cos(first), np.cos(total)]]) @ np.array([[1, 0], [1, 1]]) / 2
+        first, total = self.arm.joints[0], self.arm.joints.sum()
+        jacobian = (
+            np.array([[-np.sin(first), -np.sin(total)], [np.cos(first), np.cos(total)]]) @ np.array([[1, 0], [1, 1]]) / 2
+        )
         turn = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-3 * np.eye(2), step)
         return (turn / max(TURN, float(np.abs(turn).max()))).astype(np.float32)
 
@@ -139,7 +142,7 @@ class Expert:
     def distance(self) -> float:
         """:return: Length of the way that is left"""
         corners = [tip_of(self.arm.joints), *self.way()]
-        return sum(float(np.linalg.norm(b - a)) for a, b in zip(corners, corners[1:], strict=False))
+        return sum(float(np.linalg.norm(b - a)) for a, b in pairwise(corners))
 
 
 def tip_of(joints: np.ndarray) -> np.ndarray:

@@ -42,7 +42,8 @@ def plot_run(log_dir: str | Path, output: str | Path | None = None) -> Path:
 def run_figure(log_dir: str | Path) -> Figure:
     """
     Draw one run over its environment steps: the return of every episode and of the evaluations, the losses, the share of
-    demonstrations in the batches and, if somebody could take over, the share of steps that were interventions. Pretraining is drawn left of step 0.
+    demonstrations in the batches and, if somebody could take over, the share of steps that were interventions.
+    Pretraining is drawn left of step 0.
 
     :param log_dir: A folder with ``progress.csv`` (SB3's CSV logger), and optionally ``*.monitor.csv`` (SB3's
         ``Monitor``) and ``evaluations.npz`` (SB3's ``EvalCallback``), as ``python -m sb3_pgfd.train`` writes them

@@ -1,6 +1,6 @@
 """
-Environment wrappers: report success, for the ``env_wrapper`` and the monitor of the RL Zoo; reward it; start in demonstrations;
-let somebody take over (``InterventionWrapper``, ``Person``); step in real time (``RealTime``).
+Environment wrappers: report success, for the ``env_wrapper`` and the monitor of the RL Zoo; reward it; start in
+demonstrations; let somebody take over (``InterventionWrapper``, ``Person``); step in real time (``RealTime``).
 """
 
 from __future__ import annotations
@@ -238,18 +238,23 @@ def _has_rows(filename: str) -> bool:
     return path.is_file() and len(path.read_text().splitlines()) > 2
 
 
-def monitor_successes(env: gym.Env, then: Callable[[gym.Env], gym.Env] | None = None) -> gym.Env:
+def monitor_successes(
+    env: gym.Env,
+    then: Callable[[gym.Env], gym.Env] | None = None,
+    inside: Callable[[gym.Env], gym.Env] | None = None,
+) -> gym.Env:
     """
     Replace SB3's ``Monitor`` by a :class:`SuccessMonitor`. This is a wrapper for the RL Zoo, which puts wrappers around a
     ``Monitor`` of its own.
 
     :param env: Under a ``Monitor`` that has not been used yet and has no columns of its own
     :param then: Wrapper to put around
+    :param inside: Wrapper to put inside, whose rewards are logged
     """
     if isinstance(env, Monitor):
         writer, filename = env.results_writer, None
         if writer is not None:
             writer.close()
             filename = writer.file_handler.name
-        env = SuccessMonitor(env.env, filename)
+        env = SuccessMonitor(env.env if inside is None else inside(env.env), filename)
     return env if then is None else then(env)

@@ -347,7 +347,9 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             if self.verbose >= 1:
                 print(f"Real time, {real_time.punctuality}")
                 if self._n_late_steps > 0:
-                    print(f"{self._n_late_steps:,} steps had no updates of their own, because updates take longer than a period")
+                    print(
+                        f"{self._n_late_steps:,} steps had no updates of their own, because updates take longer than a period"
+                    )
 
     def _finish_step(self, step: Mapping[str, Any]) -> None:
         dones = step["dones"]
@@ -364,6 +366,8 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
+        # Refuses what cannot be stepped in real time, before anything is learned
+        real_time_of(self.env)
         return super()._setup_learn(*args, **kwargs)
 
     @property
@@ -433,5 +437,13 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         self.replay_buffer = loaded
 
     def _excluded_save_params(self) -> list[str]:
-        of_process = ["_metrics", "_rollout_metrics", "_policy_actions", "_policy_copy", "_updates", "_update_options", "_rates"]
+        of_process = [
+            "_metrics",
+            "_rollout_metrics",
+            "_policy_actions",
+            "_policy_copy",
+            "_updates",
+            "_update_options",
+            "_rates",
+        ]
         return [*super()._excluded_save_params(), *of_process]

@@ -250,8 +250,8 @@ def real_time_of(env: VecEnv | None) -> RealTime | None:
             others = [type(one).__name__ for one in outer if not isinstance(one, VecNormalize | VecTransposeImage)]
             if others:
                 raise ValueError(
-                    f"env: found {others[0]} around RealTime, expected VecNormalize and VecTransposeImage alone: put it inside, "
-                    f"RealTime({others[0]}(...), control_hz)"
+                    f"env: found {others[0]} around RealTime, expected VecNormalize and VecTransposeImage alone: put "
+                    f"it inside, RealTime({others[0]}(...), control_hz)"
                 )
             return env
         outer.append(env)
