@@ -1,12 +1,12 @@
 """
-What a corrector is worth who takes over when the agent strays: a simulated arm puts its tip into a socket, the reward is 1 there
-and 0 elsewhere, 3 demonstrations are given, 15,000 steps (about 4 minutes of a core for each run).
+What a corrector is worth who takes over when the agent strays: a simulated arm puts its tip into a socket, the reward is 1
+there and 0 elsewhere, 3 demonstrations are given, 15,000 steps (about 4 minutes of a core for each run).
 
     python -m benchmarks.interventions --processes 2
 
-Three ways to learn, five seeds each: from the 3 demonstrations alone; with a scripted corrector that takes over until the episode
-ends when the tip has come no nearer for some steps; and with as many more demonstrations, given beforehand, as the corrector of
-the same seed made steps. A finished run is in benchmarks/results/interventions.csv and does not run again.
+Three ways to learn, five seeds each: from the 3 demonstrations alone; with a scripted corrector that takes over until the
+episode ends when the tip has come no nearer for some steps; and with more demonstrations, given beforehand, with as many steps
+as the corrector of the same seed made. A finished run is in benchmarks/results/interventions.csv and does not run again.
 """
 
 import argparse
@@ -156,9 +156,7 @@ def report() -> None:
     rows = read_results(PATH)
     figure = new_figure((9.0, 4.0))
     left, right = figure.subplots(1, 2)
-    print(
-        f"{ENV_ID}, {STEPS:,} steps: success rate at the end, and the rate of interventions in the last {EVALUATE_AT[1]:,} steps"
-    )
+    print(f"{ENV_ID}, {STEPS:,} steps: success at the end, and the rate of interventions in the last {EVALUATE_AT[1]:,} steps")
     for color, method in zip(("0.5", "C0", "C1"), METHODS, strict=True):
         seeds = sorted({row["seed"] for row in rows if row["method"] == method})
         curves = [[row for row in rows if (row["method"], row["seed"]) == (method, seed)] for seed in seeds]

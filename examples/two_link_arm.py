@@ -104,7 +104,7 @@ class TwoLinkArm(gym.Env):
 
 class Expert:
     """
-    Drives in front of the socket and in. ``demos record --policy examples/two_link_arm.py:Expert`` records it.
+    Drives in front of the socket and in. ``demos record --policy examples.two_link_arm:Expert`` records it.
 
     :param env: The arm
     """

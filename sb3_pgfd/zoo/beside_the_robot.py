@@ -35,7 +35,10 @@ def given_options(own: argparse.Namespace) -> list[str]:
         value = getattr(own, name)
         if value not in (None, False):
             words = value if isinstance(value, list) else [] if value is True else [value]
-            texts = (",".join(word) if isinstance(word, tuple) else str(word) for word in words)
+            texts = (
+                ",".join(word) if isinstance(word, tuple) else f"{word:.12g}" if isinstance(word, float) else word
+                for word in words
+            )
             found += [f"--{name.replace('_', '-')}", *texts]
     return found
 

@@ -43,30 +43,30 @@ def columns(path: Path) -> dict[str, list[str]]:
     return {name: [row[name] for row in rows if row[name]] for name in rows[0]}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:InterventionWrapper. SDL_VIDEODRIVER=dummy")
 def test_a_person_takes_over_and_the_run_can_go_on_with_the_same_options(capsys: pytest.CaptureFixture[str]) -> None:
     press_when_it_is_open(pygame.K_d)
-    options = ["--intervene", "keyboard", "--keys", "a,d", "--control-hz", "100"]
-    printed = call(capsys, "train", *ENV, *options, "-n", "400")
-    assert "Real time, 100 Hz: 400 steps, " in printed
+    options = ["--intervene", "keyboard", "--control-hz", "100", "--keys", "a,d"]
+    printed = call(capsys, "train", *ENV, *options, "-n", "210")
+    assert "Real time, 100 Hz: 210 steps, " in printed
     logged = columns(RUN / "progress.csv")
     rates = [float(value) for value in logged["rollout/intervention_rate"]]
-    # The key is held from soon after the beginning
-    assert rates[-1] == 1.0
+    # The key is held from soon after the beginning of an episode of 200 steps
+    assert 0.5 < rates[0] <= 1.0
     assert float(logged["time/missed_deadlines"][-1]) >= 0.0
     assert json.loads((RUN / "Pendulum-v1" / "command.json").read_text())[-6:] == options
-    assert "Going on after 400 steps" in call(capsys, "train", "--resume", str(RUN), "-n", "500")
+    assert "Going on after 210 steps" in call(capsys, "train", "--resume", str(RUN), "-n", "220")
 
 
 @pytest.mark.filterwarnings("ignore:InterventionWrapper. SDL_VIDEODRIVER=dummy")
 def test_the_key_of_success_gives_the_reward_that_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
     press_when_it_is_open(pygame.K_RETURN)
-    call(capsys, "train", *ENV, "--intervene", "keyboard", "--success-key", "-n", "230")
-    lines = (RUN / "0.monitor.csv").read_text().splitlines()
-    rows = list(csv.DictReader(lines[1:]))
-    # The first episode ends when the key is pressed, the second by its time limit
-    assert [(float(row["r"]), float(row["is_success"])) for row in rows][0] == (1.0, 1.0)
-    assert all(float(row["r"]) == 0.0 for row in rows[1:])
+    call(capsys, "train", *ENV, "--intervene", "keyboard", "--success-key", "-n", "40")
+    _, *rows = (RUN / "0.monitor.csv").read_text().splitlines()
+    # The first episode ends when the key is pressed
+    first = next(csv.DictReader(rows))
+    assert (float(first["r"]), float(first["is_success"])) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -117,8 +117,8 @@ def test_punctuality_in_words() -> None:
     # A hundredth of them is late
     assert [found.add(lateness) for lateness in [0.001] * 99 + [0.05]] == [False] * 99 + [True]
     found.n_steps = 101
-    text = "10 Hz: 101 steps, 1 missed deadlines (1.0% later than 20 ms); late by 1.0 ms (median), 1.5 ms (99 %), 50.0 ms (largest)"
-    assert str(found) == text
+    late = "late by 1.0 ms (median), 1.5 ms (99 %), 50.0 ms (largest)"
+    assert str(found) == f"10 Hz: 101 steps, 1 missed deadlines (1.0% later than 20 ms); {late}"
     assert (found.worst(), found.worst()) == (0.05, 0.0)
 
 

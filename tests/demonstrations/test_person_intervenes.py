@@ -125,7 +125,7 @@ class Straight(Walk):
         return super().reset(seed=seed or 0)
 
     def step(self, action: Any) -> Any:
-        observation, reward, terminated, _, info = super().step(action)
+        observation, _, terminated, _, info = super().step(action)
         return observation, 0.0, terminated, bool(observation[1] == 20), info
 
     def render(self) -> Any:
