@@ -4,8 +4,8 @@ there and 0 elsewhere, 3 demonstrations are given, 15,000 steps (about 4 minutes
 
     python -m benchmarks.interventions --processes 2
 
-Three ways to learn, five seeds each: from the 3 demonstrations alone; with a scripted corrector that takes over until the
-episode ends when the tip has come no nearer for some steps; and with more demonstrations, given beforehand, with as many steps
+Three ways to learn, five seeds each: from the 3 demonstrations alone; with a scripted corrector that takes over when the
+tip has come no nearer for some steps, and gives back in front of the socket; and with more demonstrations, given beforehand, with as many steps
 as the corrector of the same seed made. A finished run is in benchmarks/results/interventions.csv and does not run again.
 """
 
@@ -30,29 +30,37 @@ ENV_ID, N_DEMOS, STEPS = "TwoLinkArm-v0", 3, 15_000
 EVALUATE_AT = tuple(range(0, STEPS + 1, 1_500))
 N_EVALUATIONS = 50
 METHODS = ("3 demonstrations", "interventions", "extra demonstrations")
-PATIENCE, PROGRESS = 6, 0.01
-"""The corrector takes over when the way has become no shorter than that, in metres, for so many steps"""
+PATIENCE, PROGRESS, AT_LEAST = 8, 0.01, 8
+"""The corrector takes over when the way has become no shorter than that, in metres, for so many steps, for so many at least"""
 PATH = RESULTS / "interventions.csv"
 
 
 class Corrector:
-    """Takes over until the end of the episode when the agent strays. It sees where the socket is, as a person does."""
+    """
+    Takes over when the agent strays, and gives back when the tip is in front of the socket, or in it. It sees where the socket
+    is, as a person does.
+    """
 
     def __init__(self, env: gym.Env):
         self.expert = Expert(env)
-        self._nearest, self._n_vain = 0.0, 0
+        self._nearest, self._n_vain, self._n_mine = 0.0, 0, 0
 
     def reset(self, observation: np.ndarray) -> None:
         """An episode begins."""
-        self._nearest, self._n_vain = self.expert.distance(), 0
+        self._nearest, self._n_vain, self._n_mine = self.expert.distance(), 0, 0
 
     def __call__(self, observation: np.ndarray, action: np.ndarray) -> np.ndarray | None:
         """:return: The expert's action, None: the agent's"""
-        if self._n_vain < PATIENCE:
+        if self._n_mine >= AT_LEAST and len(self.expert.way()) == 1:
+            self.reset(observation)
+        if self._n_mine == 0:
             distance = self.expert.distance()
             self._n_vain = 0 if distance < self._nearest - PROGRESS else self._n_vain + 1
             self._nearest = min(self._nearest, distance)
-        return self.expert(observation) if self._n_vain >= PATIENCE else None
+        if self._n_vain < PATIENCE:
+            return None
+        self._n_mine += 1
+        return self.expert(observation)
 
 
 def demonstrations(n_extra_steps: int = 0) -> Demonstrations:

@@ -19,7 +19,7 @@ TURN = 0.05
 """Largest turn of a joint in one step, in radians"""
 HALF_WIDTH, DEPTH, WALL = 0.025, 0.14, 0.04
 """Of the socket, in metres; its walls are as thick as the last one"""
-PICTURE = 300
+PICTURE = 180
 
 
 class TwoLinkArm(gym.Env):
@@ -154,4 +154,4 @@ def _unit(angle: float) -> np.ndarray:
     return np.array([np.cos(angle), np.sin(angle)])
 
 
-gym.register("TwoLinkArm-v0", TwoLinkArm, max_episode_steps=80)
+gym.register("TwoLinkArm-v0", "examples.two_link_arm:TwoLinkArm", max_episode_steps=80)

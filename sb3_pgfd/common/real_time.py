@@ -281,12 +281,12 @@ class PolicyCopy:
         self._model.num_timesteps += env.n_waiting * model.n_envs
         self._wrappers = list(_around(model.env))
         self._lock = threading.Lock()
-        self._pairs = tuple(_tensors(policy) for policy in (self._model.policy, model.policy))
+        self._acting, self._learned = _tensors(self._model.policy), _tensors(model.policy)
 
     def update(self, model: Any) -> None:
         """:param model: Whose policy acts from now on"""
         with self._lock, th.no_grad():
-            th._foreach_copy_(*self._pairs)
+            th._foreach_copy_(self._acting, self._learned)
             self._model._n_updates = model._n_updates
 
     def __call__(self, observations: Any, ended: np.ndarray) -> Choice:
