@@ -33,9 +33,9 @@ class _Timed:
 
     seconds, n_made = 0.0, 0
 
-    def train(self, gradient_steps: int, batch_size: int = 128, **options: Any) -> None:
+    def train(self, gradient_steps: int, *args: Any, **kwargs: Any) -> None:
         begin = time.perf_counter()
-        super().train(gradient_steps, batch_size, **options)  # type: ignore[misc]
+        super().train(gradient_steps, *args, **kwargs)  # type: ignore[misc]
         self.seconds += time.perf_counter() - begin
         self.n_made += gradient_steps
 

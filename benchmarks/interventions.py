@@ -4,9 +4,10 @@ there and 0 elsewhere, 3 demonstrations are given, 15,000 steps (about 4 minutes
 
     python -m benchmarks.interventions --processes 2
 
-Three ways to learn, five seeds each: from the 3 demonstrations alone; with a scripted corrector that takes over when the
-tip has come no nearer for some steps, and gives back in front of the socket; and with more demonstrations, given beforehand, with as many steps
-as the corrector of the same seed made. A finished run is in benchmarks/results/interventions.csv and does not run again.
+Three ways to learn, five seeds each: from the 3 demonstrations alone; with a scripted corrector that takes over when the tip
+has come no nearer for some steps, and gives back in front of the socket; and with more demonstrations, given beforehand, with
+as many steps as the corrector of the same seed made. A finished run is in benchmarks/results/interventions.csv and does not
+run again.
 """
 
 import argparse

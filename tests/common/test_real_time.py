@@ -132,7 +132,7 @@ def test_the_newest_policy_acts() -> None:
 
         def _on_step(self) -> bool:
             with th.no_grad():
-                last = self.model.actor.mu[-2]  # type: ignore[union-attr, index]
+                last = self.model.actor.mu[-2]  # type: ignore[attr-defined]
                 last.weight.zero_()
                 last.bias.fill_(50.0 if self.n_calls < 10 else -50.0)
             return True
@@ -174,7 +174,7 @@ def test_observations_are_normalised_for_the_policy_and_raw_in_the_buffer() -> N
     model = model_in(normalize, TD3fD)
     model.learn(20)
     assert_all_is_stored(model, env, 20)
-    assert normalize.obs_rms.count > 20
+    assert normalize.obs_rms.count > 20  # type: ignore[attr-defined]
 
 
 def test_other_wrappers_around_it_are_refused_before_anything_is_learned() -> None:

@@ -89,7 +89,9 @@ def test_the_window_shows_the_picture_and_who_drives() -> None:
 
     def look(attempt: int, n_steps: int, observation: Any) -> list[Any]:
         if n_steps > 0:
-            seen.append(pygame.surfarray.array3d(pygame.display.get_surface()))
+            screen = pygame.display.get_surface()
+            assert screen is not None
+            seen.append(pygame.surfarray.array3d(screen))
         return down("right") if n_steps == 1 else []
 
     inner = Typing(Walk(), look)
@@ -154,7 +156,7 @@ def learner(env: Any, at_update: int, during: Any, **options: Any) -> DDPGfD:
             during()
         return update(*arguments)
 
-    model.update = watched  # type: ignore[method-assign]
+    model.update = watched  # type: ignore[method-assign, assignment]
     return model
 
 
