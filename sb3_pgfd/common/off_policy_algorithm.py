@@ -4,7 +4,7 @@ import io
 import pathlib
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
@@ -12,9 +12,16 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.save_util import load_from_pkl
-from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn, Schedule, TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.type_aliases import (
+    GymEnv,
+    MaybeCallback,
+    RolloutReturn,
+    Schedule,
+    TrainFreq,
+    TrainFrequencyUnit,
+)
 from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
@@ -32,10 +39,18 @@ from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.demonstrations.recording.interventions import INTERVENE_ACTION
 from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
 from sb3_pgfd.replay.own_episodes import POLICY_ACTION
-from sb3_pgfd.utils.checks import check_learning_rate, check_not_negative, check_whole, is_number
+from sb3_pgfd.utils.checks import (
+    check_learning_rate,
+    check_not_negative,
+    check_switches,
+    check_whole,
+    is_number,
+    is_range,
+)
 from sb3_pgfd.utils.files import write_whole
 from sb3_pgfd.utils.keywords import accepted_keywords, keyword_defaults
 
+SelfOffPolicy = TypeVar("SelfOffPolicy", bound="OffPolicyFromDemonstrations")
 # Batches that are drawn together: the last of them do not see the priorities of the first. A run that makes an episode's worth
 # of updates at its end would otherwise draw all of them at once
 MAX_BATCHES = 20
@@ -52,17 +67,24 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
 
     actor_learning_rate: float | Schedule | None
     compile: bool
+    importance_exponent: float | Schedule = 1.0
     importance_schedule: Schedule
     policy_delay: int = 1
     """Updates of the critic for one of the actor"""
+    critic_warmup_steps: int = 0
+    """Environment steps after pretraining in which the actor clones alone"""
+    n_step_coef: float
     l2_coef: float
+    bc_coef: float
+    q_range: tuple[float, float] | None
     _policy_copy: PolicyCopy | None = None
     """Acts in an environment that does not wait for updates"""
     _n_late_steps: int = 0
     """How many were taken together with the one before, because updates take longer than a period"""
     policy: Any  # With `precision` and `mean_actor_rate()`, see DDPGfDPolicy
-    actor: BaseModel
-    critic: BaseModel
+    actor: Any
+    critic: ContinuousCritic
+    critic_target: ContinuousCritic
     _policy_actions: np.ndarray
     """Of the last step, without exploration noise; only where they are needed"""
     buffer_defaults: ClassVar[Mapping[str, Any]] = {}
@@ -108,6 +130,10 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             self.observation_space, self.action_space, self.lr_schedule, **options, **self.policy_kwargs
         )
         self.policy = policy.to(self.device)
+        self.actor, self.critic, self.critic_target = self.policy.actor, self.policy.critic, self.policy.critic_target
+        # 1 and lambda_1, the weights of the two returns
+        coefs = [1.0] if self.n_steps == 1 else [1.0, self.n_step_coef]
+        self._return_coefs = th.tensor(coefs, device=self.device)[:, None]
         self._updates: Updates | None = None
         self._rates = LearningRates(self.compile, self.device)
         self._convert_train_freq()
@@ -118,7 +144,11 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         for name in ("tau", "gamma"):
             if not is_number(getattr(self, name), 0.0, 1.0):
                 raise ValueError(f"{name}: found {getattr(self, name)!r}, expected 0 to 1")
-        check_not_negative(vars(self), {"l2_coef": "lambda_2"})
+        names = {"l2_coef": "lambda_2", "n_step_coef": "lambda_1", "bc_coef": "weight of cloning"}
+        check_not_negative(vars(self), names)
+        check_switches(vars(self), ["q_filter", "normalize_actor_loss", "compile"])
+        if self.q_range is not None and not is_range(self.q_range):
+            raise ValueError(f"q_range: found {self.q_range!r}, expected (smallest, largest) possible return, or None")
         check_learning_rate("actor_learning_rate", self.actor_learning_rate)
 
     def _check_classes(self) -> None:
@@ -206,6 +236,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         super()._setup_lr_schedule()
         rate = self.actor_learning_rate
         self.actor_lr_schedule = self.lr_schedule if rate is None else FloatSchedule(rate)
+        self.importance_schedule = FloatSchedule(self.importance_exponent)
 
     def _update_learning_rates(self) -> None:
         for network, schedule in ((self.critic, self.lr_schedule), (self.actor, self.actor_lr_schedule)):
@@ -270,9 +301,12 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     def _clones_only(self, demos_only: bool) -> bool:
         """
         :param demos_only: Whether this is pretraining
-        :return: Whether the actor clones and does not follow Q
+        :return: Whether the critic knows hardly any actions but the demonstrations', so that its gradient leads away from
+            them. Own successes are no demonstrations here: they come when the warm-up should be over
         """
-        return demos_only
+        if self.bc_coef == 0.0 or self.buffer.n_given == 0:
+            return False
+        return demos_only or (not self.buffer.full and self.buffer.n_own < self.critic_warmup_steps)
 
     def _update_state(self) -> UpdateState:
         return UpdateState([self.policy], [self.critic.optimizer, self.actor.optimizer])
@@ -370,6 +404,23 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         real_time_of(self.env)
         return super()._setup_learn(*args, **kwargs)
 
+    def learn(
+        self: SelfOffPolicy,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfOffPolicy:
+        """
+        cf ``OffPolicyAlgorithm``. The first call pretrains before its first environment step.
+
+        :param tb_log_name: Name of the run in TensorBoard, None: the name of the class
+        """
+        name = tb_log_name or type(self).__name__
+        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+
     @property
     def _has_demonstrations(self) -> bool:
         if self.replay_buffer is None:
@@ -445,5 +496,10 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             "_updates",
             "_update_options",
             "_rates",
+            "_targets",
+            "_return_coefs",
         ]
-        return [*super()._excluded_save_params(), *of_process]
+        return [*super()._excluded_save_params(), "actor", "critic", "critic_target", *of_process]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "actor.optimizer", "critic.optimizer"], []

@@ -7,25 +7,16 @@ from typing import Any
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.td3.policies import Actor, TD3Policy
 from torch import nn
 
-from sb3_pgfd.common.critics import Critics
-from sb3_pgfd.common.policies import (
-    TargetNetworks,
-    check_precision,
-    fused_if_adam,
-    init_last_layer,
-    with_dropout,
-    with_layer_norm,
-)
+from sb3_pgfd.common.policies import OffPolicyPolicy, fused_if_adam, init_last_layer, with_dropout
 from sb3_pgfd.utils.checks import is_number
 
 
-class DDPGfDPolicy(TD3Policy):
+class DDPGfDPolicy(OffPolicyPolicy, TD3Policy):
     """
     Actor and critics of DDPGfD.
 
@@ -46,6 +37,7 @@ class DDPGfDPolicy(TD3Policy):
     :raises ValueError: If there is no critic, or an option is out of range
     """
 
+    actor: Actor
     mean_actor: Actor
 
     def __init__(
@@ -69,13 +61,10 @@ class DDPGfDPolicy(TD3Policy):
     ):
         if not isinstance(n_critics, int) or n_critics < 1:
             raise ValueError(f"n_critics: found {n_critics!r}, expected a whole number >= 1")
-        if average_actor is not None and (not is_number(average_actor, 0.0, 1.0) or average_actor == 0.0):
-            raise ValueError(f"average_actor: found {average_actor!r}, expected a number > 0 and <= 1, or None")
         if not is_number(actor_dropout, 0.0) or actor_dropout >= 1.0:
             raise ValueError(f"actor_dropout: found {actor_dropout!r}, expected a number >= 0 and < 1")
-        check_precision(precision)
+        # Read by _build(), make_actor() and make_critic(), which the parent's constructor calls
         self.precision = precision
-        # Read by make_actor() and make_critic(), which the parent's constructor calls
         self.layer_norm = layer_norm
         self.actor_dropout = actor_dropout
         self.average_actor = average_actor
@@ -95,35 +84,6 @@ class DDPGfDPolicy(TD3Policy):
             share_features_extractor,
         )
 
-    def _build(self, lr_schedule: Schedule) -> None:
-        super()._build(lr_schedule)
-        if self.average_actor is not None:
-            self.mean_actor = self.make_actor()
-            self.mean_actor.load_state_dict(self.actor.state_dict())
-            self.mean_actor.set_training_mode(False)
-        self._mean: TargetNetworks | None = None
-
-    def mean_actor_rate(self, n_updates: int) -> float:
-        """
-        :param n_updates: k, how many actors there were, the present one included
-        :return: Rate of the running mean, at least 1 / k: the mean of the first actors is a plain one, and the random
-            initial actor has no weight
-        """
-        return max(self.average_actor or 0.0, 1.0 / max(n_updates, 1))
-
-    def update_mean_actor(self, rate: float | th.Tensor) -> None:
-        """
-        Let the running mean of the actors, if there is one, take in the present one.
-
-        :param rate: Share of the way, see :meth:`mean_actor_rate`
-        """
-        if self.average_actor is None:
-            return
-        if self._mean is None:
-            # Not earlier: on another device, batch normalisation has other tensors
-            self._mean = TargetNetworks((self.actor,), (self.mean_actor,))
-        self._mean.update(rate)
-
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None, dropout: float | None = None) -> Actor:
         """
         cf ``TD3Policy``.
@@ -137,26 +97,11 @@ class DDPGfDPolicy(TD3Policy):
             actor.mu = with_dropout(actor.mu, dropout)
         return actor
 
-    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
-        critic = Critics(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
-        for idx, q_net in enumerate(critic.q_networks):
-            init_last_layer(q_net)
-            if self.layer_norm:
-                critic.q_networks[idx] = with_layer_norm(q_net)
-                setattr(critic, f"qf{idx}", critic.q_networks[idx])
-        return critic
-
-    def set_training_mode(self, mode: bool) -> None:
-        """cf ``TD3Policy``. SB3 sets the mode twice for each step of the environment, and it walks through all modules."""
-        if not self.training == self.actor.training == self.critic.training == mode:
-            super().set_training_mode(mode)
-
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("layer_norm", "average_actor", "actor_dropout", "precision")}
-        return {**super()._get_constructor_parameters(), **own}
+        return {**super()._get_constructor_parameters(), "actor_dropout": self.actor_dropout}
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
-        return (self.actor if self.average_actor is None or not deterministic else self.mean_actor)(observation)
+        return self.acting(deterministic)(observation)
 
 
 class DDPGfDCnnPolicy(DDPGfDPolicy):

@@ -262,16 +262,6 @@ class TD3fD(DDPGfD):
         names, variables = super()._get_torch_save_params()
         return [*names, "policy.clone.optimizer"] if self.proposals else names, variables
 
-    def _clones_only(self, demos_only: bool) -> bool:
-        """
-        :param demos_only: Whether this is pretraining
-        :return: Whether the critic knows hardly any actions but the demonstrations', so that its gradient leads away from
-            them. Own successes are no demonstrations here: they come when the warm-up should be over
-        """
-        if self.bc_coef == 0.0 or self.buffer.n_given == 0:
-            return False
-        return demos_only or (not self.buffer.full and self.buffer.n_own < self.critic_warmup_steps)
-
     def update(self, batch: DemoBatch, clones_only: th.Tensor, turn: Turn) -> dict[str, th.Tensor]:
         """
         One update (TD3, algorithm 1, with demonstrations).
