@@ -44,7 +44,8 @@ class SACfD(OffPolicyFromDemonstrations):
     It is SB3's SAC (Haarnoja et al. 2018, https://arxiv.org/abs/1801.01290) with
 
     * RLPD (Ball et al. 2023, https://arxiv.org/abs/2302.02948): half of each batch demonstrations, an ensemble of critics
-      with LayerNorm, targets of a random two of them, several updates per step, and no entropy in the targets.
+      with LayerNorm, targets of a random two of them, as many updates per step as ``gradient_steps`` says, and no entropy in
+      the targets.
     * Little entropy from the first step on: the policy begins with a small standard deviation, and the entropy coefficient
       with a small value. SAC's own, which begins at 1, is worth more than a reward of 1 at the end of an episode.
     * What :class:`~sb3_pgfd.td3fd.TD3fD` has: both 1-step and n-step returns, cloning in units of Q, pretraining and a first
@@ -126,9 +127,9 @@ class SACfD(OffPolicyFromDemonstrations):
         tau: float = 0.01,
         gamma: float = 0.99,
         train_freq: int | tuple[int, str] = 1,
-        gradient_steps: int = 2,
+        gradient_steps: int = 1,
         action_noise: ActionNoise | float | str | None = None,
-        pretrain_steps: int = 20_000,
+        pretrain_steps: int = 10_000,
         n_steps: int = 10,
         n_step_coef: float = 1.0,
         l2_coef: float = 1e-5,
@@ -326,7 +327,7 @@ class SACfD(OffPolicyFromDemonstrations):
 
             # Entropy coefficient: mean of -log alpha (log pi(a|s_i) + target entropy)
             if self.ent_coef_optimizer is not None and self.log_ent_coef is not None:
-                surplus = (log_prob + self.target_entropy).detach() * ~clones_only
+                surplus = (log_prob + float(self.target_entropy)).detach() * ~clones_only
                 descend(self.ent_coef_optimizer, -(self.log_ent_coef * surplus).mean())
             metrics |= {"ent_coef": ent_coef, "entropy": -log_prob.detach()}
 

@@ -21,7 +21,6 @@ def make_model(demonstrations: Demonstrations, recorder: Recorder) -> MakeModel:
         small: dict[str, Any] = dict(demonstrations=demonstrations, gradient_steps=1, critic_warmup_steps=0, policy_delay=1)
         policy_kwargs = {"n_critics": 3, **options.pop("policy_kwargs", {})}
         model = small_model(SACfD, *args, policy_kwargs=policy_kwargs, **{**small, **options})
-        assert isinstance(model, SACfD)
         model.set_logger(Logger(None, [recorder]))
         return model
 

@@ -18,6 +18,16 @@ MakeModel = Callable[..., SACfD]
 STATES = np.linspace(-1.0, 1.0, 20, dtype=np.float32)[:, None]
 
 
+def assert_acts_the_same(one: Any, other: Any) -> None:
+    """:param one: A model or a policy"""
+    for deterministic in (True, False):
+        actions = []
+        for acting in (one, other):
+            th.manual_seed(0)
+            actions.append(acting.predict(STATES, deterministic=deterministic)[0])
+        np.testing.assert_array_equal(actions[0], actions[1])
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -61,7 +71,7 @@ def test_a_model_comes_back_from_its_file_and_learns_the_same(
     loaded = SACfD.load(tmp_path / "model", env=gym.make("PointToGoal-v0"), demonstrations=demonstrations, device="cpu")
     loaded.load_replay_buffer(tmp_path / "buffer")
     assert (loaded.ent_coef, loaded.target_entropy) == (ent_coef, -1.0)
-    np.testing.assert_array_equal(*(one.predict(STATES, deterministic=True)[0] for one in (loaded, model)))
+    assert_acts_the_same(loaded, model)
     for one in (model, loaded):
         one.set_logger(model.logger)
         np.random.seed(1)
@@ -79,21 +89,16 @@ def test_a_model_comes_back_from_its_file_and_learns_the_same(
 
 def test_parameters_go_from_one_model_to_another(make_model: MakeModel) -> None:
     one, other = make_model(seed=1).learn(20), make_model(seed=2)
-    other.set_parameters(one.get_parameters())
-    np.testing.assert_array_equal(*(model.predict(STATES, deterministic=True)[0] for model in (one, other)))
+    other.set_parameters(one.get_parameters())  # type: ignore[arg-type]  # SB3 declares another type
+    assert_acts_the_same(other, one)
 
 
 def test_a_policy_comes_back_from_its_file_and_acts_the_same(make_model: MakeModel, tmp_path: Path) -> None:
     policy = make_model(policy_kwargs={"log_std_init": -1.0}).learn(20).policy
-    policy.save(tmp_path / "policy")
-    loaded = MlpPolicy.load(tmp_path / "policy")
+    policy.save(str(tmp_path / "policy"))
+    loaded = MlpPolicy.load(str(tmp_path / "policy"))
     assert loaded.log_std_init == -1.0
-    for deterministic in (True, False):
-        actions = []
-        for one in (policy, loaded):
-            th.manual_seed(0)
-            actions.append(one.predict(STATES, deterministic=deterministic)[0])
-        np.testing.assert_array_equal(*actions)
+    assert_acts_the_same(loaded, policy)
 
 
 def test_the_mean_of_the_actors_acts_without_noise_and_the_last_one_explores(make_model: MakeModel) -> None:

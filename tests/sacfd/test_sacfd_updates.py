@@ -16,7 +16,6 @@ from two_transitions import LINEAR, set_weights, two_transitions, update
 from sb3_pgfd import SACfD
 from sb3_pgfd.common.losses import squashed_log_prob
 from sb3_pgfd.common.updates import Turn
-from sb3_pgfd.replay import DemoBatch
 
 MakeModel = Callable[..., SACfD]
 STD = 0.5
@@ -40,8 +39,8 @@ def make_linear(make_model: MakeModel) -> MakeModel:
             set_weights(target, [1.0, 1.0])
         with th.no_grad():
             for layer, bias in ((model.actor.mu, 0.0), (model.actor.log_std, log(STD))):
-                layer.weight.zero_()  # type: ignore[union-attr]
-                layer.bias.fill_(bias)  # type: ignore[union-attr, arg-type]
+                layer.weight.zero_()
+                layer.bias.fill_(bias)
         return model.learn(0)
 
     return _make
@@ -106,9 +105,9 @@ def test_the_actors_gradient_is_what_a_pencil_says(make_linear: MakeModel, recor
         slope = (0.3 * 2 * action - 3 * (1 - action**2)) / scale
         of_mean.append(slope + 2.0 * 2 * -ACTIONS[row])
         of_std.append(slope * STD * value - 0.3 / scale)
-    mean_bias, std_bias = (list(layer.parameters())[1].grad for layer in (model.actor.mu, model.actor.log_std))  # type: ignore[union-attr]
-    assert float(mean_bias) == pytest.approx(np.mean(of_mean), rel=1e-4)  # type: ignore[arg-type]
-    assert float(std_bias) == pytest.approx(np.mean(of_std), rel=1e-4)  # type: ignore[arg-type]
+    mean_bias, std_bias = (list(layer.parameters())[1].grad for layer in (model.actor.mu, model.actor.log_std))
+    assert float(mean_bias) == pytest.approx(np.mean(of_mean), rel=1e-4)
+    assert float(std_bias) == pytest.approx(np.mean(of_std), rel=1e-4)
 
 
 def test_the_entropy_coefficient_goes_where_the_entropy_is_wanted(make_linear: MakeModel, recorder: Any) -> None:
@@ -182,7 +181,7 @@ def test_without_what_it_adds_an_update_is_that_of_sb3s_sac(make_model: MakeMode
     theirs.set_logger(Logger(None, []))
     ours._update_learning_rates()
     for number in range(4):
-        batch: DemoBatch = ours.buffer.sample_batch(8, demos_only=True)
+        batch: Any = ours.buffer.sample_batch(8, demos_only=True)
         dones = (batch.bootstrap == 0.0).float()
         samples = ReplayBufferSamples(batch.observations, batch.actions, batch.next_observations, dones, batch.rewards)
         theirs.replay_buffer.sample = lambda *args, samples=samples, **kwargs: samples  # type: ignore[method-assign, union-attr]
@@ -196,8 +195,8 @@ def test_without_what_it_adds_an_update_is_that_of_sb3s_sac(make_model: MakeMode
         assert th.allclose(parameter, moved[name], atol=1e-4), name
     assert ours.log_ent_coef is not None
     assert theirs.log_ent_coef is not None
-    assert float(ours.log_ent_coef) == pytest.approx(float(theirs.log_ent_coef), rel=1e-5)
-    assert float(ours.log_ent_coef) != pytest.approx(log(0.3))
+    assert ours.log_ent_coef.item() == pytest.approx(theirs.log_ent_coef.item(), rel=1e-5)
+    assert ours.log_ent_coef.item() != pytest.approx(log(0.3))
 
 
 # --- Cloning ----------------------------------------------------------------------------------------------------------
@@ -214,9 +213,9 @@ def test_while_it_only_clones_its_deviation_and_the_entropy_coefficient_stay(mak
     assert (after.modes - 0.95).abs().mean() < 0.3 < (before - 0.95).abs().mean()
     assert (after.log_std + 1.0).abs().max() < 0.05
     assert model.log_ent_coef is not None
-    assert float(model.log_ent_coef.detach()) == pytest.approx(log(0.02))
+    assert model.log_ent_coef.item() == pytest.approx(log(0.02))
     model.train(20, 8)
-    assert float(model.log_ent_coef.detach()) != pytest.approx(log(0.02))
+    assert model.log_ent_coef.item() != pytest.approx(log(0.02))
 
 
 def test_the_actor_waits_and_the_targets_do_not(make_model: MakeModel) -> None:
@@ -224,13 +223,14 @@ def test_the_actor_waits_and_the_targets_do_not(make_model: MakeModel) -> None:
     names = ("actor", "critic", "critic_target")
     networks = {**{name: getattr(model, name) for name in names}, "mean_actor": model.policy.mean_actor}
     moved: dict[str, list[bool]] = {name: [] for name in [*networks, "ent_coef"]}
+    assert model.log_ent_coef is not None
     for _ in range(6):
         before = {name: [item.detach().clone() for item in network.parameters()] for name, network in networks.items()}
-        alpha = float(model.log_ent_coef.detach())  # type: ignore[arg-type]
+        alpha = model.log_ent_coef.item()
         model.train(1, 8)
         for name, network in networks.items():
             moved[name].append(not all(th.equal(x, y) for x, y in zip(before[name], network.parameters(), strict=True)))
-        moved["ent_coef"].append(float(model.log_ent_coef.detach()) != alpha)  # type: ignore[arg-type]
+        moved["ent_coef"].append(model.log_ent_coef.item() != alpha)
     each, delayed = [True] * 6, [False, False, True] * 2
     assert moved == {"critic": each, "critic_target": each, "actor": delayed, "mean_actor": delayed, "ent_coef": delayed}
 
