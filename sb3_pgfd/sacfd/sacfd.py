@@ -194,15 +194,14 @@ class SACfD(OffPolicyFromDemonstrations):
         if _init_setup_model:
             self._setup_model()
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "SACfD":
+    @classmethod
+    def _check_arguments(cls, kwargs: Mapping[str, Any]) -> None:
         if kwargs.get("use_sde") or (kwargs.get("policy_kwargs") or {}).get("use_sde"):
             raise ValueError(
                 f"{cls.__name__}: found use_sde=True, expected none: its noise is drawn anew in each step. SB3's SAC has gSDE "
                 "and takes demonstrations with replay_buffer_class=DemoReplayBuffer"
             )
-        model = super().__new__(cls, *args, **kwargs)
-        assert isinstance(model, cls)
-        return model
+        super()._check_arguments(kwargs)
 
     def _check_options(self) -> None:
         super()._check_options()
