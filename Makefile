@@ -52,6 +52,8 @@ benchmarks: $(VENV)/.installed  ## Everything the README's tables show
 	$(PYTHON) -m benchmarks.tasks --processes 2
 	$(PYTHON) -m benchmarks.tuning --processes 2
 	$(PYTHON) -m benchmarks.sac_entropy
+	$(PYTHON) -m benchmarks.interventions --processes 2
+	$(PYTHON) -m benchmarks.control_rate
 	$(PYTHON) -m benchmarks.sparse_suite.grid --processes 2
 	$(PYTHON) -m benchmarks.sparse_suite.report --readme README.md
 

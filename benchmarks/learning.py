@@ -1,5 +1,6 @@
 """
-Learning curves of DDPGfD and TD3fD with the packaged hyperparameters and demonstrations, next to SB3's DDPG without them.
+Learning curves of DDPGfD, TD3fD and SACfD with the packaged hyperparameters and demonstrations, next to SB3's DDPG without
+them.
 
 benchmarks/pendulum.py and benchmarks/mountain_car.py run it; the other benchmarks use parts of it. A run is one algorithm with
 one seed. A finished run is in benchmarks/results/<env>.csv and does not run again, so an interrupted benchmark continues where
@@ -25,7 +26,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
 
-from sb3_pgfd import DDPGfD, Demonstrations, TD3fD
+from sb3_pgfd import DDPGfD, Demonstrations, SACfD, TD3fD
 from sb3_pgfd.demonstrations.inspection.plots import new_figure
 from sb3_pgfd.utils.files import hyperparams_file, write_whole
 from sb3_pgfd.zoo.hyperparameters import with_schedules
@@ -130,14 +131,14 @@ def options_of(file: Path, entry: str, changes: Mapping[str, Any] | None = None)
 
 def make_model(algorithm: str, env_id: str, seed: int, policy_kwargs: Mapping[str, Any] | None = None) -> BaseAlgorithm:
     """
-    :param algorithm: ``"DDPGfD"`` or ``"TD3fD"`` with the packaged hyperparameters; ``"default"``: DDPGfD with those for any
-        environment; ``"relative priorities"``: DDPGfD with the packaged ones and the scale-free bonus; ``"SB3 DDPG"`` with
-        the packaged ones that it has
+    :param algorithm: ``"DDPGfD"``, ``"TD3fD"`` or ``"SACfD"`` with the packaged hyperparameters; ``"default"``: DDPGfD with
+        those for any environment; ``"relative priorities"``: DDPGfD with the packaged ones and the scale-free bonus;
+        ``"SB3 DDPG"`` with the packaged ones that it has
     :param env_id: Environment
     :param seed: Seed
     :param policy_kwargs: Further options of the policy, not of SB3's DDPG
     """
-    name, cls = ("td3fd", TD3fD) if algorithm == "TD3fD" else ("ddpgfd", DDPGfD)
+    name, cls = {"TD3fD": ("td3fd", TD3fD), "SACfD": ("sacfd", SACfD)}.get(algorithm, ("ddpgfd", DDPGfD))
     options = options_of(hyperparams_file(name), "default" if algorithm == "default" else env_id)
     env = gym.make(env_id)
     assert env.action_space.shape is not None
@@ -217,7 +218,7 @@ def report(benchmark: Benchmark, rows: list[dict[str, Any]]) -> None:
         returns = "".join(f"{run[steps]['mean_return']:>10.1f}" for steps in benchmark.evaluate_at)
         print(f"{algorithm:<20}{seed:>5.0f}{returns}{run[last]['seconds']:>10.0f}")
     print()
-    for name in ("DDPGfD", "TD3fD"):
+    for name in ("DDPGfD", "TD3fD", "SACfD"):
         final = [row["mean_return"] for row in rows if row["algorithm"] == name and row["steps"] == last]
         reached = sum(value >= benchmark.target for value in final)
         print(f"{name} at {last:,} steps: {reached} of {len(final)} seeds >= {benchmark.target:g}")
@@ -231,6 +232,7 @@ def draw(benchmark: Benchmark, rows: list[dict[str, Any]]) -> Path:
     for color, algorithm in (
         ("C0", "DDPGfD"),
         ("C5", "TD3fD"),
+        ("C6", "SACfD"),
         ("C1", "relative priorities"),
         ("C4", "default"),
         ("0.6", "SB3 DDPG"),
@@ -259,8 +261,8 @@ def main(benchmark: Benchmark) -> None:
     """:param benchmark: Benchmark to run"""
     parser = argparse.ArgumentParser(description=f"Learning curves on {benchmark.env_id}")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to N - 1")
-    choices = ["DDPGfD", "TD3fD", "SB3 DDPG", "default", "relative priorities"]
-    parser.add_argument("--algorithms", nargs="+", default=choices[:3], choices=choices, metavar="NAME")
+    choices = ["DDPGfD", "TD3fD", "SACfD", "SB3 DDPG", "default", "relative priorities"]
+    parser.add_argument("--algorithms", nargs="+", default=choices[:4], choices=choices, metavar="NAME")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--fresh", action="store_true", help="repeat runs that are finished")
     args = parser.parse_args()

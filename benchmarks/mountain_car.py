@@ -1,5 +1,5 @@
 """
-DDPGfD, TD3fD and SB3's DDPG on MountainCarContinuous-v0, 3 demonstrations, 20,000 steps (about 8 minutes on 2 cores).
+DDPGfD, TD3fD, SACfD and SB3's DDPG on MountainCarContinuous-v0, 3 demonstrations, 20,000 steps (about 12 minutes on 2 cores).
 
     python -m benchmarks.mountain_car --processes 2
 """

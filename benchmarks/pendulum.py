@@ -1,5 +1,5 @@
 """
-DDPGfD, TD3fD and SB3's DDPG on Pendulum-v1, 5 demonstrations, 5,000 steps (about 3 minutes on 2 cores).
+DDPGfD, TD3fD, SACfD and SB3's DDPG on Pendulum-v1, 5 demonstrations, 5,000 steps (about 5 minutes on 2 cores).
 
     python -m benchmarks.pendulum --processes 2
 """

@@ -21,7 +21,7 @@ from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from sb3_pgfd import A2CfD, DDPGfD, TD3fD
+from sb3_pgfd import A2CfD, DDPGfD, SACfD, TD3fD
 from sb3_pgfd.callbacks import SaveTrainingState
 from sb3_pgfd.zoo.command_line import register_environments
 
@@ -73,6 +73,12 @@ def proposals() -> tuple[Any, ...]:
     return TD3fD, "MlpPolicy", pendulum, "Pendulum-v1", {**own, **SMALL}
 
 
+def sacfd() -> tuple[Any, ...]:
+    """SACfD with its defaults, which learn the entropy coefficient, and the policy's actions without noise"""
+    own = {"pretrain_steps": 50, "critic_warmup_steps": 300, "replay_buffer_kwargs": {"denoise_successes": True}}
+    return SACfD, "MlpPolicy", pendulum, "Pendulum-v1", {**own, **SMALL}
+
+
 def a2cfd() -> tuple[Any, ...]:
     """A2CfD with VecNormalize, RMSprop and a schedule"""
     options = {"use_rms_prop": True, "learning_rate": LinearSchedule(1e-3, 0.0, 1.0), "critic_warmup_steps": 100}
@@ -102,6 +108,7 @@ KINDS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "ddpgfd_every_option": everything,
     "td3fd": td3fd,
     "td3fd_proposals": proposals,
+    "sacfd": sacfd,
     "a2cfd_vecnormalize_rmsprop": a2cfd,
     "td3fd_her_successes": hindsight,
     "ddpgfd_4_envs": four,

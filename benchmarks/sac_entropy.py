@@ -15,7 +15,7 @@ import numpy as np
 import torch as th
 from stable_baselines3 import SAC
 
-from benchmarks.learning import RESULTS, read_results, replace_results
+from benchmarks.learning import FIRST_EVALUATION_SEED, RESULTS, read_results, replace_results
 from benchmarks.sparse_suite.evaluation import Evaluator
 from benchmarks.sparse_suite.tasks import Task
 from demos.experts.maze import Waypoints
@@ -27,7 +27,7 @@ TASK = Task(
     env_id="PointMaze_UMaze-v3",
     env_kwargs={"continuing_task": False},
     expert=Waypoints,
-    n_demos=10,
+    demos=(10,),
     gamma=0.98,
     q_range=(0.0, 1.0),
     wrapper=ReportSuccess,
@@ -68,7 +68,7 @@ def make_model(configuration: str, seed: int) -> SAC:
 
 def run(configuration: str, seed: int) -> list[dict[str, Any]]:
     """:return: A row for each evaluation"""
-    model, evaluator = make_model(configuration, seed), Evaluator(TASK, N_EVALUATIONS)
+    model, evaluator = make_model(configuration, seed), Evaluator(TASK, N_EVALUATIONS, FIRST_EVALUATION_SEED)
     rows, seconds = [], 0.0
     for steps in EVALUATE_AT:
         start = time.process_time()

@@ -6,6 +6,7 @@ from sb3_pgfd.a2cfd import A2CfD
 from sb3_pgfd.ddpgfd import DDPGfD
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.replay import DemoReplayBuffer
+from sb3_pgfd.sacfd import SACfD
 from sb3_pgfd.td3fd import TD3fD
 from sb3_pgfd.utils.checks import OptionWarning
 
@@ -18,6 +19,7 @@ __all__ = [
     "Demonstrations",
     "DemonstrationsError",
     "OptionWarning",
+    "SACfD",
     "TD3fD",
     "__version__",
 ]

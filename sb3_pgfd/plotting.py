@@ -21,6 +21,7 @@ Curve = tuple[np.ndarray, np.ndarray]
 PRETRAIN_WIDTH = 0.15
 _STEPS, _PRETRAIN_UPDATES = "time/total_timesteps", "pretrain/n_updates"
 _PANELS = (("actor_loss", "actor loss"), ("critic_loss", "critic loss"), ("demo_fraction", "demonstrations\nin the batches"))
+_INTERVENTIONS = "rollout/intervention_rate"
 
 
 def plot_run(log_dir: str | Path, output: str | Path | None = None) -> Path:
@@ -40,8 +41,9 @@ def plot_run(log_dir: str | Path, output: str | Path | None = None) -> Path:
 
 def run_figure(log_dir: str | Path) -> Figure:
     """
-    Draw one run over its environment steps: the return of every episode and of the evaluations, the losses, and the share of
-    demonstrations in the batches. Pretraining is drawn left of step 0.
+    Draw one run over its environment steps: the return of every episode and of the evaluations, the losses, the share of
+    demonstrations in the batches and, if somebody could take over, the share of steps that were interventions.
+    Pretraining is drawn left of step 0.
 
     :param log_dir: A folder with ``progress.csv`` (SB3's CSV logger), and optionally ``*.monitor.csv`` (SB3's
         ``Monitor``) and ``evaluations.npz`` (SB3's ``EvalCallback``), as ``python -m sb3_pgfd.train`` writes them
@@ -56,7 +58,9 @@ def run_figure(log_dir: str | Path) -> Figure:
     last_step = max((float(values[-1]) for values in steps if len(values)), default=1.0)
     n_pretrain = max(_curve(rows, _PRETRAIN_UPDATES, _PRETRAIN_UPDATES)[0], default=0.0)
 
-    axes: list[Axes] = list(figure.subplots(2 + len(_PANELS), 1, sharex=True))
+    interventions = _curve(rows, _STEPS, _INTERVENTIONS)
+    n_panels = 2 + len(_PANELS) + (len(interventions[0]) > 0)
+    axes: list[Axes] = list(figure.subplots(n_panels, 1, sharex=True))
     axes[0].set_title(folder.resolve().name)
     axes[0].plot(*episodes, color="0.75", linewidth=0.8, label="each episode")
     axes[0].plot(*_smooth(episodes), color="C0", label="mean of 10 episodes")
@@ -64,10 +68,14 @@ def run_figure(log_dir: str | Path) -> Figure:
     axes[0].legend(loc="lower right", fontsize="small")
     axes[1].plot(*evaluations, color="C1", marker="o", markersize=4)
     axes[1].set_ylabel("evaluation return")
-    for axis, (name, label) in zip(axes[2:], _PANELS, strict=True):
+    for axis, (name, label) in zip(axes[2:], _PANELS, strict=False):
         _draw_metric(axis, rows, name, n_pretrain, PRETRAIN_WIDTH * last_step)
         axis.set_ylabel(label)
-    axes[-1].set_ylim(-0.05, 1.05)
+    if len(interventions[0]):
+        axes[-1].plot(*interventions, color="C3")
+        axes[-1].set_ylabel("interventions\n(share of steps)")
+    for axis in axes[1 + len(_PANELS) :]:
+        axis.set_ylim(-0.05, 1.05)
     axes[-1].set_xlabel("environment steps")
     for axis in axes:
         axis.grid(alpha=0.3)

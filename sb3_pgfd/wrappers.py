@@ -1,4 +1,7 @@
-"""Environment wrappers: report success, for the ``env_wrapper`` and the monitor of the RL Zoo; start in demonstrations."""
+"""
+Environment wrappers: report success, for the ``env_wrapper`` and the monitor of the RL Zoo; reward it; start in
+demonstrations; let somebody take over (``InterventionWrapper``, ``Person``); step in real time (``RealTime``).
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,16 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.monitor import Monitor, ResultsWriter
 
+from sb3_pgfd.common.real_time import RealTime
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.inspection.replay import replay
 from sb3_pgfd.demonstrations.recording.camera import CameraObservation
+from sb3_pgfd.demonstrations.recording.interventions import InterventionWrapper, Person
 from sb3_pgfd.demonstrations.recording.session import success_of
 from sb3_pgfd.utils.checks import is_number, is_whole
 
-__all__ = ["CameraObservation", "ReportSuccess", "StartInDemonstrations", "SuccessMonitor", "monitor_successes"]
+__all__ = ["CameraObservation", "InterventionWrapper", "Person", "RealTime", "ReportSuccess", "StartInDemonstrations"]
+__all__ += ["SuccessMonitor", "SuccessReward", "monitor_successes"]
 
 SUCCESS = "is_success"
 
@@ -47,6 +53,27 @@ class ReportSuccess(gym.Wrapper, gym.utils.RecordConstructorArgs):
         observation, reward, terminated, truncated, info = self.env.step(action)
         success = info.get(self.key, info.get(SUCCESS, False))
         return observation, reward, terminated, truncated, {**info, SUCCESS: bool(success)}
+
+
+class SuccessReward(gym.Wrapper):
+    """
+    The reward of a judge: 1 for a success, which ends the episode, otherwise 0. The environment's own reward, and its word on
+    success, do not count. ``SuccessReward(env, person.succeeded)`` takes the word of a person, who presses RETURN; put it
+    outside of the :class:`InterventionWrapper`.
+
+    :param env: Environment to wrap
+    :param judge: Of the observation after a step and its info to whether the task is solved, such as a trained classifier
+    """
+
+    def __init__(self, env: gym.Env, judge: Callable[[Any, dict[str, Any]], Any]):
+        super().__init__(env)
+        self.judge = judge
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """:return: The result of the environment, with the judge's reward"""
+        observation, _, terminated, truncated, info = self.env.step(action)
+        success = bool(self.judge(observation, info))
+        return observation, float(success), bool(terminated or success), truncated, {**info, SUCCESS: success}
 
 
 class StartInDemonstrations(gym.Wrapper):
@@ -212,18 +239,23 @@ def _has_rows(filename: str) -> bool:
     return path.is_file() and len(path.read_text().splitlines()) > 2
 
 
-def monitor_successes(env: gym.Env, then: Callable[[gym.Env], gym.Env] | None = None) -> gym.Env:
+def monitor_successes(
+    env: gym.Env,
+    then: Callable[[gym.Env], gym.Env] | None = None,
+    inside: Callable[[gym.Env], gym.Env] | None = None,
+) -> gym.Env:
     """
     Replace SB3's ``Monitor`` by a :class:`SuccessMonitor`. This is a wrapper for the RL Zoo, which puts wrappers around a
     ``Monitor`` of its own.
 
     :param env: Under a ``Monitor`` that has not been used yet and has no columns of its own
     :param then: Wrapper to put around
+    :param inside: Wrapper to put inside, whose rewards are logged
     """
     if isinstance(env, Monitor):
         writer, filename = env.results_writer, None
         if writer is not None:
             writer.close()
             filename = writer.file_handler.name
-        env = SuccessMonitor(env.env, filename)
+        env = SuccessMonitor(env.env if inside is None else inside(env.env), filename)
     return env if then is None else then(env)

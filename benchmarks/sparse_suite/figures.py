@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 NAMES = {
     "td3fd": "TD3fD",
     "td3fd_ibrl": "IBRL",
+    "sacfd": "SACfD",
     "ddpgfd_paper": "DDPGfD as in the paper",
     "ddpgfd_relative": "DDPGfD, relative bonus and return range",
     "bc": "behaviour cloning",

@@ -17,11 +17,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from benchmarks.sparse_suite import settings as settings_of
 from benchmarks.sparse_suite.tasks import Task
-from sb3_pgfd import A2CfD, DDPGfD, Demonstrations, TD3fD
+from sb3_pgfd import A2CfD, DDPGfD, Demonstrations, SACfD, TD3fD
+from sb3_pgfd.common.off_policy_algorithm import OffPolicyFromDemonstrations
 from sb3_pgfd.replay import DemoReplayBuffer
 from sb3_pgfd.zoo.hyperparameters import with_schedules
 
-OURS = (DDPGfD, A2CfD)
+OURS = (OffPolicyFromDemonstrations, A2CfD)
 """Algorithms, with their subclasses, that take ``demonstrations`` in the constructor and in ``load``"""
 
 
@@ -56,6 +57,7 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "td3fd": Method(TD3fD, settings_of.TD3FD),
+    "sacfd": Method(SACfD, settings_of.SACFD),
     "ddpgfd_paper": Method(DDPGfD, settings_of.DDPGFD_PAPER),
     "ddpgfd_relative": Method(DDPGfD, settings_of.DDPGFD_RELATIVE),
     "bc": Method(DDPGfD, settings_of.BEHAVIOR_CLONING, interacts=False),
@@ -188,7 +190,7 @@ def options_of(method: Method, task: Task, env: GymEnv, settings: Mapping[str, A
         sigma = noise_std * np.ones(env.action_space.shape)
         noise = OrnsteinUhlenbeckActionNoise if noise_type == "ornstein-uhlenbeck" else NormalActionNoise
         options["action_noise"] = noise(np.zeros_like(sigma), sigma)
-    if method.algorithm is not None and issubclass(method.algorithm, DDPGfD):
+    if method.algorithm is not None and issubclass(method.algorithm, OffPolicyFromDemonstrations):
         q_range = options.get("q_range", task.q_range)
         options["q_range"] = None if q_range is None else tuple(q_range)
     # A policy class for vectors does not know that it needs it

@@ -48,6 +48,9 @@ class LayerNormSACPolicy(SACPolicy):
 TD3FD: Settings = {"buffer_size": BUFFER_SIZE, "replay_buffer_kwargs": {"her_ratio": 0.6}}
 """The constructor's defaults, which are the best setting that was found"""
 
+SACFD: Settings = {"buffer_size": BUFFER_SIZE, "replay_buffer_kwargs": {"her_ratio": 0.6}}
+"""The constructor's defaults"""
+
 DDPGFD_PAPER: Settings = {
     "noise_std": NOISE_STD,
     "buffer_size": BUFFER_SIZE,

@@ -28,7 +28,7 @@ from sb3_pgfd.demonstrations.recording.session import session_folder
 from sb3_pgfd.utils.files import near
 from sb3_pgfd.utils.screen import can_show_progress
 from sb3_pgfd.zoo.agents import TRUST_HELP
-from sb3_pgfd.zoo.command_line import register_environments, require_installed
+from sb3_pgfd.zoo.command_line import add_control_options, register_environments, require_installed
 
 # Options that have a meaning for some sources of actions only
 _ONLY_WITH = {
@@ -90,17 +90,8 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
 def _add_keyboard(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("keyboard and gamepad")
     group.add_argument("--fps", type=float, help="steps per second (those of the environment)")
-    group.add_argument("--scale", type=float, help="part of the action range for a full deflection, in (0, 1] (1)")
-    group.add_argument("--keys", nargs="+", type=_key_pair, metavar="LESS,MORE", help="two keys for each action dimension")
-    group.add_argument("--axes", nargs="+", metavar="AXIS", help="an axis for each action dimension; -1 is axis 1 reversed")
+    add_control_options(group)
     group.add_argument("--no-pause", action="store_true", default=None, help="start the next episode at once")
-
-
-def _key_pair(text: str) -> tuple[str, str]:
-    less, comma, more = text.partition(",")
-    if not (less and comma and more):
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected two keys with a comma between: left,right")
-    return less, more
 
 
 def _run(args: argparse.Namespace) -> None:

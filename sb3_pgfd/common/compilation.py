@@ -26,10 +26,13 @@ class UpdateState(NamedTuple):
 
     modules: Sequence[th.nn.Module]
     optimizers: Sequence[th.optim.Optimizer]
+    parameters: Sequence[th.Tensor] = ()
+    """Those that are in no module"""
 
     def tensors(self) -> tuple[Tensors, Tensors]:
         """:return: Parameters and statistics of layers, and what the optimisers remember"""
         of_modules = [tensor.data for module in self.modules for tensor in module.state_dict(keep_vars=True).values()]
+        of_modules += [parameter.data for parameter in self.parameters]
         return of_modules, [tensor for optimizer in self.optimizers for tensor in optimizer_tensors(optimizer)]
 
     def key(self) -> tuple[int, ...]:

@@ -24,6 +24,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper, VecFrameStack
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
+from sb3_pgfd.common.real_time import real_time_of
+
 # Longer episodes are cut when a run is resumed: doing them again would take long
 LONGEST_EPISODE = 100_000
 # Nothing of the state; a file's position or a function cannot be pickled anyway
@@ -147,7 +149,8 @@ def set_global_generators(states: tuple[Any, ...]) -> None:
 class Resumable(gym.Wrapper, gym.utils.RecordConstructorArgs):
     """
     Remembers how the environment came into its state. The models of this package put it around each environment of a
-    ``DummyVecEnv``. Around those of a ``SubprocVecEnv`` put it yourself, as ``wrapper_class`` of ``make_vec_env``.
+    ``DummyVecEnv``. Around those of a ``SubprocVecEnv`` put it yourself, as ``wrapper_class`` of ``make_vec_env``. An
+    environment with ``metadata["repeatable"]`` False, as a real robot should have, never repeats actions: its episode is cut.
 
     :param env: The environment with all its wrappers
     """
@@ -193,7 +196,7 @@ class Resumable(gym.Wrapper, gym.utils.RecordConstructorArgs):
         others = set(vars(base)) - set(plain) - _SKIPPED
         is_plain = all(isinstance(vars(base)[name], (spaces.Space, np.random.Generator)) for name in others)
         state = {
-            "start": self._start if len(self._actions) <= LONGEST_EPISODE else None,
+            "start": self._start if len(self._actions) <= LONGEST_EPISODE and self.metadata.get("repeatable", True) else None,
             "actions": np.array(self._actions),
             "last": self._last,
             # Arrays of a simulator may be views of its memory, which a copy would not be
@@ -264,7 +267,7 @@ def save_environment(env: VecEnv) -> dict[str, Any]:
         "classes": [type(layer).__name__ for layer in wrappers],
         "wrappers": [values_of(layer, options_of(layer)) for layer in wrappers],
         "stacks": [stack.stacked_obs.copy() for stack in _stacks(wrappers)],
-        "envs": base.env_method("resumable_state") if _is_resumable(base) else None,
+        "envs": base.env_method("resumable_state") if _is_resumable(base) and real_time_of(env) is None else None,
         "seeds": getattr(base, "_seeds", None),
         "options": getattr(base, "_options", None),
     }
@@ -285,7 +288,7 @@ def restore_environment(env: VecEnv, state: dict[str, Any], in_episode: bool = T
     problem = None
     make_resumable(env)
     if state["envs"] is None or not _is_resumable(base):
-        problem = "they were in processes or of a kind that cannot be asked for their state (see Resumable)"
+        problem = "they are in real time, in processes or of a kind that cannot be asked for their state (see Resumable)"
     elif len(state["envs"]) != env.num_envs:
         raise ValueError(f"env: found {env.num_envs} environments, expected {len(state['envs'])} as in the saved run")
     else:

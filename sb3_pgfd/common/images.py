@@ -10,7 +10,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BaseModel, BasePolicy, ContinuousCritic
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space, preprocess_obs
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
@@ -82,6 +82,18 @@ class ImageEncoder(BaseFeaturesExtractor):
             return self.convolutions[0](observations)
         found = [cnn(observations[key]) for cnn, key in zip(self.convolutions, self.keys, strict=True)]
         return th.cat([*found, *(observations[key].flatten(1) for key in self.vectors)], dim=1)
+
+
+def with_image_defaults(policy_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """:return: Arguments of a policy for images, with an :class:`ImageEncoder` and hidden layers of 256 units by default"""
+    return {"features_extractor_class": ImageEncoder, "net_arch": [256, 256], **policy_kwargs}
+
+
+def with_dict_defaults(space: spaces.Space, policy_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """:return: The arguments of a policy for Dict observations: as for images if there are some among them"""
+    if has_images(space, normalized=not policy_kwargs.get("normalize_images", True)):
+        return with_image_defaults(policy_kwargs)
+    return {"features_extractor_class": CombinedExtractor, **policy_kwargs}
 
 
 class WithHead(BaseFeaturesExtractor):
@@ -161,15 +173,17 @@ class LearnsFromImages(BasePolicy):
         encoder = super().make_features_extractor()
         return WithHead(encoder, self.image_head) if self._sees_images and self.image_head is not None else encoder
 
-    def _share_encoder(self, *pairs: tuple[Any, Any]) -> None:
-        """:param pairs: Each a network and the critic whose encoder it uses from now on"""
-        for network, critic in pairs:
-            own, other = network.features_extractor, critic.features_extractor
-            if isinstance(own, WithHead):
-                own.encoder = other.encoder
-            else:
-                network.features_extractor = other
-            network.shares_encoder = critic.shares_encoder = True
+    def _share_encoder(self, network: Any, critic: Any) -> None:
+        """
+        :param network: Uses the critic's encoder from now on
+        :param critic: Trains it
+        """
+        own, other = network.features_extractor, critic.features_extractor
+        if isinstance(own, WithHead):
+            own.encoder = other.encoder
+        else:
+            network.features_extractor = other
+        network.shares_encoder = critic.shares_encoder = True
 
     def own_parameters(self, network: Any) -> list[nn.Parameter]:
         """:return: Those of a network without the encoder, if it shares one"""

@@ -1,7 +1,7 @@
 """Losses of the off-policy algorithms, as functions of tensors. B is the batch size; columns have shape ``(B, 1)``."""
 
 from collections.abc import Callable, Sequence
-from math import comb
+from math import comb, log, pi
 from typing import Any
 
 import torch as th
@@ -72,6 +72,21 @@ def smoothed(actions: th.Tensor, noise: float, clip: float) -> th.Tensor:
     :return: Actions in [-1, 1]
     """
     return (actions + th.randn_like(actions).mul_(noise).clamp_(-clip, clip)).clamp_(-1.0, 1.0)
+
+
+def squashed_log_prob(noise: th.Tensor, log_std: th.Tensor, unsquashed: th.Tensor) -> th.Tensor:
+    """
+    log pi(a) of a = tanh(u) with u = mean + std * noise (SAC, Haarnoja et al. 2018, arXiv 1801.01290, appendix C). The factor
+    1 - tanh(u)^2 is computed as 4 / (e^u + e^-u)^2, which does not lose its digits where tanh(u) rounds to 1.
+
+    :param noise: Of a standard normal distribution, shape ``(B, action_dim)``
+    :param log_std: Logarithm of the standard deviation, likewise
+    :param unsquashed: u, likewise
+    :return: A column
+    """
+    of_normal = -0.5 * noise.square() - log_std - 0.5 * log(2.0 * pi)
+    log_slope = 2.0 * (log(2.0) - unsquashed - th.nn.functional.softplus(-2.0 * unsquashed))
+    return (of_normal - log_slope).sum(dim=1, keepdim=True)
 
 
 def squared_errors(q_values: Sequence[th.Tensor], targets: th.Tensor) -> th.Tensor:

@@ -4,38 +4,57 @@ import io
 import pathlib
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.save_util import load_from_pkl
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import (
+    GymEnv,
+    MaybeCallback,
+    RolloutReturn,
+    Schedule,
+    TrainFreq,
+    TrainFrequencyUnit,
+)
 from stable_baselines3.common.utils import FloatSchedule
-from stable_baselines3.common.vec_env import VecFrameStack, unwrap_vec_wrapper
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, unwrap_vec_wrapper
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_pgfd.common.compilation import UpdateState
 from sb3_pgfd.common.exploration import noise_of_demonstrations
 from sb3_pgfd.common.images import has_images
+from sb3_pgfd.common.losses import behavior_cloning_loss
 from sb3_pgfd.common.metrics import MeanMetrics
 from sb3_pgfd.common.optimization import LearningRates
 from sb3_pgfd.common.option_warnings import OFF_POLICY_NEEDS, Need
 from sb3_pgfd.common.policies import matmul_precision
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations, check_normalization
+from sb3_pgfd.common.real_time import PolicyCopy, real_time_of
 from sb3_pgfd.common.updates import Turn, Updates
 from sb3_pgfd.demonstrations import Demonstrations
+from sb3_pgfd.demonstrations.recording.interventions import INTERVENE_ACTION
 from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
 from sb3_pgfd.replay.own_episodes import POLICY_ACTION
 from sb3_pgfd.replay.storage import Schema
-from sb3_pgfd.utils.checks import check_learning_rate, check_not_negative, check_whole, is_number
+from sb3_pgfd.utils.checks import (
+    check_learning_rate,
+    check_not_negative,
+    check_switches,
+    check_whole,
+    is_number,
+    is_range,
+)
 from sb3_pgfd.utils.files import write_whole
 from sb3_pgfd.utils.keywords import accepted_keywords, keyword_defaults
 from sb3_pgfd.utils.memory import GIB
 
+SelfOffPolicy = TypeVar("SelfOffPolicy", bound="OffPolicyFromDemonstrations")
 # Batches that are drawn together: the last of them do not see the priorities of the first. A run that makes an episode's worth
 # of updates at its end would otherwise draw all of them at once
 MAX_BATCHES = 20
@@ -52,13 +71,24 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
 
     actor_learning_rate: float | Schedule | None
     compile: bool
+    importance_exponent: float | Schedule = 1.0
     importance_schedule: Schedule
     policy_delay: int = 1
     """Updates of the critic for one of the actor"""
+    critic_warmup_steps: int = 0
+    """Environment steps after pretraining in which the actor clones alone"""
+    n_step_coef: float
     l2_coef: float
+    bc_coef: float
+    q_range: tuple[float, float] | None
+    _policy_copy: PolicyCopy | None = None
+    """Acts in an environment that does not wait for updates"""
+    _n_late_steps: int = 0
+    """How many were taken together with the one before, because updates take longer than a period"""
     policy: Any  # With `precision` and `mean_actor_rate()`, see DDPGfDPolicy
-    actor: BaseModel
-    critic: BaseModel
+    actor: Any
+    critic: ContinuousCritic
+    critic_target: ContinuousCritic
     _policy_actions: np.ndarray
     """Of the last step, without exploration noise; only where they are needed"""
     buffer_defaults: ClassVar[Mapping[str, Any]] = {}
@@ -71,7 +101,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         self.policy_kwargs = dict(self.policy_kwargs)
         self.demonstrations_source = None
         self._pretrained = False
-        self._metrics = MeanMetrics()
+        self._metrics, self._rollout_metrics = MeanMetrics(), MeanMetrics()
 
     @classmethod
     def _keyword_places(cls) -> Mapping[str, set[str]]:
@@ -104,6 +134,10 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             self.observation_space, self.action_space, self.lr_schedule, **options, **self.policy_kwargs
         )
         self.policy = policy.to(self.device)
+        self.actor, self.critic, self.critic_target = self.policy.actor, self.policy.critic, self.policy.critic_target
+        # 1 and lambda_1, the weights of the two returns
+        coefs = [1.0] if self.n_steps == 1 else [1.0, self.n_step_coef]
+        self._return_coefs = th.tensor(coefs, device=self.device)[:, None]
         self._updates: Updates | None = None
         self._rates = LearningRates(self.compile, self.device)
         self._convert_train_freq()
@@ -114,7 +148,11 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         for name in ("tau", "gamma"):
             if not is_number(getattr(self, name), 0.0, 1.0):
                 raise ValueError(f"{name}: found {getattr(self, name)!r}, expected 0 to 1")
-        check_not_negative(vars(self), {"l2_coef": "lambda_2"})
+        names = {"l2_coef": "lambda_2", "n_step_coef": "lambda_1", "bc_coef": "weight of cloning"}
+        check_not_negative(vars(self), names)
+        check_switches(vars(self), ["q_filter", "normalize_actor_loss", "compile"])
+        if self.q_range is not None and not is_range(self.q_range):
+            raise ValueError(f"q_range: found {self.q_range!r}, expected (smallest, largest) possible return, or None")
         check_learning_rate("actor_learning_rate", self.actor_learning_rate)
 
     def _check_classes(self) -> None:
@@ -209,6 +247,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         super()._setup_lr_schedule()
         rate = self.actor_learning_rate
         self.actor_lr_schedule = self.lr_schedule if rate is None else FloatSchedule(rate)
+        self.importance_schedule = FloatSchedule(self.importance_exponent)
 
     def _update_learning_rates(self) -> None:
         for network, schedule in ((self.critic, self.lr_schedule), (self.actor, self.actor_lr_schedule)):
@@ -265,6 +304,17 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         :return: ``errors``, the part of the priorities that the critic gives, a column, and what to log the means of
         """
 
+    def _encoder_loss(
+        self, observations: Any, cloned: th.Tensor, batch: DemoBatch, clones_only: th.Tensor
+    ) -> th.Tensor | float:
+        """
+        :return: Cloning as a loss of the shared encoder, as long as the actor does nothing else: from demonstrations alone Q
+            teaches the encoder little of what their actions depend on
+        """
+        if self.bc_coef == 0.0 or not self.policy.share_features_extractor:
+            return 0.0
+        return behavior_cloning_loss(self.policy.modes(observations), cloned, batch.is_demo, batch.is_demo) * clones_only
+
     def _turn(self, n_updates: int) -> Turn:
         """:param n_updates: The number of an update, from 1"""
         n_actor_updates = n_updates // self.policy_delay
@@ -273,9 +323,12 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     def _clones_only(self, demos_only: bool) -> bool:
         """
         :param demos_only: Whether this is pretraining
-        :return: Whether the actor clones and does not follow Q
+        :return: Whether the critic knows hardly any actions but the demonstrations', so that its gradient leads away from
+            them. Own successes are no demonstrations here: they come when the warm-up should be over
         """
-        return demos_only
+        if self.bc_coef == 0.0 or self.buffer.n_given == 0:
+            return False
+        return demos_only or (not self.buffer.full and self.buffer.n_own < self.critic_warmup_steps)
 
     def _update_state(self) -> UpdateState:
         return UpdateState([self.policy], [self.critic.optimizer, self.actor.optimizer])
@@ -286,6 +339,12 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
+        if self._policy_copy is not None:
+            choice = self._policy_copy.env.take()
+            self._rollout_metrics.add({name: th.tensor([mean]) for name, mean in choice.means.items()})
+            if choice.without_noise is not None:
+                self._policy_actions = choice.without_noise
+            return choice.actions, choice.stored
         # Random actions are for an untrained policy: neither after pretraining nor when a run goes on (the RL Zoo sets
         # the step counter back to 0)
         learning_starts = 0 if self._n_updates > 0 else learning_starts
@@ -311,11 +370,42 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     def _store_transition(
         self, replay_buffer: Any, buffer_action: Any, new_obs: Any, reward: Any, dones: Any, infos: list[dict[str, Any]]
     ) -> None:
+        if INTERVENE_ACTION in infos[0]:
+            taken = [info.get(INTERVENE_ACTION) is not None for info in infos]
+            self._rollout_metrics.add({"intervention_rate": th.tensor(taken, dtype=th.float32)})
         if self.buffer.denoise_successes:
             # Copies: callbacks see what the environment gave
             actions = self._policy_actions.reshape(self.n_envs, -1)
             infos = [{**info, POLICY_ACTION: action} for info, action in zip(infos, actions, strict=True)]
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, train_freq: TrainFreq, *args: Any, **kwargs: Any
+    ) -> RolloutReturn:
+        """cf ``OffPolicyAlgorithm``. In real time all steps are taken that were made during the last updates."""
+        real_time = real_time_of(env)
+        if real_time is not None:
+            if self._policy_copy is None:
+                n_left = (self._total_timesteps - self.num_timesteps) // self.n_envs - real_time.n_waiting
+                self._policy_copy = PolicyCopy(self, real_time)
+                real_time.begin(self._policy_copy, n_left)
+            self._policy_copy.update(self)
+            n_more = real_time.n_waiting - train_freq.frequency
+            if train_freq.unit == TrainFrequencyUnit.STEP and n_more > 0:
+                self._n_late_steps += n_more
+                train_freq = TrainFreq(real_time.n_waiting, TrainFrequencyUnit.STEP)
+        return super().collect_rollouts(env, callback, train_freq, *args, **kwargs)
+
+    def _leave_environment(self) -> None:
+        if self._policy_copy is not None:
+            real_time, self._policy_copy = self._policy_copy.env, None
+            real_time.end()
+            if self.verbose >= 1:
+                print(f"Real time, {real_time.punctuality}")
+                if self._n_late_steps > 0:
+                    print(
+                        f"{self._n_late_steps:,} steps had no updates of their own, because updates take longer than a period"
+                    )
 
     def _finish_step(self, step: Mapping[str, Any]) -> None:
         dones = step["dones"]
@@ -332,7 +422,26 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
+        # Refuses what cannot be stepped in real time, before anything is learned
+        real_time_of(self.env)
         return super()._setup_learn(*args, **kwargs)
+
+    def learn(
+        self: SelfOffPolicy,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfOffPolicy:
+        """
+        cf ``OffPolicyAlgorithm``. The first call pretrains before its first environment step.
+
+        :param tb_log_name: Name of the run in TensorBoard, None: the name of the class
+        """
+        name = tb_log_name or type(self).__name__
+        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     @property
     def _has_demonstrations(self) -> bool:
@@ -349,6 +458,12 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         if means:
             for name, value in {**means, "priority_max": self.buffer.max_priority}.items():
                 self.logger.record(f"train/{name}", value)
+        for name, value in self._rollout_metrics.flush().items():
+            self.logger.record(f"rollout/{name}", value)
+        if self._policy_copy is not None:
+            punctuality = self._policy_copy.env.punctuality
+            self.logger.record("time/missed_deadlines", punctuality.n_missed)
+            self.logger.record("time/largest_lateness_ms", 1e3 * punctuality.worst())
         self.logger.record("train/learning_rate", self.lr_schedule(self._current_progress_remaining))
         if self.actor_learning_rate is not None:
             self.logger.record("train/actor_learning_rate", self.actor_lr_schedule(self._current_progress_remaining))
@@ -395,4 +510,18 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         self.replay_buffer = loaded
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_metrics", "_policy_actions", "_updates", "_update_options", "_rates"]
+        of_process = [
+            "_metrics",
+            "_rollout_metrics",
+            "_policy_actions",
+            "_policy_copy",
+            "_updates",
+            "_update_options",
+            "_rates",
+            "_targets",
+            "_return_coefs",
+        ]
+        return [*super()._excluded_save_params(), "actor", "critic", "critic_target", *of_process]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "actor.optimizer", "critic.optimizer"], []

@@ -26,6 +26,7 @@ OFF_POLICY_NEEDS: Mapping[str, Need] = {
     **dict.fromkeys(("q_filter", "critic_warmup_steps"), _CLONING),
     "n_step_coef": ("n_steps > 1", lambda options: options["n_steps"] > 1),
     "target_noise_clip": ("target_policy_noise > 0", lambda options: options["target_policy_noise"] > 0.0),
+    "target_entropy": ('ent_coef="auto"', lambda options: str(options["ent_coef"]).startswith("auto")),
     **dict.fromkeys(
         ("max_success_transitions", "denoise_successes"),
         ("keep_successes=True", lambda options: options.get("keep_successes")),

@@ -76,12 +76,17 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
     """Names of the options, those of the replay buffer and the policy included, that the user chose"""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "LearnsFromDemonstrations":
-        check_keywords(cls.__name__, kwargs, accepted_keywords(cls), cls._keyword_places())
+        cls._check_arguments(kwargs)
         model = super().__new__(cls)
         chosen = {**dict(zip(list(signature(cls.__init__).parameters)[1:], args, strict=False)), **kwargs}
         model._chosen_options = sorted({*chosen, *_nested(chosen)})
         model._warnings_given = set()
         return model
+
+    @classmethod
+    def _check_arguments(cls, kwargs: Mapping[str, Any]) -> None:
+        """:raises TypeError: If an argument of the constructor is unknown"""
+        check_keywords(cls.__name__, kwargs, accepted_keywords(cls), cls._keyword_places())
 
     @classmethod
     def _keyword_places(cls) -> Mapping[str, set[str]]:

@@ -130,12 +130,17 @@ class LearnsInWholeSteps(BaseAlgorithm):
                 arguments = (total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
                 return super().learn(*arguments)  # type: ignore[safe-super]
             except BaseException as error:
+                self._leave_environment()
                 for watcher in self._watchers:
                     if hasattr(watcher, "leave"):
                         watcher.leave(error, self._is_between)
                 raise
             finally:
+                self._leave_environment()
                 self._watchers = ()
+
+    def _leave_environment(self) -> None:
+        """Called when learning ends, however it ends."""
 
     def _between_steps(self) -> None:
         """

@@ -1,15 +1,14 @@
 """Deep deterministic policy gradient from demonstrations."""
 
 import pathlib
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import FloatSchedule
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.td3.policies import Actor
 
 from sb3_pgfd.common.images import detached
@@ -31,9 +30,7 @@ from sb3_pgfd.common.updates import ERRORS, Turn
 from sb3_pgfd.ddpgfd.policies import CnnPolicy, DDPGfDPolicy, MlpPolicy, MultiInputPolicy
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.replay import DemoBatch
-from sb3_pgfd.utils.checks import check_not_negative, check_switches, is_number, is_range
-
-SelfDDPGfD = TypeVar("SelfDDPGfD", bound="DDPGfD")
+from sb3_pgfd.utils.checks import check_not_negative, is_number
 
 
 class DDPGfD(OffPolicyFromDemonstrations):
@@ -181,29 +178,15 @@ class DDPGfD(OffPolicyFromDemonstrations):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self.actor = self.policy.actor
         self.actor_target = self.policy.actor_target
-        self.critic = self.policy.critic
-        self.critic_target = self.policy.critic_target
-        # 1 and lambda_1, the weights of the two returns
-        coefs = [1.0] if self.n_steps == 1 else [1.0, self.n_step_coef]
-        self._return_coefs = th.tensor(coefs, device=self.device)[:, None]
         self._targets = TargetNetworks((self.critic, self.actor), (self.critic_target, self.actor_target))
 
     def _check_options(self) -> None:
         super()._check_options()
-        names = {"n_step_coef": "lambda_1", "action_gradient_coef": "lambda_3", "bc_coef": "weight of cloning"}
-        check_not_negative(vars(self), names)
+        check_not_negative(vars(self), {"action_gradient_coef": "lambda_3"})
         if not callable(self.importance_exponent) and not is_number(self.importance_exponent, 0.0):
             found = self.importance_exponent
             raise ValueError(f"importance_exponent (beta): found {found!r}, expected a number >= 0 or a schedule")
-        check_switches(vars(self), ["q_filter", "normalize_actor_loss", "compile"])
-        if self.q_range is not None and not is_range(self.q_range):
-            raise ValueError(f"q_range: found {self.q_range!r}, expected (smallest, largest) possible return, or None")
-
-    def _setup_lr_schedule(self) -> None:
-        super()._setup_lr_schedule()
-        self.importance_schedule = FloatSchedule(self.importance_exponent)
 
     def update(self, batch: DemoBatch, clones_only: th.Tensor, turn: Turn) -> dict[str, th.Tensor]:
         """
@@ -256,37 +239,5 @@ class DDPGfD(OffPolicyFromDemonstrations):
         metrics[ERRORS] = td_errors.detach() / len(q_values) + self.action_gradient_coef * slope
         return metrics | batch_metrics(batch, errors, q_values[0])
 
-    def _encoder_loss(
-        self, observations: Any, cloned: th.Tensor, batch: DemoBatch, clones_only: th.Tensor
-    ) -> th.Tensor | float:
-        """
-        :return: Cloning as a loss of the shared encoder, as long as the actor does nothing else: from demonstrations alone Q
-            teaches the encoder little of what their actions depend on
-        """
-        if self.bc_coef == 0.0 or not self.policy.share_features_extractor:
-            return 0.0
-        return behavior_cloning_loss(self.actor(observations), cloned, batch.is_demo, batch.is_demo) * clones_only
-
-    def learn(
-        self: SelfDDPGfD,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int = 4,
-        tb_log_name: str | None = None,
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> SelfDDPGfD:
-        """
-        cf ``OffPolicyAlgorithm``. The first call pretrains before its first environment step.
-
-        :param tb_log_name: Name of the run in TensorBoard, None: the name of the class
-        """
-        name = tb_log_name or type(self).__name__
-        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
-
     def _excluded_save_params(self) -> list[str]:
-        networks = ["actor", "critic", "actor_target", "critic_target", "_targets"]
-        return [*super()._excluded_save_params(), *networks, "_return_coefs"]
-
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        return ["policy", "actor.optimizer", "critic.optimizer"], []
+        return [*super()._excluded_save_params(), "actor_target"]

@@ -7,21 +7,13 @@ from typing import Any
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.td3 import policies as td3
 from torch import nn
 
-from sb3_pgfd.common.critics import Critics
-from sb3_pgfd.common.images import ImageEncoder, LearnsFromImages, TakesFeatures, has_images
-from sb3_pgfd.common.policies import (
-    TargetNetworks,
-    check_precision,
-    fused_if_adam,
-    init_last_layer,
-    with_dropout,
-    with_layer_norm,
-)
+from sb3_pgfd.common.images import TakesFeatures, with_dict_defaults, with_image_defaults
+from sb3_pgfd.common.policies import OffPolicyPolicy, fused_if_adam, init_last_layer, with_dropout
 from sb3_pgfd.utils.checks import is_number
 
 
@@ -29,7 +21,7 @@ class Actor(TakesFeatures, td3.Actor):
     """SB3's ``Actor`` of TD3."""
 
 
-class DDPGfDPolicy(LearnsFromImages, td3.TD3Policy):
+class DDPGfDPolicy(OffPolicyPolicy, td3.TD3Policy):
     """
     Actor and critics of DDPGfD.
 
@@ -55,6 +47,7 @@ class DDPGfDPolicy(LearnsFromImages, td3.TD3Policy):
     :raises ValueError: If there is no critic, or an option is out of range
     """
 
+    actor: Actor
     mean_actor: Actor
 
     def __init__(
@@ -80,14 +73,11 @@ class DDPGfDPolicy(LearnsFromImages, td3.TD3Policy):
     ):
         if not isinstance(n_critics, int) or n_critics < 1:
             raise ValueError(f"n_critics: found {n_critics!r}, expected a whole number >= 1")
-        if average_actor is not None and (not is_number(average_actor, 0.0, 1.0) or average_actor == 0.0):
-            raise ValueError(f"average_actor: found {average_actor!r}, expected a number > 0 and <= 1, or None")
         if not is_number(actor_dropout, 0.0) or actor_dropout >= 1.0:
             raise ValueError(f"actor_dropout: found {actor_dropout!r}, expected a number >= 0 and < 1")
-        check_precision(precision)
+        # Read by _build(), make_actor() and make_critic(), which the parent's constructor calls
         self.precision = precision
         self._set_image_options(observation_space, normalize_images, image_shift, image_head)
-        # Read by make_actor() and make_critic(), which the parent's constructor calls
         self.layer_norm = layer_norm
         self.actor_dropout = actor_dropout
         self.average_actor = average_actor
@@ -107,45 +97,6 @@ class DDPGfDPolicy(LearnsFromImages, td3.TD3Policy):
             self._sees_images if share_features_extractor is None else share_features_extractor,
         )
 
-    def _build(self, lr_schedule: Schedule) -> None:
-        # SB3 would let the actor train an extractor that both use
-        shares, self.share_features_extractor = self.share_features_extractor, False
-        super()._build(lr_schedule)
-        self.share_features_extractor = shares
-        if shares:
-            self._share_encoder((self.actor, self.critic), (self.actor_target, self.critic_target))
-            self.actor.optimizer = self._make_optimizer(self.own_parameters(self.actor), lr_schedule)
-        if self.average_actor is not None:
-            self.mean_actor = self.make_actor()
-            self.mean_actor.load_state_dict(self.actor.state_dict())
-            self.mean_actor.set_training_mode(False)
-        self._mean: TargetNetworks | None = None
-
-    def _make_optimizer(self, parameters: Any, lr_schedule: Schedule, **kwargs: Any) -> th.optim.Optimizer:
-        options: dict[str, Any] = {"lr": lr_schedule(1), **self.optimizer_kwargs, **kwargs}
-        return self.optimizer_class(parameters, **options)
-
-    def mean_actor_rate(self, n_updates: int) -> float:
-        """
-        :param n_updates: k, how many actors there were, the present one included
-        :return: Rate of the running mean, at least 1 / k: the mean of the first actors is a plain one, and the random
-            initial actor has no weight
-        """
-        return max(self.average_actor or 0.0, 1.0 / max(n_updates, 1))
-
-    def update_mean_actor(self, rate: float | th.Tensor) -> None:
-        """
-        Let the running mean of the actors, if there is one, take in the present one.
-
-        :param rate: Share of the way, see :meth:`mean_actor_rate`
-        """
-        if self.average_actor is None:
-            return
-        if self._mean is None:
-            # Not earlier: on another device, batch normalisation has other tensors
-            self._mean = TargetNetworks((self.actor,), (self.mean_actor,))
-        self._mean.update(rate)
-
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None, dropout: float | None = None) -> Actor:
         """
         cf ``TD3Policy``.
@@ -159,26 +110,11 @@ class DDPGfDPolicy(LearnsFromImages, td3.TD3Policy):
             actor.mu = with_dropout(actor.mu, dropout)
         return actor
 
-    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Critics:
-        critic = Critics(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
-        for idx, q_net in enumerate(critic.q_networks):
-            init_last_layer(q_net)
-            if self.layer_norm:
-                critic.q_networks[idx] = with_layer_norm(q_net)
-                setattr(critic, f"qf{idx}", critic.q_networks[idx])
-        return critic
-
-    def set_training_mode(self, mode: bool) -> None:
-        """cf ``TD3Policy``. SB3 sets the mode twice for each step of the environment, and it walks through all modules."""
-        if not self.training == self.actor.training == self.critic.training == mode:
-            super().set_training_mode(mode)
-
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        names = ("layer_norm", "average_actor", "actor_dropout", "precision", "image_shift", "image_head")
-        return {**super()._get_constructor_parameters(), **{name: getattr(self, name) for name in names}}
+        return {**super()._get_constructor_parameters(), "actor_dropout": self.actor_dropout}
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
-        return (self.actor if self.average_actor is None or not deterministic else self.mean_actor)(observation)
+        return self.acting(deterministic)(observation)
 
 
 class DDPGfDCnnPolicy(DDPGfDPolicy):
@@ -188,8 +124,7 @@ class DDPGfDCnnPolicy(DDPGfDPolicy):
     """
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):
-        kwargs = {"features_extractor_class": ImageEncoder, "net_arch": [256, 256], **kwargs}
-        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+        super().__init__(observation_space, action_space, lr_schedule, **with_image_defaults(kwargs))
 
 
 class DDPGfDMultiInputPolicy(DDPGfDPolicy):
@@ -199,11 +134,7 @@ class DDPGfDMultiInputPolicy(DDPGfDPolicy):
     """
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):
-        if has_images(observation_space, normalized=not kwargs.get("normalize_images", True)):
-            kwargs = {"features_extractor_class": ImageEncoder, "net_arch": [256, 256], **kwargs}
-        super().__init__(
-            observation_space, action_space, lr_schedule, **{"features_extractor_class": CombinedExtractor, **kwargs}
-        )
+        super().__init__(observation_space, action_space, lr_schedule, **with_dict_defaults(observation_space, kwargs))
 
 
 MlpPolicy = DDPGfDPolicy

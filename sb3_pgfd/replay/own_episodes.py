@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from sb3_pgfd.demonstrations.recording.interventions import INTERVENE_ACTION
 from sb3_pgfd.demonstrations.recording.session import success_of
 from sb3_pgfd.replay.conversion import scaled
 from sb3_pgfd.replay.n_step import Stores
 from sb3_pgfd.replay.storage import Origin
 from sb3_pgfd.utils.checks import OptionWarning
 
-INTERVENE_ACTION = "intervene_action"
-"""Key of the info under which an environment gives the action that was executed in place of the policy's"""
 POLICY_ACTION = "policy_action"
 """Key of the info under which an algorithm gives the action of its policy without exploration noise, as it is stored"""
 # Enough to know that an environment does not report success

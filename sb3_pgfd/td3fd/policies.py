@@ -9,7 +9,7 @@ from stable_baselines3.td3.policies import Actor
 
 from sb3_pgfd.common.losses import clone_weight, smallest, smallest_shares
 from sb3_pgfd.ddpgfd import policies as ddpgfd
-from sb3_pgfd.utils.checks import is_number, is_whole
+from sb3_pgfd.utils.checks import is_number
 
 
 class TD3fDPolicy(ddpgfd.DDPGfDPolicy):
@@ -64,9 +64,6 @@ class TD3fDPolicy(ddpgfd.DDPGfDPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
-        n_critics, n_picked = len(self.critic.q_networks), self.n_target_critics
-        if n_picked is not None and not (is_whole(n_picked, 1) and n_picked <= n_critics):
-            raise ValueError(f"n_target_critics: found {n_picked!r}, expected a whole number from 1 to n_critics={n_critics}")
         if not self.proposals:
             return
         # Last, so that all other networks are the same as without
@@ -75,7 +72,8 @@ class TD3fDPolicy(ddpgfd.DDPGfDPolicy):
         self.clone.optimizer = self._make_optimizer(parameters, lr_schedule, weight_decay=self.clone_weight_decay)
         self.clone.set_training_mode(False)
         self.register_buffer("clone_is_trained", th.tensor(False))
-        shares = smallest_shares(n_critics, n_picked or n_critics)
+        n_critics = len(self.critic.q_networks)
+        shares = smallest_shares(n_critics, self.n_target_critics or n_critics)
         self.register_buffer("_smallest_shares", th.tensor(shares)[:, None], persistent=False)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -86,7 +84,7 @@ class TD3fDPolicy(ddpgfd.DDPGfDPolicy):
         """:return: Q(s, a) that the actor follows, a column"""
         if self.n_target_critics is None:
             return self.critic.q1_forward(observations, actions)  # type: ignore[arg-type]  # Dict too
-        return th.cat(self.critic(observations, actions), dim=1).mean(dim=1, keepdim=True)
+        return self.mean_q(observations, actions)
 
     def target_q(self, observations: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
@@ -95,9 +93,7 @@ class TD3fDPolicy(ddpgfd.DDPGfDPolicy):
         :return: Q'(s'), a column: with proposals the larger one of the policy's action and the clone's, in a soft choice the
             mean over the choice
         """
-        picked = None
-        if self.n_target_critics is not None:
-            picked = th.rand(len(self.critic_target.q_networks), device=actions.device).argsort()[: self.n_target_critics]
+        picked = self.pick_critics()
         q = smallest(self.critic_target(observations, actions), picked)
         if not self.proposals:
             return q

@@ -194,8 +194,6 @@ class TD3fD(DDPGfD):
         self.target_noise_clip = target_noise_clip
         self.critic_warmup_steps = critic_warmup_steps
         self.proposals = proposals
-        # Actions since the last log, and how many of them were the clone's
-        self._n_actions, self._n_clone_actions = 0, 0
         if _init_setup_model:
             self._setup_model()
 
@@ -253,18 +251,10 @@ class TD3fD(DDPGfD):
             # The critics know nothing
             weight = self.policy.clone_is_trained.to(weight.dtype).expand_as(weight)
         takes_clone = th.rand_like(weight) < weight if self.policy.proposals == "soft" else weight > 0.5
-        self._n_actions += len(takes_clone)
-        self._n_clone_actions += int(takes_clone.sum())
+        self._rollout_metrics.add({"clone_share": takes_clone.float()})
         one_for_all = (-1, *([1] * (explored.ndim - 1)))
         mask, proposed = takes_clone.cpu().numpy().reshape(one_for_all), cloned.cpu().numpy().reshape(explored.shape)
         return np.where(mask, proposed, intended), np.where(mask, proposed, explored)
-
-    def dump_logs(self) -> None:
-        """cf ``OffPolicyAlgorithm``. Logs the share of the clone's actions since the last time."""
-        if self._n_actions > 0:
-            self.logger.record("rollout/clone_share", self._n_clone_actions / self._n_actions)
-            self._n_actions, self._n_clone_actions = 0, 0
-        super().dump_logs()
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_clone_training"]
@@ -272,16 +262,6 @@ class TD3fD(DDPGfD):
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         names, variables = super()._get_torch_save_params()
         return [*names, "policy.clone.optimizer"] if self.proposals else names, variables
-
-    def _clones_only(self, demos_only: bool) -> bool:
-        """
-        :param demos_only: Whether this is pretraining
-        :return: Whether the critic knows hardly any actions but the demonstrations', so that its gradient leads away from
-            them. Own successes are no demonstrations here: they come when the warm-up should be over
-        """
-        if self.bc_coef == 0.0 or self.buffer.n_given == 0:
-            return False
-        return demos_only or (not self.buffer.full and self.buffer.n_own < self.critic_warmup_steps)
 
     def update(self, batch: DemoBatch, clones_only: th.Tensor, turn: Turn) -> dict[str, th.Tensor]:
         """

@@ -3,10 +3,16 @@
 from sb3_pgfd.a2cfd import A2CfD
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.ddpgfd import DDPGfD
+from sb3_pgfd.sacfd import SACfD
 from sb3_pgfd.td3fd import TD3fD
 from sb3_pgfd.utils.files import install
 
-ALGORITHMS: dict[str, type[LearnsFromDemonstrations]] = {"ddpgfd": DDPGfD, "td3fd": TD3fD, "a2cfd": A2CfD}
+ALGORITHMS: dict[str, type[LearnsFromDemonstrations]] = {
+    "ddpgfd": DDPGfD,
+    "td3fd": TD3fD,
+    "sacfd": SACfD,
+    "a2cfd": A2CfD,
+}
 """This package's algorithms by their name in the RL Zoo"""
 
 

@@ -1,5 +1,6 @@
 """What all commands share: the environments that they know without being told, and how they show errors."""
 
+import argparse
 import difflib
 import importlib
 import importlib.util
@@ -151,6 +152,20 @@ def require_registered(env_id: str, packages: Sequence[str] = ()) -> None:
         f"--env {env_id}: found no such environment, expected one that is registered{meant}; --gym-packages imports packages "
         "that register others"
     )
+
+
+def add_control_options(group: argparse._ArgumentGroup) -> None:
+    """:param group: Gets the options of a person's keys and sticks"""
+    group.add_argument("--scale", type=float, help="part of the action range for a full deflection, in (0, 1] (1)")
+    group.add_argument("--keys", nargs="+", type=_key_pair, metavar="LESS,MORE", help="two keys for each action dimension")
+    group.add_argument("--axes", nargs="+", metavar="AXIS", help="an axis for each action dimension; -1 is axis 1 reversed")
+
+
+def _key_pair(text: str) -> tuple[str, str]:
+    less, comma, more = text.partition(",")
+    if not (less and comma and more):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected two keys with a comma between: left,right")
+    return less, more
 
 
 def find_in_current_folder() -> None:

@@ -130,6 +130,7 @@ def _parse(name: str, prog: str, command_line: Sequence[str]) -> argparse.Namesp
 def _parse_own(command_line: Sequence[str], prog: str) -> tuple[argparse.Namespace, list[str]]:
     """:return: The options of ``train`` that the Zoo does not know, and the rest of the command line"""
     from sb3_pgfd.zoo.agents import TRUST_HELP
+    from sb3_pgfd.zoo.beside_the_robot import add_options
 
     parser = argparse.ArgumentParser(prog=prog, usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
     group = parser.add_argument_group("options of this package")
@@ -137,6 +138,7 @@ def _parse_own(command_line: Sequence[str], prog: str) -> tuple[argparse.Namespa
     group.add_argument("--no-progress", action="store_true", help="show no progress bars, which a terminal has by default")
     text = "with -optimize: prune a trial that takes longer, pretraining included (default: no limit)"
     group.add_argument("--trial-timeout", type=_seconds, metavar="SECONDS", help=text)
+    add_options(parser)
     text = "go on with a run that was interrupted, e.g. logs/td3fd/FetchReach-v4_1, with all arguments as they were"
     group.add_argument("--resume", type=Path, metavar="RUN_FOLDER", help=text)
     group.add_argument("--seeds", type=int, nargs="+", help="train once with each of these seeds, one after the other")
@@ -158,11 +160,14 @@ def _seconds(text: str) -> float:
 def _train(command_line: Sequence[str], prog: str) -> None:
     from sb3_pgfd.zoo.resuming import Run, check_changes
 
-    own, command_line = _parse_own(command_line, prog)
+    given = command_line
+    own, command_line = _parse_own(given, prog)
     if own.resume is not None:
         check_changes(command_line, prog)
         run = Run(own.resume, own.trust)
-        _train_once([*run.command, *command_line], prog, own, run)
+        # A person may stand elsewhere today
+        own, arguments = _parse_own([*run.command, *given, "--resume", str(own.resume)], prog)
+        _train_once(arguments, prog, own, run)
         return
     for seed in own.seeds or [None]:
         arguments = command_line if seed is None else [*command_line, "--seed", str(seed)]
@@ -177,12 +182,16 @@ def _train_once(arguments: list[str], prog: str, own: argparse.Namespace, run: A
     """:param run: That goes on, None: a new one"""
     import rl_zoo3.train
 
+    from sb3_pgfd.zoo.beside_the_robot import BesideTheRobot, given_options
     from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
+    robot, command = BesideTheRobot(own), [*arguments, *given_options(own)]
     bars = ["--progress"] if not own.no_progress and can_show_progress() else []
     sys.argv = [prog, *arguments, *bars]
     # The Zoo's function names the class of its manager and has no argument for it
-    manager = partial(PgfdExperimentManager, trust=own.trust, trial_timeout=own.trial_timeout, run=run, command=arguments)
+    manager = partial(
+        PgfdExperimentManager, trust=own.trust, trial_timeout=own.trial_timeout, run=run, command=command, robot=robot
+    )
     rl_zoo3.train.ExperimentManager = manager  # type: ignore[misc, assignment]
     rl_zoo3.train.train()
 

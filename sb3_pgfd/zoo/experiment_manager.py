@@ -49,6 +49,7 @@ from sb3_pgfd.utils.run_folders import require_trust
 from sb3_pgfd.wrappers import monitor_successes
 from sb3_pgfd.zoo import ALGORITHMS
 from sb3_pgfd.zoo.agents import pickles_of, read_run, saved_with
+from sb3_pgfd.zoo.beside_the_robot import BesideTheRobot
 from sb3_pgfd.zoo.command_line import CommandError, EndedRunError
 from sb3_pgfd.zoo.hyperparameters import (
     as_mapping,
@@ -99,6 +100,7 @@ class PgfdExperimentManager(ExperimentManager):
     :param trial_timeout: Seconds that a trial may take; None: no limit
     :param run: That goes on; None: a new one
     :param command: Arguments of the command, to go on later
+    :param robot: Who takes over, and how fast the environment steps; None: nobody, and it waits for the learner
     :raises CommandError: If a trial is named without its study
     :raises UntrustedFileError: If it is to continue from another user's files, which are not trusted
     """
@@ -112,6 +114,7 @@ class PgfdExperimentManager(ExperimentManager):
         trial_timeout: float | None = None,
         run: Run | None = None,
         command: Sequence[str] = (),
+        robot: BesideTheRobot | None = None,
         **kwargs: Any,
     ):
         if kwargs.get("config") is None and algo in ALGORITHMS:
@@ -133,6 +136,11 @@ class PgfdExperimentManager(ExperimentManager):
         self._evaluation: EvalCallback | None = None
         self._state: SaveTrainingState | None = None
         self._run, self._command = run, list(command)
+        self._robot = None if robot is None or robot.changes_nothing else robot
+        if self._robot is not None and (self.optimize_hyperparameters or algo not in ALGORITHMS):
+            found = "-optimize" if self.optimize_hyperparameters else f"--algo {algo}"
+            raise CommandError(f"--intervene, --control-hz: found {found}, expected one run of {', '.join(ALGORITHMS)}")
+        self._inner_wrapper: Callable[[gym.Env], gym.Env] | None = None
         if run is not None:
             self.continue_training, self.save_path = True, str(run.folder)
             self.params_path = f"{self.save_path}/{self.env_name}"
@@ -217,6 +225,7 @@ class PgfdExperimentManager(ExperimentManager):
             self.eval_env_kwargs = self.env_kwargs
         # For args.yml: not all of the Zoo's commands look for the environment's arguments elsewhere
         self.args = Namespace(**{**vars(self.args), "env_kwargs": self.env_kwargs or None})
+        self._inner_wrapper = env_wrapper
         # A user who names columns for the monitor knows the environment
         if not self.monitor_kwargs:
             env_wrapper = partial(monitor_successes, then=env_wrapper)
@@ -233,6 +242,25 @@ class PgfdExperimentManager(ExperimentManager):
             print("Using MultiInputPolicy instead of MlpPolicy, as the observations are a Dict")
             hyperparams["policy"] = saved_hyperparams["policy"] = "MultiInputPolicy"
         return super()._preprocess_action_noise(hyperparams, saved_hyperparams, env)
+
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
+        """
+        cf ``ExperimentManager``. Nobody takes over in evaluations.
+
+        :raises CommandError: If a person cannot take over
+        """
+        if self._robot is None or self._robot.device is None or eval_env:
+            return super().create_envs(n_envs, eval_env, no_log)
+        if n_envs > 1 or self.vec_env_class is SubprocVecEnv:
+            found = f"{n_envs} environments" if n_envs > 1 else "--vec-env subproc"
+            raise CommandError(f"--intervene: found {found}, expected one in this process: a person takes over in one window")
+        before = self.env_wrapper, self.env_kwargs
+        self.env_wrapper = self._robot.wrapper(self._inner_wrapper)
+        self.env_kwargs = {**self.env_kwargs, **self._robot.env_kwargs(gym.spec(self.env_name.gym_id))}
+        try:
+            return super().create_envs(n_envs, eval_env, no_log)
+        finally:
+            self.env_wrapper, self.env_kwargs = before
 
     def create_log_folder(self) -> None:
         if self._run is None:
@@ -277,6 +305,13 @@ class PgfdExperimentManager(ExperimentManager):
             self.callbacks.append(RunFigure(self.save_path))
 
     def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
+        if self._robot is not None and not eval_env:
+            if self._robot.control_hz is not None and self.frame_stack is not None:
+                raise CommandError(
+                    "--control-hz: found frame_stack in the hyperparameters, expected none: stack inside, with an "
+                    "env_wrapper such as gymnasium.wrappers.FrameStackObservation"
+                )
+            env = self._robot.set_pace(env)
         own = saved_with(self.trained_agent, "vecnormalize")
         if not (self.continue_training and own.is_file()):
             return super()._maybe_normalize(env, eval_env)

@@ -43,16 +43,24 @@ _OFF_POLICY: dict[str, _Suggest] = {
     "n_steps": _whole(1, 10),
     "n_step_coef": _log(0.1, 2.0),
     "l2_coef": _log(1e-6, 1e-3),
-    "action_noise": _number(0.0, 0.5),
     "net_arch": _choice(*_WIDTHS),
     "layer_norm": _SWITCH,
     "average_actor": _choice(None, 0.01, 0.002),
     "keep_successes": _SWITCH,
 }
+_CLONES_FIRST: dict[str, _Suggest] = {
+    "demo_fraction": _number(0.1, 0.75),
+    "pretrain_steps": _choice(1000, 2000, 5000, 10_000, 20_000),
+    "bc_coef": _choice(0.5, 1.0, 1.5, 2.0, 5.0, 10.0),
+    "q_filter": _SWITCH,
+    "normalize_actor_loss": _SWITCH,
+    "critic_warmup_steps": _choice(0, 1000, 2000, 5000),
+}
 # In this order: the conditions below look at the parameters before
 SPACES: dict[str, dict[str, _Suggest]] = {
     "ddpgfd": {
         **_OFF_POLICY,
+        "action_noise": _number(0.0, 0.5),
         "n_critics": _choice(1, 2),
         "pretrain_steps": _choice(0, 500, 1000, 2000, 5000),
         "bc_coef": _choice(0.0, 0.5, 1.0, 2.0, 5.0, 10.0),
@@ -68,15 +76,21 @@ SPACES: dict[str, dict[str, _Suggest]] = {
     },
     "td3fd": {
         **_OFF_POLICY,
+        "action_noise": _number(0.0, 0.5),
         "n_critics": _choice(2, 3, 5),
         "policy_delay": _choice(1, 2),
         "target_policy_noise": _number(0.0, 0.4),
-        "demo_fraction": _number(0.1, 0.75),
-        "pretrain_steps": _choice(1000, 2000, 5000, 10_000, 20_000),
-        "bc_coef": _choice(0.5, 1.0, 1.5, 2.0, 5.0, 10.0),
-        "q_filter": _SWITCH,
-        "normalize_actor_loss": _SWITCH,
-        "critic_warmup_steps": _choice(0, 1000, 2000, 5000),
+        **_CLONES_FIRST,
+    },
+    "sacfd": {
+        **_OFF_POLICY,
+        "n_critics": _choice(2, 5, 10),
+        "n_target_critics": _choice(None, 1, 2),
+        "policy_delay": _choice(1, 2),
+        "log_std_init": _number(-3.0, 0.0),
+        "ent_coef": _choice("auto_0.0001", "auto_0.001", "auto_0.01", "auto_0.1", "auto"),
+        "entropy_backup": _SWITCH,
+        **_CLONES_FIRST,
     },
     "a2cfd": {
         "one_minus_gamma": _log(0.001, 0.1),
@@ -125,7 +139,8 @@ _CONVERSIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "bc_half_life": ("bc_decay", lambda updates: 0.5 ** (1.0 / updates)),
 }
 _PLACES = {
-    **dict.fromkeys(("net_arch", "n_critics", "layer_norm", "average_actor", "log_std_min", "log_std_max"), "policy_kwargs"),
+    **dict.fromkeys(("net_arch", "n_critics", "n_target_critics", "layer_norm", "average_actor"), "policy_kwargs"),
+    **dict.fromkeys(("log_std_init", "log_std_min", "log_std_max"), "policy_kwargs"),
     **dict.fromkeys(
         ("demo_fraction", "keep_successes", "priority_exponent", "demo_bonus", "relative_priorities"), "replay_buffer_kwargs"
     ),

@@ -13,7 +13,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from sb3_pgfd import A2CfD, DDPGfD, TD3fD
+from sb3_pgfd import A2CfD, DDPGfD, SACfD, TD3fD
 
 BOX = spaces.Box(-5.0, 5.0, (3,))
 IMAGE = spaces.Box(0, 255, (3, 36, 36), np.uint8)
@@ -84,6 +84,8 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "TD3fD": (TD3fD, {"space": BOX, "normalize": {"clip_obs": 1.0}}),
     "images": (DDPGfD, {"space": IMAGE}),
     "Dict": (TD3fD, {"space": DICT, "normalize": {"norm_obs_keys": ["goal"]}}),
+    "SACfD": (SACfD, {"space": BOX}),
+    "SACfD Dict": (SACfD, {"space": DICT}),
     "A2CfD": (A2CfD, {"space": BOX, "normalize": {}}),
     "gSDE": (A2CfD, {"space": BOX, "use_sde": True}),
     "A2CfD Dict": (A2CfD, {"space": DICT, "normalize": {"norm_obs": False}}),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from clockwork import Clockwork
 
-from sb3_pgfd import A2CfD, DDPGfD, Demonstrations, DemonstrationsError, DemoReplayBuffer, TD3fD
+from sb3_pgfd import A2CfD, DDPGfD, Demonstrations, DemonstrationsError, DemoReplayBuffer, SACfD, TD3fD
 from sb3_pgfd.demonstrations import Episode
 from sb3_pgfd.utils.checks import OptionWarning
 from sb3_pgfd.utils.memory import GIB, total_memory
@@ -38,7 +38,7 @@ def said(model: Any, n_steps: int = 4) -> list[str]:
 # --- Without demonstrations ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algorithm", [DDPGfD, TD3fD, A2CfD])
+@pytest.mark.parametrize("algorithm", [DDPGfD, TD3fD, SACfD, A2CfD])
 def test_a_model_without_demonstrations_says_so_once(algorithm: Any) -> None:
     model = algorithm("MlpPolicy", "PointToGoal-v0", **SMALL)
     expected = (
@@ -52,6 +52,7 @@ def test_a_model_without_demonstrations_says_so_once(algorithm: Any) -> None:
 CHOSEN: list[tuple[Any, dict[str, Any], str]] = [
     (DDPGfD, {"bc_coef": 2.0}, "bc_coef=2.0, which"),
     (TD3fD, {"replay_buffer_kwargs": {"demo_fraction": 0.25}}, "demo_fraction=0.25, which"),
+    (SACfD, {"bc_coef": 0.5}, "bc_coef=0.5, which"),
     (A2CfD, {"pretrain_steps": 7}, "pretrain_steps=7, which"),
     (TD3fD, {"bc_coef": 1.0, "critic_warmup_steps": 9}, "bc_coef=1.0, critic_warmup_steps=9, which"),
     # Own successes are no reason to pretrain
@@ -122,6 +123,7 @@ def test_a_model_that_was_saved_before_it_learned_knows_what_was_chosen(tmp_path
             {"target_policy_noise": 0.0, "target_noise_clip": 0.3},
             "target_noise_clip=0.3 has no effect: it needs target_",
         ),
+        (SACfD, {"ent_coef": 0.1, "target_entropy": -2.0}, 'target_entropy=-2.0 has no effect: it needs ent_coef="auto"'),
         (A2CfD, {"bc_coef": 0.0, "bc_decay": 0.9}, "bc_decay=0.9 has no effect: it needs bc_coef > 0"),
     ],
 )

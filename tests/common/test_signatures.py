@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from sb3_pgfd import A2CfD, DDPGfD, TD3fD
+from sb3_pgfd import A2CfD, DDPGfD, SACfD, TD3fD
 
-ALGORITHMS = [DDPGfD, TD3fD, A2CfD]
+ALGORITHMS = [DDPGfD, TD3fD, SACfD, A2CfD]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from point_to_goal import to_goal
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from sb3_pgfd import A2CfD, DDPGfD, TD3fD
+from sb3_pgfd import A2CfD, DDPGfD, SACfD, TD3fD
 from sb3_pgfd.demonstrations import record
 from sb3_pgfd.replay import DemoReplayBuffer
 
@@ -156,7 +156,7 @@ CHANGES: dict[str, tuple[Callable[[Any, float], Any], str]] = {
 
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("kind", CHANGES)
-@pytest.mark.parametrize("algorithm", [DDPGfD, TD3fD, A2CfD])
+@pytest.mark.parametrize("algorithm", [DDPGfD, TD3fD, SACfD, A2CfD])
 # NumPy's, where VecNormalize takes in what is not finite
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_models_refuse_what_one_environment_gives(algorithm: Any, kind: str, normalize: bool) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch as th
 from stable_baselines3.common.logger import Logger
 
-from sb3_pgfd import DDPGfD, TD3fD
+from sb3_pgfd import DDPGfD, SACfD, TD3fD
 from sb3_pgfd.common import compilation
 from sb3_pgfd.demonstrations import Demonstrations, Episode
 
@@ -70,6 +70,10 @@ def train(model: Any, n_updates: int, options: dict[str, Any]) -> None:
         (
             TD3fD,
             dict(proposals="soft", policy_delay=1, bc_coef=0.5, policy_kwargs={"n_critics": 4, "n_target_critics": 2}),
+        ),
+        (
+            SACfD,
+            dict(entropy_backup=True, bc_coef=0.5, policy_kwargs={"n_critics": 3, "n_target_critics": 2}),
         ),
         (DDPGfD, dict(bc_coef=1.0, q_filter=True, q_range=(-5.0, 5.0), policy_kwargs={"actor_dropout": 0.2})),
     ],

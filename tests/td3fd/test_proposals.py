@@ -212,7 +212,7 @@ def test_each_environment_gets_its_own_choice(make_linear: MakeModel) -> None:
     model._last_obs = np.array([[0.9], [0.1], [-0.3]], dtype=np.float32)
     _, scaled = model._sample_action(0, n_envs=3)
     assert scaled[:, 0] == pytest.approx([math.tanh(0.9), 0.5, 0.5], rel=1e-5)
-    assert (model._n_clone_actions, model._n_actions) == (2, 3)
+    assert model._rollout_metrics.flush() == {"clone_share": pytest.approx(2 / 3)}
 
 
 # --- Training of the clone --------------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_without_cloning_pretraining_trains_the_clone_alone(make_model: MakeMode
     assert model._n_updates == 0
     assert {name.split(".")[0] for name in moved} == {"clone", "clone_is_trained"}
     # Until the first update the clone acts, without noise
-    assert model._n_clone_actions == 12
+    assert model._rollout_metrics.flush() == {"clone_share": 1.0}
     with th.no_grad():
         expected = model.policy.clone(th.as_tensor(own_rows(model, "observations/")))
     np.testing.assert_allclose(own_rows(model, "actions"), expected, rtol=1e-5)

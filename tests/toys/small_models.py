@@ -6,10 +6,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sb3_pgfd import DDPGfD
+from sb3_pgfd.common.off_policy_algorithm import OffPolicyFromDemonstrations
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
 
 Model = TypeVar("Model", bound=LearnsFromDemonstrations)
+OffPolicy = TypeVar("OffPolicy", bound=OffPolicyFromDemonstrations)
 
 
 class WatchedBuffer(DemoReplayBuffer):
@@ -27,7 +29,9 @@ class WatchedBuffer(DemoReplayBuffer):
         return batch
 
 
-def small_model(algorithm: type[DDPGfD], policy: Any = "MlpPolicy", env: Any = "PointToGoal-v0", **options: Any) -> DDPGfD:
+def small_model(
+    algorithm: type[OffPolicy], policy: Any = "MlpPolicy", env: Any = "PointToGoal-v0", **options: Any
+) -> OffPolicy:
     """:return: A model that is made, and learns, in no time; ``options`` are of the algorithm"""
     policy_kwargs = {"net_arch": [16], **options.pop("policy_kwargs", {})}
     small: dict[str, Any] = dict(buffer_size=500, learning_starts=10, batch_size=8, pretrain_steps=5, seed=0, device="cpu")

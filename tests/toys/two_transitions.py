@@ -6,6 +6,7 @@ import numpy as np
 import torch as th
 
 from sb3_pgfd import DDPGfD, Demonstrations
+from sb3_pgfd.common.off_policy_algorithm import OffPolicyFromDemonstrations
 from sb3_pgfd.demonstrations import Episode
 
 GAMMA = 0.5
@@ -48,7 +49,7 @@ def seed_that_draws_both_rows(model: DDPGfD) -> None:
     raise AssertionError("no seed draws both rows")
 
 
-def update(model: DDPGfD, recorder: Any) -> dict[str, Any]:
+def update(model: OffPolicyFromDemonstrations, recorder: Any) -> dict[str, Any]:
     """:return: What is logged of one update"""
     model.train(1, model.batch_size)
     model.dump_logs()

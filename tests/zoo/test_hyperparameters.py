@@ -13,6 +13,7 @@ from stable_baselines3 import PPO
 from torch import nn
 
 from sb3_pgfd import A2CfD, DDPGfD
+from sb3_pgfd.sacfd import SACfD
 from sb3_pgfd.td3fd import TD3fD
 from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.zoo import ALGORITHMS, register
@@ -27,7 +28,7 @@ def test_register_adds_to_the_zoos_tables_in_place_and_is_idempotent() -> None:
     before = ALGOS["ppo"]
     register()
     register()
-    assert [ALGOS[name] for name in ("ddpgfd", "td3fd", "a2cfd")] == [DDPGfD, TD3fD, A2CfD]
+    assert [ALGOS[name] for name in ("ddpgfd", "td3fd", "sacfd", "a2cfd")] == [DDPGfD, TD3fD, SACfD, A2CfD]
     assert ALGOS["ppo"] is before is PPO
     assert set(ALGORITHMS) <= set(HYPERPARAMS_SAMPLER) & set(HYPERPARAMS_CONVERTER)
 

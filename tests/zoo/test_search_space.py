@@ -22,7 +22,6 @@ OFF_POLICY: dict[str, Any] = {
     "n_steps": set(range(1, 11)),
     "n_step_coef": (0.1, 2.0),
     "l2_coef": (1e-6, 1e-3),
-    "action_noise": (0.0, 0.5),
     "q_filter": {False, True},
     "demo_fraction": (0.1, 0.75),
     "layer_norm": {False, True},
@@ -30,9 +29,16 @@ OFF_POLICY: dict[str, Any] = {
     "keep_successes": {False, True},
     "net_arch": {(64, 64), (128, 128), (256, 256), (400, 300)},
 }
+CLONES_FIRST: dict[str, Any] = {
+    "pretrain_steps": {1000, 2000, 5000, 10_000, 20_000},
+    "bc_coef": {0.5, 1.0, 1.5, 2.0, 5.0, 10.0},
+    "normalize_actor_loss": {False, True},
+    "critic_warmup_steps": {0, 1000, 2000, 5000},
+}
 RANGES: dict[str, dict[str, Any]] = {
     "ddpgfd": {
         **OFF_POLICY,
+        "action_noise": (0.0, 0.5),
         "pretrain_steps": {0, 500, 1000, 2000, 5000},
         "bc_coef": {0.0, 0.5, 1.0, 2.0, 5.0, 10.0},
         "priority_exponent": (0.0, 1.0),
@@ -44,13 +50,21 @@ RANGES: dict[str, dict[str, Any]] = {
     },
     "td3fd": {
         **OFF_POLICY,
-        "pretrain_steps": {1000, 2000, 5000, 10_000, 20_000},
-        "bc_coef": {0.5, 1.0, 1.5, 2.0, 5.0, 10.0},
-        "normalize_actor_loss": {False, True},
-        "critic_warmup_steps": {0, 1000, 2000, 5000},
+        **CLONES_FIRST,
+        "action_noise": (0.0, 0.5),
         "policy_delay": {1, 2},
         "target_policy_noise": (0.0, 0.4),
         "n_critics": {2, 3, 5},
+    },
+    "sacfd": {
+        **OFF_POLICY,
+        **CLONES_FIRST,
+        "policy_delay": {1, 2},
+        "n_critics": {2, 5, 10},
+        "n_target_critics": {None, 1, 2},
+        "log_std_init": (-3.0, 0.0),
+        "ent_coef": {"auto_0.0001", "auto_0.001", "auto_0.01", "auto_0.1", "auto"},
+        "entropy_backup": {False, True},
     },
     "a2cfd": {
         "gamma": (0.9, 0.999),
@@ -73,10 +87,11 @@ RANGES: dict[str, dict[str, Any]] = {
         "net_arch": {(128,), (64, 64), (128, 128), (256, 256), (400, 300)},
     },
 }
-_CLONING = {"pretrain_steps", "bc_coef", "q_filter", "demo_fraction"}
+_CLONES_FIRST = {"pretrain_steps", "bc_coef", "q_filter", "demo_fraction", "normalize_actor_loss", "critic_warmup_steps"}
 OF_DEMONSTRATIONS = {
-    "ddpgfd": {*_CLONING, "demo_bonus", "relative_priorities"},
-    "td3fd": {*_CLONING, "normalize_actor_loss", "critic_warmup_steps"},
+    "ddpgfd": {"pretrain_steps", "bc_coef", "q_filter", "demo_fraction", "demo_bonus", "relative_priorities"},
+    "td3fd": _CLONES_FIRST,
+    "sacfd": _CLONES_FIRST,
     "a2cfd": {"pretrain_steps", "pretrain_learning_rate", "critic_warmup_steps", "bc_coef", "bc_decay", "demo_batch_size"},
 }
 

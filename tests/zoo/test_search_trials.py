@@ -46,6 +46,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
         "replay_buffer_kwargs": "dict(her_ratio=0.0)",
         "policy_kwargs": {"actor_dropout": 0.1},
     },
+    "sacfd": {**ENTRY, "buffer_size": 2000, "policy_kwargs": {"normalize_images": False}},
     "a2cfd": {
         **ENTRY,
         "n_envs": 2,
@@ -57,6 +58,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
 GIVEN: dict[str, dict[str, Any]] = {
     "ddpgfd": {"pretrain_steps": 2, "gradient_steps": 1},
     "td3fd": {"pretrain_steps": 2, "gradient_steps": 1},
+    "sacfd": {"pretrain_steps": 2, "gradient_steps": 1},
     "a2cfd": {"pretrain_steps": 2, "n_steps": 4},
 }
 # The time that a trial takes is mostly that of its networks
@@ -127,7 +129,7 @@ def journal(folder: Path) -> optuna.Study:
     return optuna.load_study(study_name="s", storage=JournalStorage(JournalFileBackend(str(folder / "study.log"))))
 
 
-@pytest.mark.parametrize("algo", ["ddpgfd", "td3fd", "a2cfd"])
+@pytest.mark.parametrize("algo", ["ddpgfd", "td3fd", "sacfd", "a2cfd"])
 def test_a_run_with_a_trials_number_has_all_that_the_trial_had(algo: str, tmp_path: Path) -> None:
     study: dict[str, Any] = {"storage": str(tmp_path / "study.log"), "study_name": "s", "hyperparams": GIVEN[algo]}
     optimize(make_manager(tmp_path, algo, n_trials=3, seed=1, **study))

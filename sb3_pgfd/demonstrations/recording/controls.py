@@ -199,6 +199,10 @@ class Controls:
             return Command.PAUSE
         return None
 
+    def set_stick(self, axis: int, value: float) -> None:
+        """:param value: Of an axis of a device that sends no events, in [-1, 1]"""
+        self._sticks[-1, axis] = value
+
     def read(self) -> tuple[np.ndarray, np.ndarray, set[str]]:
         """
         What is held now or was pressed since the last call. A stick counts where no key is held.

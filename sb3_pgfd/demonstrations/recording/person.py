@@ -95,6 +95,12 @@ def record_person(
     return recorder.finish()
 
 
+def fps_of(env: gym.Env) -> float:
+    """:return: Frames per second that the environment asks for"""
+    default: Any = env.metadata.get("render_fps")
+    return float(default) if is_number(default, 0.0) and default > 0 else DEFAULT_FPS
+
+
 class Recorder:
     """A recording by a person; see :func:`record_person` for the parameters."""
 
@@ -108,8 +114,7 @@ class Recorder:
         fps: float | None,
     ):
         self.env, self.session, self.controls, self.pause_between = env, session, controls, pause_between
-        default: Any = env.metadata.get("render_fps")
-        self.fps = fps or (float(default) if is_number(default, 0.0) and default > 0 else DEFAULT_FPS)
+        self.fps = fps or fps_of(env)
         state = session.state or {"n_attempts": 0, "devices": []}
         self.n_attempts, self.devices = int(state["n_attempts"]), set(state["devices"])
         self.status = Status(len(session.episodes), n_episodes, message="SPACE starts")

@@ -1,7 +1,7 @@
 """The window of a recording: the environment's picture, and below it a panel with the state of the recording."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
@@ -38,6 +38,11 @@ class Status:
     message: str = ""
     deflections: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
+    @property
+    def badge(self) -> tuple[str, tuple[int, int, int]]:
+        """Text and colour of the lamp"""
+        return ("PAUSED", AMBER) if self.paused else ("RECORDING", RED)
+
     def __str__(self) -> str:
         wanted = "" if self.n_episodes is None else f" of {self.n_episodes}"
         return f"kept {self.n_kept}{wanted}     step {self.n_steps}     return {self.episode_return:.2f}"
@@ -55,12 +60,23 @@ class Window:
     may draw with pygame, too.
 
     :param key_names: Negative and positive key of each action dimension
+    :param caller: Name of what opens it, for messages
+    :param keys_help: What the keys do, for the last line
+    :param gamepad_help: What the buttons do, if there is a gamepad
     :raises ImportError: If pygame is not installed
     :raises DemonstrationsError: On entering, if there is no display
     """
 
-    def __init__(self, title: str, key_names: Sequence[tuple[str, str]]):
-        self.title, self.key_names = title, list(key_names)
+    def __init__(
+        self,
+        title: str,
+        key_names: Sequence[tuple[str, str]],
+        caller: str = "record_person",
+        keys_help: Mapping[str, str] = KEYS_HELP,
+        gamepad_help: Mapping[str, str] = GAMEPAD_HELP,
+    ):
+        self.title, self.key_names, self.caller = title, list(key_names), caller
+        self._keys_help, self._gamepad_help = keys_help, gamepad_help
         self._pygame = import_pygame()
         self._panel_height = 2 * MARGIN + LINE * (3 + ceil(len(self.key_names) / COLUMNS))
         # A gamepad sends events only as long as there is a reference to it
@@ -93,11 +109,11 @@ class Window:
         # Without a screen SDL chooses the driver "offscreen", which nobody can see or type into
         if not pygame.display.get_init() or driver == "offscreen":
             raise DemonstrationsError(
-                f"record_person: found no display ({driver}), expected one to open a window on: run it on a machine with a "
+                f"{self.caller}: found no display ({driver}), expected one to open a window on: run it on a machine with a "
                 "screen, over `ssh -X`, or set DISPLAY to a running X server"
             )
         if driver == "dummy":
-            warnings.warn("record_person: SDL_VIDEODRIVER=dummy shows no window: unset it to see one", stacklevel=2)
+            warnings.warn(f"{self.caller}: SDL_VIDEODRIVER=dummy shows no window: unset it to see one", stacklevel=2)
 
     def __exit__(self, *_: object) -> None:
         self._gamepads.clear()
@@ -121,6 +137,11 @@ class Window:
                 self._gamepads.pop(event.instance_id, None)
         return list(events)
 
+    @property
+    def has_gamepad(self) -> bool:
+        """Whether one is plugged in"""
+        return self._pygame.joystick.get_count() > 0
+
     def wait(self, fps: float) -> None:
         """:param fps: Largest number of calls per second; wait for the rest of this one"""
         self._clock.tick(fps)
@@ -130,7 +151,7 @@ class Window:
         pygame, array = self._pygame, np.asarray(frame)
         if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or 0 in array.shape:
             raise DemonstrationsError(
-                f"record_person: env.render() gave {type(frame).__name__} of shape {array.shape} and dtype {array.dtype}, "
+                f"{self.caller}: env.render() gave {type(frame).__name__} of shape {array.shape} and dtype {array.dtype}, "
                 "expected a picture of shape (height, width, 3) and dtype uint8: make the environment with "
                 "render_mode='rgb_array'"
             )
@@ -152,7 +173,7 @@ class Window:
         return display.set_mode((max(SMALLEST_WIDTH, size[0]), size[1] + self._panel_height), self._pygame.RESIZABLE)
 
     def _draw_panel(self, screen: Any, y: int, status: Status) -> None:
-        badge, color = ("PAUSED", AMBER) if status.paused else ("RECORDING", RED)
+        badge, color = status.badge
         self._pygame.draw.circle(screen, color, (MARGIN + 7, y + LINE // 2), 7)
         self._write(screen, badge, (MARGIN + 22, y), color)
         self._write(screen, str(status), (MARGIN + 130, y), TEXT)
@@ -163,7 +184,7 @@ class Window:
             self._draw_bar(screen, place, width - 2 * MARGIN, names, float(deflection))
         x, y = MARGIN, screen.get_height() - MARGIN - 2 * LINE
         self._write(screen, status.message, (x, y), BLUE)
-        for key, meaning in (GAMEPAD_HELP if self._gamepads else KEYS_HELP).items():
+        for key, meaning in (self._gamepad_help if self._gamepads else self._keys_help).items():
             x += self._write(screen, key, (x, y + LINE), TEXT, small=True) + 5
             x += self._write(screen, meaning, (x, y + LINE), FAINT, small=True) + 14
 
