@@ -24,8 +24,9 @@ from sb3_pgfd.common.metrics import MeanMetrics
 from sb3_pgfd.common.optimization import LearningRates, descend
 from sb3_pgfd.common.option_warnings import ON_POLICY_NEEDS, Need
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
-from sb3_pgfd.common.updates import SingleUpdates
+from sb3_pgfd.common.updates import SingleUpdates, tensors_of, with_tensors
 from sb3_pgfd.demonstrations import Demonstrations
+from sb3_pgfd.replay.own_episodes import ENV_RESTARTED
 from sb3_pgfd.utils.checks import check_learning_rate, is_number, is_switch, is_whole
 
 SelfA2CfD = TypeVar("SelfA2CfD", bound="A2CfD")
@@ -241,10 +242,13 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
             rollout.compute_returns_and_advantage(last_values=values, dones=np.asarray(self._last_episode_starts))
             go_on = True
         else:
-            buffer = _UnfinishedRollout(rollout) if rollout.pos > 0 else rollout
-            go_on = super().collect_rollouts(env, callback, buffer, n_left)
+            go_on = super().collect_rollouts(env, callback, _Rollout(rollout, self), n_left)
         self._is_collecting = not go_on
         return go_on
+
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
+        super()._update_info_buffer(infos, dones)
+        self._restarted = np.array([bool(info.get(ENV_RESTARTED)) for info in infos])
 
     def _finish_step(self, step: Mapping[str, Any]) -> None:
         if self._last_obs is None:
@@ -309,6 +313,11 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         self.policy.set_training_mode(True)
         self._update_learning_rates()
         (rollout,) = self.rollout_buffer.get(batch_size=None)
+        taken = ~rollout.old_log_prob.isnan()
+        if not taken.all():
+            rollout = with_tensors(rollout, iter([tensor[taken] for tensor in tensors_of(rollout)]))
+            if len(rollout.returns) == 0:
+                return
         with_actor, demos, share = not self._actor_is_held, None, None
         if with_actor and self._has_demonstrations and self.bc_coef > 0.0:
             demos = self._demonstration_batches.sample(self.demo_batch_size)
@@ -447,15 +456,29 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         return [*super()._excluded_save_params(), "_metrics", "_batches", "_std_unit", "_rates", "_updates"]
 
 
-class _UnfinishedRollout:
-    """:param buffer: Holds the beginning of a rollout, which SB3 would forget"""
+class _Rollout:
+    """
+    What SB3 fills.
 
-    def __init__(self, buffer: RolloutBuffer):
-        self.add = buffer.add
+    :param buffer: May hold the beginning of a rollout, which SB3 would forget
+    :param model: Knows which environments were restarted in the last step
+    """
+
+    def __init__(self, buffer: RolloutBuffer, model: A2CfD):
+        self._buffer, self._model = buffer, model
         self.compute_returns_and_advantage = buffer.compute_returns_and_advantage
 
     def reset(self) -> None:
         """cf ``RolloutBuffer``. The rows stay."""
+
+    def add(self, obs: Any, action: Any, reward: Any, episode_start: Any, value: th.Tensor, log_prob: th.Tensor) -> None:
+        """cf ``RolloutBuffer``. A step that may not have been taken gets the advantage 0 and a mark: NaN as log-probability."""
+        restarted = self._model._restarted
+        if restarted.any():
+            # The step before it is the end of its episode, cut as by a time limit
+            reward = np.where(restarted, value.flatten().cpu().numpy(), reward)
+            log_prob = log_prob.masked_fill(th.as_tensor(restarted, device=log_prob.device), th.nan)
+        self._buffer.add(obs, action, reward, episode_start, value, log_prob)
 
 
 def demonstration_weight(share: th.Tensor, advantages: th.Tensor) -> th.Tensor:

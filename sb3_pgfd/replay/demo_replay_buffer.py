@@ -24,7 +24,7 @@ from sb3_pgfd.replay.options import (
     warn_of_memory,
     warn_of_other_gamma,
 )
-from sb3_pgfd.replay.own_episodes import OwnEpisodes, executed_actions
+from sb3_pgfd.replay.own_episodes import ENV_RESTARTED, OwnEpisodes, executed_actions
 from sb3_pgfd.replay.priorities import RunningMean, agent_mean, check_errors, importance_weights, priorities
 from sb3_pgfd.replay.samples import DemoBatch, Draw, Samples, draw_by_priority, draw_by_share, read_batch, read_drawn
 from sb3_pgfd.replay.storage import INTENDED, RUNNING, DemonstrationStore, Origin, Schema, TransitionStore
@@ -186,7 +186,7 @@ class DemoReplayBuffer(ReplayBuffer):
     @property
     def n_own(self) -> int:
         """Transitions in the ring."""
-        return self.size() * self.n_envs
+        return self.size() * self.n_envs - self.ring.n_gaps
 
     @property
     def kept_successes(self) -> np.ndarray:
@@ -259,7 +259,8 @@ class DemoReplayBuffer(ReplayBuffer):
         :param done: Terminated or truncated, shape ``(n_envs,)``
         :param infos: ``infos[i]["TimeLimit.truncated"]`` tells the two apart, ``infos[i]["intervene_action"]`` is the
             action that was executed, if it was not the policy's, ``infos[i]["policy_action"]`` the policy's without
-            exploration noise, scaled like ``action``
+            exploration noise, scaled like ``action``. A step with ``infos[i]["env_restarted"]`` may not have been taken:
+            it is left out, and the episode before it is truncated
         :raises ValueError: If an array has another shape, or a number is NaN or infinite; nothing is stored then
         """
         self._read_demonstrations()
@@ -286,6 +287,10 @@ class DemoReplayBuffer(ReplayBuffer):
         if self.buffer_size > 1 and (self.full or self.pos > 0):
             previous = (self.pos - 1) % self.buffer_size * self.n_envs
             interrupted = self.ring.is_interrupted(slice(previous, previous + self.n_envs), rows)
+        restarted = np.array([bool(info.get(ENV_RESTARTED)) for info in infos])
+        if restarted.any():
+            self.ring.leave_out(rows.start + np.flatnonzero(restarted))
+            interrupted |= restarted
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full = True
@@ -353,7 +358,8 @@ class DemoReplayBuffer(ReplayBuffer):
             rows = self._stores.ring_rows(self.size())
             own = self.ring.take(rows.ravel())
             own["steps_left"].reshape(rows.shape)[:, -1] = 0
-            parts.append(own)
+            held = self.ring.tree.weights[rows.ravel()] > 0.0
+            parts.append(own if held.all() else {name: column[held] for name, column in own.items()})
         if not parts:
             raise DemonstrationsError("to_demonstrations: found no transition in the replay buffer, expected at least one")
         return from_columns({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, self.schema)
@@ -485,7 +491,7 @@ class DemoReplayBuffer(ReplayBuffer):
         if self.demo_fraction is None:
             ring = None if n_own == 0 else self.ring.tree
             return draw_by_priority(n_batches, batch_size, self.demonstrations.tree, ring)
-        return draw_by_share(n_batches, batch_size, self.demo_fraction, self.demonstrations, n_own)
+        return draw_by_share(n_batches, batch_size, self.demo_fraction, self.demonstrations, self.ring if n_own else None)
 
     def __getstate__(self) -> dict[str, Any]:
         # Environments in general cannot be pickled

@@ -17,6 +17,8 @@ from sb3_pgfd.utils.checks import OptionWarning
 
 POLICY_ACTION = "policy_action"
 """Key of the info under which an algorithm gives the action of its policy without exploration noise, as it is stored"""
+ENV_RESTARTED = "env_restarted"
+"""Key of the info of a step that may not have been taken, because its environment was lost and made anew"""
 # Enough to know that an environment does not report success
 _SILENT_EPISODES = 10
 
@@ -117,6 +119,8 @@ class OwnEpisodes:
             if interrupted[env]:
                 _end_episode(both, both.last_rows(env, running.n_steps + 1)[:-1])
                 running = self._running[env] = _Running()
+            if info.get(ENV_RESTARTED):
+                continue
             running.n_steps += 1
             running.n_intervened += intervened[env]
             if POLICY_ACTION in info:

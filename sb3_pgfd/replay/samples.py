@@ -19,7 +19,7 @@ from sb3_pgfd.replay.n_step import (
     two_columns,
 )
 from sb3_pgfd.replay.priorities import importance_weights
-from sb3_pgfd.replay.storage import BOX_KEY, INTENDED, DemonstrationStore, next_obs_column, obs_column
+from sb3_pgfd.replay.storage import BOX_KEY, INTENDED, DemonstrationStore, TransitionStore, next_obs_column, obs_column
 from sb3_pgfd.replay.sum_tree import SumTree
 
 Samples = ReplayBufferSamples | DictReplayBufferSamples
@@ -264,7 +264,7 @@ def draw_by_priority(n_batches: int, batch_size: int, demonstrations: SumTree, r
 
 
 def draw_by_share(
-    n_batches: int, batch_size: int, demo_fraction: float, demonstrations: DemonstrationStore, n_own: int
+    n_batches: int, batch_size: int, demo_fraction: float, demonstrations: DemonstrationStore, ring: TransitionStore | None
 ) -> Draw:
     """
     Draw a fixed share of demonstrations, and uniformly otherwise.
@@ -273,10 +273,10 @@ def draw_by_share(
     :param batch_size: B
     :param demo_fraction: Share of demonstrations of each, as far as there are both kinds
     :param demonstrations: The demonstration store
-    :param n_own: Rows of the ring that may be drawn
+    :param ring: The agent's own transitions, None: draw demonstrations only
     """
-    n_demos = batch_size if n_own == 0 else round(demo_fraction * batch_size) if demonstrations.n_live else 0
+    n_demos = batch_size if ring is None else round(demo_fraction * batch_size) if demonstrations.n_live else 0
     is_demo = np.broadcast_to(np.arange(batch_size) < n_demos, (n_batches, batch_size))
     n_drawn_own = n_batches * (batch_size - n_demos)
-    own_rows = np.random.randint(0, n_own, size=n_drawn_own) if n_drawn_own else _NO_ROWS
+    own_rows = ring.draw_uniformly(n_drawn_own) if ring is not None and n_drawn_own else _NO_ROWS
     return Draw.of(is_demo, demonstrations.draw_uniformly(n_batches * n_demos), own_rows)

@@ -159,6 +159,9 @@ class TransitionStore:
     :param n_rows: Number of rows
     """
 
+    n_gaps: int = 0
+    """Rows that were written and hold no transition, see :meth:`leave_out`"""
+
     def __init__(self, schema: Schema, n_rows: int):
         self.schema = schema
         self.size = 0
@@ -188,6 +191,8 @@ class TransitionStore:
         :param values: By column
         :param weight: p^alpha of each row
         """
+        if self.n_gaps > 0:
+            self.n_gaps -= int((self.tree.weights[rows.start : min(rows.stop, self.size)] == 0.0).sum())
         of_images = {obs_column(key): key for key in self.frames}
         for name, key in of_images.items():
             self._write_frames(key, rows, values[name], values[next_obs_column(key)])
@@ -216,6 +221,12 @@ class TransitionStore:
                 # The next row is the oldest now
                 pool.release(old, kept=numbers[(row + n_envs) % self.n_rows])
 
+    def leave_out(self, rows: np.ndarray) -> None:
+        """:param rows: That were written and hold no transition: of a step that may not have been taken"""
+        self.tree.update(rows, 0.0, check=False)
+        self.columns["steps_left"][rows] = 0
+        self.n_gaps += len(rows)
+
     def take(self, rows: np.ndarray) -> Columns:
         """:return: A copy of some rows"""
         return {name: self._read(name, rows) for name in self.schema.names}
@@ -226,6 +237,13 @@ class TransitionStore:
             return self.columns[name][rows]
         key, part = found
         return self.frames[key].read(self.columns[frames_column(key)][rows][..., part])
+
+    def draw_uniformly(self, n_draws: int) -> np.ndarray:
+        """:return: Rows that hold a transition, of which there is at least one, shape ``(n_draws,)``"""
+        drawn = np.random.randint(0, self.size, size=n_draws)
+        while self.n_gaps > 0 and (gaps := self.tree.weights.take(drawn) == 0.0).any():
+            drawn[gaps] = np.random.randint(0, self.size, size=int(gaps.sum()))
+        return drawn
 
     def check_rows(self, rows: np.ndarray, name: str) -> None:
         """
@@ -262,7 +280,7 @@ class TransitionStore:
     def clear(self) -> None:
         """Forget all rows."""
         self.tree = SumTree(self.n_rows)
-        self.size = 0
+        self.size = self.n_gaps = 0
         for pool in self.frames.values():
             pool.clear()
 
