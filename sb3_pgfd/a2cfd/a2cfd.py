@@ -472,7 +472,7 @@ class _Rollout:
         """cf ``RolloutBuffer``. The rows stay."""
 
     def add(self, obs: Any, action: Any, reward: Any, episode_start: Any, value: th.Tensor, log_prob: th.Tensor) -> None:
-        """cf ``RolloutBuffer``. A step that may not have been taken gets the advantage 0 and a mark: NaN as log-probability."""
+        """cf ``RolloutBuffer``. A step that may not have been taken gets the advantage 0, and NaN as a mark."""
         restarted = self._model._restarted
         if restarted.any():
             # The step before it is the end of its episode, cut as by a time limit

@@ -249,15 +249,17 @@ def _equal(first: Any, second: Any) -> bool:
 
 
 def make_resumable(env: VecEnv | None) -> None:
-    """Put :class:`Resumable` around each environment of a ``DummyVecEnv``."""
-    base = None if env is None else list(layers(env))[-1]
-    if isinstance(base, DummyVecEnv):
+    """Put :class:`Resumable` around each environment of a ``DummyVecEnv``, or of one that can do so itself."""
+    base: Any = None if env is None else list(layers(env))[-1]
+    if hasattr(base, "make_resumable"):
+        base.make_resumable()
+    elif isinstance(base, DummyVecEnv):
         base.envs = [one if isinstance(one, Resumable) else Resumable(one) for one in base.envs]
 
 
 def _is_resumable(base: VecEnv) -> bool:
-    known = isinstance(base, (DummyVecEnv, SubprocVecEnv)) and not getattr(base, "closed", False)
-    return known and all(base.env_is_wrapped(Resumable))
+    known = isinstance(base, (DummyVecEnv, SubprocVecEnv)) or getattr(base, "is_resumable", False)
+    return known and not getattr(base, "closed", False) and all(base.env_is_wrapped(Resumable))
 
 
 def save_environment(env: VecEnv) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, unwrap_vec_wrapper
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
+from sb3_pgfd.common.acting import Collector, collector_of
 from sb3_pgfd.common.compilation import UpdateState
 from sb3_pgfd.common.exploration import noise_of_demonstrations
 from sb3_pgfd.common.images import has_images
@@ -91,6 +92,10 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     critic_target: ContinuousCritic
     _policy_actions: np.ndarray
     """Of the last step, without exploration noise; only where they are needed"""
+    _acting_counts: ClassVar[tuple[str, ...]] = ()
+    """Attributes that count what was chosen"""
+    # Of this process: environments in which copies of the policy act
+    _collector: Collector | None = None
     buffer_defaults: ClassVar[Mapping[str, Any]] = {}
     """Options of the replay buffer, unless ``replay_buffer_kwargs`` has others"""
     _option_needs: ClassVar[Mapping[str, Need]] = OFF_POLICY_NEEDS
@@ -345,6 +350,9 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             if choice.without_noise is not None:
                 self._policy_actions = choice.without_noise
             return choice.actions, choice.stored
+        if self._collector is not None:
+            actions, stored, self._policy_actions = self._collector.next_actions(self)
+            return actions, stored
         # Random actions are for an untrained policy: neither after pretraining nor when a run goes on (the RL Zoo sets
         # the step counter back to 0)
         learning_starts = 0 if self._n_updates > 0 else learning_starts
@@ -424,6 +432,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             self.replay_buffer = self._make_replay_buffer()
         # Refuses what cannot be stepped in real time, before anything is learned
         real_time_of(self.env)
+        self._collector = collector_of(self.env)
         return super()._setup_learn(*args, **kwargs)
 
     def learn(
@@ -442,6 +451,11 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         """
         name = tb_log_name or type(self).__name__
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+
+    @property
+    def acting_networks(self) -> tuple[str, ...]:
+        """Parts of the policy that choose actions for the environment."""
+        return ("actor",)
 
     @property
     def _has_demonstrations(self) -> bool:
@@ -518,6 +532,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             "_updates",
             "_update_options",
             "_rates",
+            "_collector",
             "_targets",
             "_return_coefs",
         ]

@@ -34,7 +34,7 @@ MANIFEST = "manifest.json"
 _LIBRARIES = ("sb3-pgfd", "stable-baselines3", "torch", "numpy", "gymnasium")
 # Of the process, not of the run
 _LEFT = {"env", "_vec_normalize_env", "_logger", "observation_space", "action_space", "device"}
-_LEFT |= {"_signals", "_callback", "_watchers", "_resumed", "_is_between", "_policy_copy"}
+_LEFT |= {"_signals", "_callback", "_watchers", "_resumed", "_is_between", "_policy_copy", "_collector"}
 _ATOMS = (bool, int, float, complex, str, bytes, type(None), type)
 # Of torch's own, which no state_dict has: they are made anew with the network
 _OF_MODULES = set(vars(nn.Module()))

@@ -115,6 +115,7 @@ class TD3fD(DDPGfD):
     }
     policy: TD3fDPolicy
     _options_of_policy: ClassVar[frozenset[str]] = frozenset({"proposals"})
+    _acting_counts: ClassVar[tuple[str, ...]] = ("_n_actions", "_n_clone_actions")
     buffer_defaults: ClassVar[Mapping[str, Any]] = {"demo_fraction": 0.5, "keep_successes": True}
 
     def __init__(
@@ -236,6 +237,11 @@ class TD3fD(DDPGfD):
 
     def _pretrain_logs(self) -> dict[str, float]:
         return {**super()._pretrain_logs(), **(self._clone_training.logs() if self._clone_training else {})}
+
+    @property
+    def acting_networks(self) -> tuple[str, ...]:
+        """Parts of the policy that choose actions for the environment."""
+        return ("actor", "clone", "clone_is_trained", "critic_target") if self.proposals else ("actor",)
 
     def _needs_policy_actions(self) -> bool:
         return bool(self.proposals) or super()._needs_policy_actions()

@@ -1,0 +1,7 @@
+"""Environments, collection and studies over several machines, with Ray. See docs/distributed.md."""
+
+from sb3_pgfd.distributed.cluster import connect
+from sb3_pgfd.distributed.collection import RayCollector
+from sb3_pgfd.distributed.ray_vec_env import RayVecEnv, RayWorkerError
+
+__all__ = ["RayCollector", "RayVecEnv", "RayWorkerError", "connect"]
