@@ -1,5 +1,7 @@
 """What the tests of all algorithms begin with."""
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 
 import gymnasium as gym
@@ -47,3 +49,21 @@ def demonstrations(record: Callable[..., Demonstrations]) -> Demonstrations:
 @pytest.fixture
 def recorder() -> Recorder:
     return Recorder()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """A cluster of Ray in this process, of two nodes' worth of CPUs, for all tests that need one."""
+    import ray
+
+    from sb3_pgfd.distributed import connect
+
+    # What the tests can import, its workers can too
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+        patch.setenv("RAY_raylet_start_wait_time_s", "300")
+        patch.setenv("RAY_prestart_worker_first_driver", "0")
+        patch.setenv("RAY_worker_niceness", "0")
+        connect("local", num_cpus=4, object_store_memory=200 * 2**20, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()

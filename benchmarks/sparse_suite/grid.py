@@ -5,118 +5,93 @@ All cells of the benchmark, several at a time.
     python -m benchmarks.sparse_suite.grid --part curves --methods td3fd bc
     python -m benchmarks.sparse_suite.grid --list                              # runs nothing
 
-Each cell is a process (run_cell.py) with its output in benchmarks/logs/sparse_suite/output. Finished cells do not run again. A
-cell that fails does not stop the others: it is named at the end, and the exit status is 1. After Ctrl-C the same command
-continues where it stopped.
+    python -m benchmarks.sparse_suite.grid --processes 40 --address HEAD:6379  # on a cluster of Ray (docs/distributed.md)
+
+Each cell is a task of Ray (run_cell.py) in a process of its own, with its output in benchmarks/logs/sparse_suite/output.
+Finished cells do not run again. A cell that fails does not stop the others: it is named at the end, and the exit status is 1.
+After Ctrl-C the same command continues where it stopped.
 """
 
 import argparse
-import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from benchmarks.learning import read_results
+from benchmarks.sparse_suite import run_cell
 from benchmarks.sparse_suite.cells import PARTS, Selection, runs_of_grid, status_of
 from benchmarks.sparse_suite.methods import METHODS
-from benchmarks.sparse_suite.results import (
-    BENCHMARKS,
-    LOGS,
-    RESULTS_FILE,
-    failures_file,
-    is_finished,
-    store_failure,
-)
+from benchmarks.sparse_suite.results import LOGS, RESULTS_FILE, failures_file, is_finished, store_failure
 from benchmarks.sparse_suite.run import Run
 from benchmarks.sparse_suite.tasks import TASKS
+from sb3_pgfd.distributed import Job, Outcome, run_jobs
 
 
-@dataclass
-class Worker:
-    """A running cell."""
-
-    run: Run
-    process: subprocess.Popen[bytes]
-    output: Path
-    start: float = field(default_factory=time.perf_counter)
+def output_of(run: Run) -> Path:
+    """:return: File of what a cell prints"""
+    cell = run.cell
+    return run.logs / "output" / f"{cell.task}_{cell.method}_{cell.demos}_{cell.seed}.txt"
 
 
-def start_process(run: Run, options: Sequence[str]) -> Worker:
+def job_of(run: Run, options: Sequence[str]) -> Job:
     """
-    Start the process of a cell.
-
     :param run: Run to start
     :param options: More options of run_cell.py
     """
     cell = run.cell
-    output = run.logs / "output" / f"{cell.task}_{cell.method}_{cell.demos}_{cell.seed}.txt"
-    output.parent.mkdir(parents=True, exist_ok=True)
     arguments = ["--task", cell.task, "--method", cell.method, "--seed", str(cell.seed), "--demos", str(cell.demos)]
     files = ["--results", str(run.results.resolve()), "--logs", str(run.logs.resolve())]
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.sparse_suite.run_cell", *arguments, *files, *options],
-            # `-m` looks for the module in the working directory
-            cwd=BENCHMARKS.parent,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            # Ctrl-C reaches the grid alone, which then ends its cells
-            start_new_session=True,
-        )
-    return Worker(run, process, output)
+    return Job(str(cell), _run_cell, ([*arguments, *files, *options], output_of(run).resolve()))
 
 
-def error_of(worker: Worker) -> str | None:
+def _run_cell(arguments: Sequence[str], output: Path) -> int:
+    """:return: 1 if the cell failed. Ray runs it in a process of its own"""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.open("w", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+        return run_cell.main(arguments)
+
+
+def error_of(run: Run, outcome: Outcome) -> str | None:
     """
-    :param worker: A cell with a finished process
+    :param run: A cell that has ended
+    :param outcome: What became of it
     :return: The error, None if there was none
     """
-    status = worker.process.returncode
-    if status == 0:
-        return None
-    lines = worker.output.read_text(errors="replace").strip().splitlines()
-    said = lines[-1] if lines else "no output"
-    # A killed process could not store its failure itself
-    if status != 1 or not any(worker.run.cell.owns(row) for row in read_results(failures_file(worker.run.results))):
-        said = f"killed by signal {-status}" if status < 0 else said
-        store_failure(worker.run.results, worker.run.cell, 0, said)
-    return said
+    if outcome.error is not None:
+        # A killed process could not store its failure itself
+        store_failure(run.results, run.cell, 0, outcome.reason)
+        return outcome.reason
+    lines = output_of(run).read_text(errors="replace").strip().splitlines() if outcome.value else []
+    return (lines[-1] if lines else "no output") if outcome.value else None
 
 
-def run_all(todo: Sequence[Run], n_processes: int, options: Sequence[str] = ()) -> int:
+def run_all(
+    todo: Sequence[Run], n_processes: int, options: Sequence[str] = (), address: str | None = None, retries: int = 1
+) -> int:
     """
     Run cells.
 
     :param todo: Runs, in this order
     :param n_processes: Number of processes at a time
     :param options: More options of run_cell.py
+    :param address: Of Ray's cluster, None: as Ray finds it, or this machine
+    :param retries: How often a cell whose process dies goes on from its checkpoint
     :return: Number of failures
     """
-    waiting, workers, begin = list(todo), list[Worker](), time.perf_counter()
-    n_done = n_failed = 0
-    try:
-        while waiting or workers:
-            while waiting and len(workers) < n_processes:
-                workers.append(start_process(waiting.pop(0), options))
-            time.sleep(0.2)
-            for worker in [worker for worker in workers if worker.process.poll() is not None]:
-                workers.remove(worker)
-                error = error_of(worker)
-                n_done, n_failed = n_done + 1, n_failed + (error is not None)
-                left = (time.perf_counter() - begin) / n_done * (len(todo) - n_done)
-                took = f"{(time.perf_counter() - worker.start) / 60:.1f} min"
-                what = f"FAILED, {error}, see {worker.output}" if error else took
-                print(f"[{n_done}/{len(todo)}] {worker.run.cell}: {what}; about {left / 3600:.1f} h left", flush=True)
-    finally:
-        for worker in workers:
-            worker.process.terminate()
-        for worker in workers:
-            worker.process.wait()
+    begin, n_failed = time.perf_counter(), 0
+    runs = {str(run.cell): run for run in todo}
+    jobs = [job_of(run, options) for run in todo]
+    for n_done, outcome in enumerate(run_jobs(jobs, n_processes, retries, address), start=1):
+        run = runs[outcome.job.name]
+        error = error_of(run, outcome)
+        n_failed += error is not None
+        left = (time.perf_counter() - begin) / n_done * (len(todo) - n_done)
+        took = f"{outcome.seconds / 60:.1f} min"
+        what = f"FAILED, {error}, see {output_of(run)}" if error else took
+        print(f"[{n_done}/{len(todo)}] {run.cell}: {what}; about {left / 3600:.1f} h left", flush=True)
     return n_failed
 
 
@@ -124,6 +99,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """:param arguments: Arguments of the command line"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--address", help="of Ray's cluster; default: RAY_ADDRESS, or this machine")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, metavar="TASK", help=", ".join(TASKS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", help=", ".join(METHODS))
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N - 1, where the method has so many")
@@ -160,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         todo = [run for run in runs if not is_finished(rows, run.cell, run.config, run.last_step)]
         print(f"{len(runs)} cells, {len(todo)} to run", flush=True)
         try:
-            run_all(todo, args.processes, options)
+            run_all(todo, args.processes, options, args.address)
         except KeyboardInterrupt:
             print("interrupted: the same command continues", flush=True)
             return 130

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from sb3_pgfd.cli import compare, edit, record, show
+from sb3_pgfd.cli import compare, edit, record, show, study
 from sb3_pgfd.comparison import ComparisonError
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.zoo import commands as zoo
@@ -25,6 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     record.add_parser(subcommands)
     edit.add_parsers(subcommands)
     compare.add_parser(commands)
+    study.add_parser(commands)
     # Only for --help: the RL Zoo parses the arguments of these commands
     for name, description in zoo.COMMANDS.items():
         commands.add_parser(name, help=description, add_help=False)

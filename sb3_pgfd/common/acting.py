@@ -1,4 +1,4 @@
-"""Acting apart from learning: copies of a model that choose actions elsewhere, and the environments that know what they did."""
+"""Acting apart from learning: copies of a model that choose actions elsewhere."""
 
 from copy import copy, deepcopy
 from typing import Any, Protocol

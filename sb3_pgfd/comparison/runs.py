@@ -1,10 +1,12 @@
 """Find runs in the RL Zoo's log folders and read their evaluations and settings."""
 
+import csv
 import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,10 @@ _LAYOUT = f"<log root>/<algorithm>/<environment>_<number>/{_EVALUATIONS}"
 _WRITER = "as SB3's EvalCallback writes them"
 # What NumPy raises for a damaged or foreign file
 _UNREADABLE = (EOFError, LookupError, OSError, SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
+
+
+STUDY_COLUMNS = ("task", "env", "algorithm", "setting", "seed", "timesteps", "return", "success")
+"""Of the results of ``sb3-pgfd study``, a row for each evaluation"""
 
 
 class ComparisonError(Exception):
@@ -53,7 +59,8 @@ def folder_name(env_id: str) -> str:
 
 def find_runs(folders: Sequence[str | Path], labels: Sequence[str] | None = None) -> tuple[list[Run], list[str]]:
     """
-    :param folders: Log roots, folders of algorithms or folders of single runs. A run found twice is taken once
+    :param folders: Log roots, folders of algorithms or folders of single runs, or results of studies (``.csv``). A run found
+        twice is taken once
     :param labels: One label for each folder; folders with the same label make one curve. By default the label is the
         algorithm, with the name of the log root added if several roots have runs of it
     :return: Labelled runs, and notes on runs that were left out
@@ -66,13 +73,17 @@ def find_runs(folders: Sequence[str | Path], labels: Sequence[str] | None = None
     for folder, label in zip(folders, labels or [""] * len(folders), strict=True):
         found, unreadable = _runs_below(Path(folder).expanduser())
         notes += [note for note in unreadable if note not in notes]
-        several = len({run.algo for run in found}) > 1
+        several = len({run.label or run.algo for run in found}) > 1
         for run in found:
-            runs.setdefault(run.folder, replace(run, label=f"{label} {run.algo}" if several and label else label))
+            own = run.label or run.algo
+            given = f"{label} {own}" if several and label else label
+            runs.setdefault(run.folder, replace(run, label=given or run.label))
     return list(runs.values()) if labels else _label(list(runs.values())), notes
 
 
 def _runs_below(folder: Path) -> tuple[list[Run], list[str]]:
+    if folder.suffix == ".csv" and folder.is_file():
+        return _runs_of_study(folder), []
     if not folder.is_dir():
         found = "a file" if folder.exists() else "no such folder"
         raise ComparisonError(
@@ -91,6 +102,33 @@ def _runs_below(folder: Path) -> tuple[list[Run], list[str]]:
             "with evaluations (--eval-freq)"
         )
     return runs, notes
+
+
+def _runs_of_study(path: Path) -> list[Run]:
+    """:return: The runs in the results of a study. A setting is in the label if there are several"""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        cells: dict[tuple[str, ...], list[tuple[float, float, float | None]]] = {}
+        for row in rows:
+            cell = tuple(row[name] for name in STUDY_COLUMNS[:5])
+            success = float(row["success"]) if row["success"] else None
+            cells.setdefault(cell, []).append((float(row["timesteps"]), float(row["return"]), success))
+        several = len({cell[3] for cell in cells}) > 1
+        runs = []
+        for (task, _, algo, setting, seed), evaluations in cells.items():
+            timesteps, returns, successes = zip(*sorted(evaluations, key=itemgetter(0)), strict=True)
+            solved = None if None in successes else np.array(successes, dtype=np.float64)
+            place = path.parent / "cells" / task.replace("/", "-") / algo / setting / f"seed_{seed}"
+            label = f"{algo} {setting}" if several else algo
+            arrays = np.array(timesteps), np.array(returns)
+            runs.append(Run(place, folder_name(task), algo, *arrays, solved, label=label, seed=int(seed)))
+    except (KeyError, TypeError, UnicodeDecodeError, ValueError, csv.Error) as error:
+        expected = f"expected the results of a study, with the columns {', '.join(STUDY_COLUMNS)}"
+        raise ComparisonError(f"{path}: found a table that cannot be read ({error!r}), {expected}") from error
+    if not runs:
+        raise ComparisonError(f"{path}: found no finished cell, expected one or more")
+    return runs
 
 
 def _read_run(folder: Path) -> Run:
@@ -127,6 +165,9 @@ def _label(runs: Sequence[Run]) -> list[Run]:
     """The algorithm, followed by as much of the log root's path as tells several roots of the algorithm apart."""
     labelled = []
     for run in runs:
+        if run.label:
+            labelled.append(run)
+            continue
         roots = {other.folder.parent.parent for other in runs if other.algo == run.algo}
         length = 1
         while len({root.parts[-length:] for root in roots}) < len(roots):

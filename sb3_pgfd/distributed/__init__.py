@@ -2,6 +2,7 @@
 
 from sb3_pgfd.distributed.cluster import connect
 from sb3_pgfd.distributed.collection import RayCollector
+from sb3_pgfd.distributed.jobs import Job, Outcome, run_jobs
 from sb3_pgfd.distributed.ray_vec_env import RayVecEnv, RayWorkerError
 
-__all__ = ["RayCollector", "RayVecEnv", "RayWorkerError", "connect"]
+__all__ = ["Job", "Outcome", "RayCollector", "RayVecEnv", "RayWorkerError", "connect", "run_jobs"]

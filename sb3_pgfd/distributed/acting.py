@@ -61,9 +61,7 @@ class ActingCopy:
         self._model: Any = model
         self._noise, self._n_envs, self._n_envs_of_all = noise, n_envs, n_envs_of_all
 
-    def collect(
-        self, request: Request, state: Mapping[str, Any], obs: Any, step: Callable[[np.ndarray], Result]
-    ) -> Block:
+    def collect(self, request: Request, state: Mapping[str, Any], obs: Any, step: Callable[[np.ndarray], Result]) -> Block:
         """
         :param request: Which steps
         :param state: Of :func:`~sb3_pgfd.common.acting.state_to_act`

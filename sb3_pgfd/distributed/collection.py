@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize, VecTransp
 from sb3_pgfd.common.acting import copy_to_act, own_noise, state_to_act
 from sb3_pgfd.common.environment_state import layers
 from sb3_pgfd.common.off_policy_algorithm import OffPolicyFromDemonstrations
-from sb3_pgfd.distributed.acting import ActingCopy, Block, Chosen, Request, Result
+from sb3_pgfd.distributed.acting import Block, Chosen, Request, Result
 from sb3_pgfd.distributed.ray_vec_env import RayVecEnv, RayWorkerError
 
 # Copies of a policy see what the model would see under these
@@ -130,7 +130,7 @@ class RayCollector(RayVecEnv):
         self._model.logger.record_mean("rollout/policy_age", self._model._n_updates - self._asked_after)
 
     def _whole(self, number: int, answer: Any) -> list[tuple[Chosen, Result]]:
-        """:return: As many steps as were asked for. Those that were lost with the worker are one that may not have been taken"""
+        """:return: As many steps as were asked for. What was lost with a worker is one that may not have been taken"""
         steps: list[tuple[Chosen, Result]] = []
         before = self._obs[number]
         while True:

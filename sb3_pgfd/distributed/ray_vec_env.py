@@ -61,7 +61,10 @@ class RayVecEnv(VecEnv):
         start_timeout: float = 300.0,
         address: str | None = None,
     ):
-        for name, value, least in (("envs_per_worker", envs_per_worker, 1), ("max_restarts_per_hour", max_restarts_per_hour, 0)):
+        for name, value, least in (
+            ("envs_per_worker", envs_per_worker, 1),
+            ("max_restarts_per_hour", max_restarts_per_hour, 0),
+        ):
             if not is_whole(value, least):
                 raise ValueError(f"{name}: found {value!r}, expected a whole number >= {least}")
         if not is_number(num_cpus, 0.0):
@@ -244,7 +247,9 @@ class RayVecEnv(VecEnv):
     def get_images(self) -> Sequence[np.ndarray | None]:
         """cf ``VecEnv``. ``env_method("render", indices=i)[0]`` is the picture of one."""
         if self.render_mode != "rgb_array":
-            warnings.warn(f"RayVecEnv: found render_mode {self.render_mode!r}, expected 'rgb_array': no pictures", stacklevel=2)
+            warnings.warn(
+                f"RayVecEnv: found render_mode {self.render_mode!r}, expected 'rgb_array': no pictures", stacklevel=2
+            )
             return [None] * self.num_envs
         return self.env_method("render")
 

@@ -1,6 +1,7 @@
 """The commands ``train``, ``enjoy``, ``push-to-hub``, ``load-from-hub`` and ``zoo`` of ``sb3-pgfd``."""
 
 import argparse
+import os
 import runpy
 import sys
 import warnings
@@ -131,6 +132,7 @@ def _parse_own(command_line: Sequence[str], prog: str) -> tuple[argparse.Namespa
     """:return: The options of ``train`` that the Zoo does not know, and the rest of the command line"""
     from sb3_pgfd.zoo.agents import TRUST_HELP
     from sb3_pgfd.zoo.beside_the_robot import add_options
+    from sb3_pgfd.zoo.hyperparameters import VEC_ENVS
 
     parser = argparse.ArgumentParser(prog=prog, usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
     group = parser.add_argument_group("options of this package")
@@ -142,9 +144,15 @@ def _parse_own(command_line: Sequence[str], prog: str) -> tuple[argparse.Namespa
     text = "go on with a run that was interrupted, e.g. logs/td3fd/FetchReach-v4_1, with all arguments as they were"
     group.add_argument("--resume", type=Path, metavar="RUN_FOLDER", help=text)
     group.add_argument("--seeds", type=int, nargs="+", help="train once with each of these seeds, one after the other")
+    text = "parallel environments: in this process, one process each, in Ray's workers, or with copies of the policy there"
+    group.add_argument("--vec-env", choices=VEC_ENVS, help=f"{text} (default: the entry's vec_env, or dummy)")
+    text = "with -optimize, --storage, --study-name and --max-total-trials: search with N workers of Ray"
+    group.add_argument("--ray-workers", type=int, metavar="N", help=text)
     if {"-h", "--help"} & set(command_line):
         print(parser.format_help())
     own, rest = parser.parse_known_args(command_line)
+    if own.resume is not None and own.vec_env is not None:
+        parser.error(f"found --vec-env and --resume, expected one of them: {own.resume} has its own")
     if own.seeds is not None and (own.resume is not None or "--seed" in rest):
         parser.error(f"found --seeds and {'--seed' if own.resume is None else '--resume'}, expected one of them")
     return own, rest
@@ -162,6 +170,8 @@ def _train(command_line: Sequence[str], prog: str) -> None:
 
     given = command_line
     own, command_line = _parse_own(given, prog)
+    if own.ray_workers is not None:
+        _search(command_line, own, prog)
     if own.resume is not None:
         check_changes(command_line, prog)
         run = Run(own.resume, own.trust)
@@ -178,6 +188,43 @@ def _train(command_line: Sequence[str], prog: str) -> None:
         _train_once(["--algo", shared.algo, *arguments], prog, own)
 
 
+def _search(command_line: Sequence[str], own: argparse.Namespace, prog: str) -> None:
+    """Let Ray's workers do the trials of a study. What is left of it, and the report, is for this process."""
+    from sb3_pgfd.distributed import Job, run_jobs
+
+    parser = argparse.ArgumentParser(prog=prog, usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
+    needed = ("-optimize", "--storage", "--study-name", "--max-total-trials")
+    parser.add_argument(needed[0], "--optimize-hyperparameters", action="store_true", required=True)
+    for name in needed[1:]:
+        parser.add_argument(name, required=True)
+    parser.parse_known_args(command_line)
+    if own.ray_workers < 1:
+        parser.error(f"--ray-workers: found {own.ray_workers}, expected a whole number >= 1")
+    options = [] if own.trial_timeout is None else ["--trial-timeout", str(own.trial_timeout)]
+    arguments = ["--no-progress", "--no-optim-plots", *options, *command_line]
+    jobs = [Job(f"search {i}", run_in, (str(Path.cwd()), "train", arguments)) for i in range(own.ray_workers)]
+    failed = [outcome for outcome in run_jobs(jobs, retries=2) if outcome.error is not None]
+    for outcome in failed:
+        print(f"{outcome.job.name} failed: {outcome.reason}", file=sys.stderr)
+    if len(failed) == len(jobs):
+        raise CommandError(f"--ray-workers: all {len(jobs)} failed, the last one: {failed[-1].reason}")
+
+
+def run_in(folder: str, name: str, arguments: Sequence[str]) -> None:
+    """
+    Run a command in a folder, in a process that does nothing else.
+
+    :raises RuntimeError: If it fails
+    """
+    os.chdir(folder)
+    try:
+        status: Any = main(name, arguments, f"sb3-pgfd {name}")
+    except SystemExit as misused:
+        status = misused.code
+    if status != 0:
+        raise RuntimeError(f"sb3-pgfd {name} ended with status {status}, its error is in the log of this worker")
+
+
 def _train_once(arguments: list[str], prog: str, own: argparse.Namespace, run: Any = None) -> None:
     """:param run: That goes on, None: a new one"""
     import rl_zoo3.train
@@ -189,9 +236,8 @@ def _train_once(arguments: list[str], prog: str, own: argparse.Namespace, run: A
     bars = ["--progress"] if not own.no_progress and can_show_progress() else []
     sys.argv = [prog, *arguments, *bars]
     # The Zoo's function names the class of its manager and has no argument for it
-    manager = partial(
-        PgfdExperimentManager, trust=own.trust, trial_timeout=own.trial_timeout, run=run, command=command, robot=robot
-    )
+    options = {"trust": own.trust, "trial_timeout": own.trial_timeout, "vec_env": own.vec_env}
+    manager = partial(PgfdExperimentManager, run=run, command=command, robot=robot, **options)
     rl_zoo3.train.ExperimentManager = manager  # type: ignore[misc, assignment]
     rl_zoo3.train.train()
 

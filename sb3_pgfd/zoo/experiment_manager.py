@@ -27,7 +27,7 @@ from stable_baselines3.common.callbacks import (
     ProgressBarCallback,
 )
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecNormalize
 
 from sb3_pgfd.callbacks import (
     Checkpoints,
@@ -60,6 +60,7 @@ from sb3_pgfd.zoo.hyperparameters import (
     merge,
     resolve_demonstrations,
     stacked,
+    vec_env_class,
     with_numbers,
     with_schedules,
 )
@@ -101,6 +102,7 @@ class PgfdExperimentManager(ExperimentManager):
     :param run: That goes on; None: a new one
     :param command: Arguments of the command, to go on later
     :param robot: Who takes over, and how fast the environment steps; None: nobody, and it waits for the learner
+    :param vec_env: Kind of parallel environments, in place of the entry's
     :raises CommandError: If a trial is named without its study
     :raises UntrustedFileError: If it is to continue from another user's files, which are not trusted
     """
@@ -115,6 +117,7 @@ class PgfdExperimentManager(ExperimentManager):
         run: Run | None = None,
         command: Sequence[str] = (),
         robot: BesideTheRobot | None = None,
+        vec_env: str | None = None,
         **kwargs: Any,
     ):
         if kwargs.get("config") is None and algo in ALGORITHMS:
@@ -131,6 +134,8 @@ class PgfdExperimentManager(ExperimentManager):
         # Read here and not by the Zoo, which takes trial 0 for none and replaces whole mappings
         self._trial_to_train, self.trial_id = self.trial_id, None
         self._given, self.custom_hyperparams = self.custom_hyperparams or {}, None
+        if vec_env is not None:
+            self._given = {**self._given, "vec_env": vec_env}
         self._entry: dict[str, Any] = {}
         self._study: optuna.Study | None = None
         self._evaluation: EvalCallback | None = None
@@ -209,6 +214,9 @@ class PgfdExperimentManager(ExperimentManager):
         processed, env_wrapper, callbacks, vec_env_wrapper = super()._preprocess_hyperparams(hyperparams)
         if "demonstrations" in processed:
             processed["demonstrations"] = load_demonstrations(processed["demonstrations"])
+        if "vec_env" in processed:
+            self.vec_env_class = vec_env_class(processed.pop("vec_env"))  # type: ignore[assignment]
+        self.vec_env_kwargs = as_mapping(processed.pop("vec_env_kwargs", None))
         # They stay a reference: SB3 saves these options with the model. Our algorithms look at the environment themselves
         buffer = processed.get("replay_buffer_kwargs") or {}
         if self.frame_stack and buffer.get("demonstrations") is not None:
@@ -227,12 +235,15 @@ class PgfdExperimentManager(ExperimentManager):
         self.args = Namespace(**{**vars(self.args), "env_kwargs": self.env_kwargs or None})
         self._inner_wrapper = env_wrapper
         # A user who names columns for the monitor knows the environment
-        if not self.monitor_kwargs:
+        has_columns = bool(self.monitor_kwargs.keys() - {"override_existing"})
+        if not has_columns:
             env_wrapper = partial(monitor_successes, then=env_wrapper)
         if self.vec_env_class is SubprocVecEnv:
             env_wrapper = partial(_resumable, then=env_wrapper)
         if self._run is not None:
             self._run.cut_logs()
+        # An environment that is made anew goes on with its log, unless it has columns of the user's
+        if self._run is not None or (self._is_remote and not has_columns):
             self.monitor_kwargs = {**self.monitor_kwargs, "override_existing": False}
         return processed, env_wrapper, callbacks, vec_env_wrapper
 
@@ -251,8 +262,8 @@ class PgfdExperimentManager(ExperimentManager):
         """
         if self._robot is None or self._robot.device is None or eval_env:
             return super().create_envs(n_envs, eval_env, no_log)
-        if n_envs > 1 or self.vec_env_class is SubprocVecEnv:
-            found = f"{n_envs} environments" if n_envs > 1 else "--vec-env subproc"
+        if n_envs > 1 or self.vec_env_class is not DummyVecEnv:
+            found = f"{n_envs} environments" if n_envs > 1 else f"environments of a {self.vec_env_class.__name__}"
             raise CommandError(f"--intervene: found {found}, expected one in this process: a person takes over in one window")
         before = self.env_wrapper, self.env_kwargs
         self.env_wrapper = self._robot.wrapper(self._inner_wrapper)
@@ -262,7 +273,15 @@ class PgfdExperimentManager(ExperimentManager):
         finally:
             self.env_wrapper, self.env_kwargs = before
 
+    @property
+    def _is_remote(self) -> bool:
+        return not issubclass(self.vec_env_class, (DummyVecEnv, SubprocVecEnv))
+
     def create_log_folder(self) -> None:
+        if self._is_remote:
+            # Other processes write there too, which may be in other folders
+            self.save_path = str(Path(self.save_path).resolve())
+            self.params_path = f"{self.save_path}/{self.env_name}"
         if self._run is None:
             self.save_path = make_run_folder(self.save_path, self.env_name)
             self.params_path = f"{self.save_path}/{self.env_name}"

@@ -9,6 +9,7 @@ from typing import Any
 import rl_zoo3.exp_manager
 import yaml
 from rl_zoo3.utils import SimpleLinearSchedule
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
@@ -28,7 +29,9 @@ _ZOO_SCHEDULES = ("learning_rate", "clip_range", "clip_range_vf", "delta_std")
 _OUR_SCHEDULES = ("actor_learning_rate", "importance_exponent")
 # What the Zoo reads itself
 _ZOO_OPTIONS = {"n_timesteps", "n_envs", "normalize", "frame_stack", "env_kwargs", "env_wrapper", "vec_env_wrapper"}
-_ZOO_OPTIONS |= {"monitor_kwargs", "callback", "noise_type", "noise_std"}
+_ZOO_OPTIONS |= {"monitor_kwargs", "callback", "noise_type", "noise_std", "vec_env", "vec_env_kwargs"}
+
+VEC_ENVS = ("dummy", "subproc", "ray", "ray-collector")
 
 
 def default_algorithm(env_id: str) -> str:
@@ -90,6 +93,21 @@ def with_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
                 raise ValueError(f"{name}: found {value!r}, expected a number, or lin_<number>, which falls to 0 over the run")
             hyperparams[name] = SimpleLinearSchedule(float(value.split("_")[1]))
     return hyperparams
+
+
+def vec_env_class(name: Any) -> type[VecEnv]:
+    """
+    :param name: Value of ``vec_env``
+    :raises CommandError: If it is unknown
+    :raises ImportError: If it needs Ray, which is not installed
+    """
+    if name in ("ray", "ray-collector"):
+        from sb3_pgfd.distributed import RayCollector, RayVecEnv
+
+        return RayVecEnv if name == "ray" else RayCollector
+    if name not in VEC_ENVS:
+        raise CommandError(f"vec_env: found {name!r}, expected one of {', '.join(VEC_ENVS)}")
+    return DummyVecEnv if name == "dummy" else SubprocVecEnv
 
 
 def as_mapping(value: Any) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from benchmarks.learning import read_results, replace_results
 from benchmarks.sparse_suite import grid
 from benchmarks.sparse_suite.cells import MAIN_ROWS, Selection, make_run, runs_of_grid, status_of
 from benchmarks.sparse_suite.methods import METHODS
-from benchmarks.sparse_suite.results import Cell, failures_file, fingerprint, locked, store, store_failure
+from benchmarks.sparse_suite.results import BENCHMARKS, Cell, failures_file, fingerprint, locked, store, store_failure
 from benchmarks.sparse_suite.tasks import TASKS
+from sb3_pgfd.distributed import Job, run_jobs
 
 TINY = ["--steps", "60", "--eval-freq", "30", "--eval-episodes", "2"]
 
@@ -111,7 +112,9 @@ def files(tmp_path: Path) -> list[str]:
     return ["--results", str(tmp_path / "results.csv"), "--logs", str(tmp_path / "logs")]
 
 
-def test_two_processes_run_the_grid_and_one_cell_fails(tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]):
+def test_two_processes_run_the_grid_and_one_cell_fails(
+    tmp_path: Path, files: list[str], cluster: None, capsys: pytest.CaptureFixture[str]
+):
     # What a run with other settings left when it was interrupted
     broken = tmp_path / "logs" / "mountain-car" / "sac" / "demos_0" / "seed_100" / "checkpoint_30"
     broken.mkdir(parents=True)
@@ -144,7 +147,7 @@ def test_whoever_ends_the_grid_ends_its_cells_and_nothing_has_failed(tmp_path: P
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     with subprocess.Popen(
-        command, cwd=grid.BENCHMARKS.parent, stdout=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+        command, cwd=BENCHMARKS.parent, stdout=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
     ) as process:
         checkpoint = tmp_path / "logs" / "mountain-car" / "td3" / "demos_0" / "seed_100" / "checkpoint_0"
         while not checkpoint.is_dir() and process.poll() is None:
@@ -160,15 +163,19 @@ def test_whoever_ends_the_grid_ends_its_cells_and_nothing_has_failed(tmp_path: P
         assert os.listdir(checkpoint.parent) == ["checkpoint_0"]
 
 
-def test_a_cell_that_is_killed_is_named(tmp_path: Path, files: list[str]):
+def kill_oneself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_cell_that_is_killed_is_named(tmp_path: Path, cluster: None):
     run = make_run("mountain-car", "td3", 0, results=tmp_path / "results.csv", logs=tmp_path / "logs")
-    worker = grid.start_process(run, TINY)
-    worker.process.send_signal(signal.SIGKILL)
-    worker.process.wait()
-    assert grid.error_of(worker) == "killed by signal 9"
+    (outcome,) = run_jobs([Job("killed", kill_oneself)])
+    reason = grid.error_of(run, outcome)
+    assert reason is not None
+    assert "worker died" in reason
     (failure,) = read_results(failures_file(run.results))
     assert run.cell.owns(failure)
-    assert failure["error"] == "killed by signal 9"
+    assert failure["error"] == reason
 
 
 def test_the_list_runs_nothing(files: list[str], capsys: pytest.CaptureFixture[str]):
