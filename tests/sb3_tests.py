@@ -1,9 +1,11 @@
 """
-Runs SB3's own tests with A2CfD in the place of A2C and DDPGfD in the place of DDPG.
+Runs SB3's own tests with A2CfD in the place of A2C and DDPGfD in the place of DDPG, or with RayVecEnv in the place of
+SubprocVecEnv.
 
     git clone --branch v2.9.2 https://github.com/DLR-RM/stable-baselines3
     python tests/sb3_tests.py stable-baselines3/tests                    # all files
     python tests/sb3_tests.py stable-baselines3/tests test_spaces.py -x  # one file, with an option of pytest
+    python tests/sb3_tests.py --ray stable-baselines3/tests test_vec_envs.py     # those of parallel environments
 
 The folder is copied to a temporary place first, because the tests write files. Only those tests run that use A2C or DDPG; at
 the end each one that fails is listed with its reason. docs/decisions.md says why those that still fail should.
@@ -31,21 +33,39 @@ import sb3_pgfd
 
 REPLACED = {"A2C": sb3_pgfd.A2CfD, "DDPG": sb3_pgfd.DDPGfD}
 
+_ON_RAY = "SB3_TESTS_ON_RAY"
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """pytest reads this file as a plugin too. SB3's tests import the algorithms from ``stable_baselines3``."""
+    if _ON_RAY in os.environ:
+        from stable_baselines3.common import vec_env
+
+        from sb3_pgfd.distributed import RayVecEnv
+
+        class SubprocVecEnv(RayVecEnv):
+            def __init__(self, env_fns: Any, start_method: str | None = None):
+                super().__init__(env_fns, num_cpus=0)
+
+        vec_env.SubprocVecEnv = SubprocVecEnv  # type: ignore[misc]
+        return
     for name, algorithm in REPLACED.items():
         setattr(stable_baselines3, name, algorithm)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests of other algorithms."""
+    """Leave out the tests of other algorithms, or of other environments."""
     chosen = [item for item in items if isinstance(item, pytest.Function) and _is_concerned(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
 
 
 def _is_concerned(item: pytest.Function) -> bool:
+    if _ON_RAY in os.environ:
+        from stable_baselines3.common import vec_env
+
+        chosen = list(_flatten(item.callspec.params.values())) if hasattr(item, "callspec") else []
+        return vec_env.SubprocVecEnv in chosen or "SubprocVecEnv" in _names(item.function, item.module, set())
     values = list(_flatten(item.callspec.params.values())) if hasattr(item, "callspec") else []
     named = {value.upper() for value in values if isinstance(value, str)}
     algorithms = [value for value in values if isinstance(value, type) and issubclass(value, BaseAlgorithm)]
@@ -79,15 +99,16 @@ def _names(function: FunctionType, module: Any, names: set[str]) -> set[str]:
     return names
 
 
-def run(tests: Path, arguments: list[str]) -> Path:
+def run(tests: Path, arguments: list[str], on_ray: bool = False) -> Path:
     """
     :param tests: Folder ``tests`` of a checkout of SB3
     :param arguments: Files in it, and options of pytest; without files all that mention the replaced algorithms
+    :param on_ray: Whether to replace SubprocVecEnv
     :return: pytest's report in JUnit's format
     """
     work = Path(tempfile.mkdtemp(prefix="sb3_tests_"))
     shutil.copytree(tests, work / "tests")
-    pattern = re.compile(rf"\b({'|'.join(REPLACED)})\b")
+    pattern = re.compile(rf"\b({'SubprocVecEnv' if on_ray else '|'.join(REPLACED)})\b")
     files = [path.name for path in sorted((work / "tests").glob("test_*.py")) if pattern.search(path.read_text())]
     if any(argument.partition("::")[0].endswith(".py") for argument in arguments):
         files = []
@@ -99,7 +120,8 @@ def run(tests: Path, arguments: list[str]) -> Path:
     command = [sys.executable, "-m", "pytest", "-p", "sb3_tests", "-p", "no:cacheprovider", "-q", "--tb=short"]
     command += ["--continue-on-collection-errors", "-W", "ignore::pytest.PytestUnknownMarkWarning"]
     command += ["--rootdir", str(work), "--junitxml", str(work / "report.xml"), *files, *arguments]
-    subprocess.run(command, cwd=work / "tests", env={**os.environ, "PYTHONPATH": paths}, check=False)
+    variables = {**os.environ, "PYTHONPATH": paths, **({_ON_RAY: "1"} if on_ray else {})}
+    subprocess.run(command, cwd=work / "tests", env=variables, check=False)
     return work / "report.xml"
 
 
@@ -123,10 +145,11 @@ def report(path: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tests", type=Path, help="folder `tests` of a checkout of SB3")
+    parser.add_argument("--ray", action="store_true", help="RayVecEnv in the place of SubprocVecEnv, and nothing else")
     args, arguments = parser.parse_known_args()
     if not (args.tests / "test_run.py").is_file():
         parser.error(f"tests: found no test_run.py in {args.tests}, expected the folder `tests` of a checkout of SB3")
-    sys.exit(report(run(args.tests, arguments)) > 0)
+    sys.exit(report(run(args.tests, arguments, args.ray)) > 0)
 
 
 if __name__ == "__main__":
