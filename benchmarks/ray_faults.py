@@ -5,8 +5,8 @@ Kill Ray's workers, nodes and drivers, and see what is learned and stored.
     python -m benchmarks.ray_faults learning --kind RayVecEnv
     python -m benchmarks.ray_faults study                     # 24 short cells, the driver killed twice
 
-`learning` runs on four nodes of Ray's `Cluster` on this machine, one without CPUs, and compares every stored transition with what
-the environments wrote down; then it learns for as many steps again without faults. `study` compares the table with
+`learning` runs on four nodes of a `Cluster` of Ray on this machine, one without CPUs, and compares every stored transition
+with what the environments wrote down; then it learns for as many steps again without faults. `study` compares the table with
 that of an undisturbed study. Each appends a row to benchmarks/results/ray_faults_<name>.csv.
 """
 

@@ -1,6 +1,6 @@
 """Acting apart from learning: copies of a model that choose actions elsewhere."""
 
-from copy import copy, deepcopy
+from copy import deepcopy
 from typing import Any, Protocol
 
 import numpy as np
@@ -67,7 +67,8 @@ def state_to_act(model: Any) -> dict[str, Any]:
         # NumPy's arrays, which Ray shares between the processes of a machine
         "policy": {name: values.detach().cpu().numpy().copy() for name, values in parts.items()},
         "counters": {"num_timesteps": model.num_timesteps, "_n_updates": model._n_updates},
-        "normalize": copy(model._vec_normalize_env),
+        # Pickled without its environments
+        "normalize": model._vec_normalize_env,
     }
 
 

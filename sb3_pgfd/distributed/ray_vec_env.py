@@ -127,8 +127,7 @@ class RayVecEnv(VecEnv):
         first = [own if own is not None else seed for own, seed in zip(self._seeds, self._first_seeds, strict=True)]
         self._first_seeds = first
         references = {number: self._send_reset(number, self._seeds) for number in range(len(self._workers))}
-        for number, reference in references.items():
-            self._begin(number, reference)
+        self._obs = [self._begun(number, reference) for number, reference in references.items()]
         self._reset_seeds()
         self._reset_options()
         return _joined(self._obs)
@@ -141,10 +140,12 @@ class RayVecEnv(VecEnv):
         # A reset may be repeated: nothing of it is stored
         return self._workers[number].reset.options(max_task_retries=-1).remote(start)
 
-    def _begin(self, number: int, reference: Any) -> None:
-        self._obs[number], infos = self._started(reference, number)
+    def _begun(self, number: int, reference: Any) -> Any:
+        """:return: The first observations of a worker"""
+        obs, infos = self._started(reference, number)
         for i, info in zip(self._of[number], infos, strict=True):
             self.reset_infos[i] = info
+        return obs
 
     def step_async(self, actions: np.ndarray) -> None:
         """cf ``VecEnv``"""
@@ -231,8 +232,7 @@ class RayVecEnv(VecEnv):
             # Its environments are in an unknown state, or hang
             ray.kill(self._workers[number], no_restart=False)
         seeds = [None if seed is None else _later_seed(seed, self.n_restarts) for seed in self._first_seeds]
-        self._begin(number, self._send_reset(number, seeds))
-        self._fresh[number] = self._obs[number]
+        self._fresh[number] = self._begun(number, self._send_reset(number, seeds))
 
     def close(self) -> None:
         """cf ``VecEnv``. Ends the workers."""

@@ -17,7 +17,7 @@ from sb3_pgfd.distributed.acting import ActingCopy, Request, Result
 def make_model(**options: Any) -> TD3fD:
     env = VecNormalize(DummyVecEnv([LoggedPoint, LoggedPoint]), norm_reward=False)
     networks = {"policy_kwargs": {"net_arch": [8]}, "batch_size": 8, "learning_starts": 0, "device": "cpu"}
-    model = TD3fD("MlpPolicy", env, demonstrations(), pretrain_steps=5, seed=0, **{**networks, **options})
+    model = TD3fD("MlpPolicy", env, demonstrations(), seed=0, **{"pretrain_steps": 5, **networks, **options})
     model.learn(20)
     return model
 
