@@ -80,10 +80,10 @@ class RayVecEnv(VecEnv):
                 f"for more nodes up to {start_timeout:g} s. num_cpus and envs_per_worker make them fit",
                 stacklevel=2,
             )
-        worker = ray.remote(EnvWorker).options(
+        worker: Any = ray.remote(EnvWorker).options(
             num_cpus=num_cpus, scheduling_strategy="SPREAD", max_restarts=-1, max_task_retries=0, **(resources or {})
         )
-        self._workers = [worker.remote([env_fns[i] for i in own]) for own in self._of]
+        self._workers: list[Any] = [worker.remote([env_fns[i] for i in own]) for own in self._of]
         # A worker that Ray has made anew is in another one
         self._lives = [1] * len(self._workers)
         self._obs: list[Any] = [None] * len(self._workers)

@@ -23,7 +23,7 @@ class Start(NamedTuple):
     """Number of the beginning, at least 1"""
     seeds: list[int | None]
     options: list[dict[str, Any]]
-    attributes: list[Mapping[str, Any]]
+    attributes: Sequence[Mapping[str, Any]]
     """What was set in each environment; only for new ones"""
     resumable: bool
     """Whether the environments remember their episodes"""
@@ -67,8 +67,8 @@ class EnvWorker:
         :raises LostEpisodesError: If it is another life. No step is taken then
         """
         self._check(life)
-        self._obs, *result = self.envs.step(actions)
-        return Result(self._obs, *result, list(self.envs.reset_infos))
+        self._obs, rewards, dones, infos = self.envs.step(actions)
+        return Result(self._obs, rewards, dones, infos, list(self.envs.reset_infos))
 
     def call(self, life: int, method: str, indices: Sequence[int], *args: Any, **kwargs: Any) -> Any:
         """:return: What a method of ``VecEnv`` gives for some of the environments"""

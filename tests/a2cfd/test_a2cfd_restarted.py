@@ -34,6 +34,7 @@ class LosesOne(DummyVecEnv):
     n_steps = 0
 
     def step_wait(self) -> Any:
+        obs: Any
         obs, rewards, dones, infos = super().step_wait()
         self.n_steps += 1
         if self.n_steps == 3:

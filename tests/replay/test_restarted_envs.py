@@ -1,6 +1,7 @@
 """Steps of environments that were lost and made anew: the buffer leaves them out."""
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def expected_returns(episode: list[tuple[float, float, float, bool]]) -> dict[fl
     pickled=st.booleans(),
 )
 def test_steps_of_restarted_environments_are_left_out(events: list[list[str]], shares: bool, pickled: bool) -> None:
-    options = {"demo_fraction": 0.5} if shares else {}
+    options: dict[str, Any] = {"demo_fraction": 0.5} if shares else {}
     buffer = DemoReplayBuffer(40, SPACE, ACTIONS, "cpu", n_envs=2, n_steps=N_STEPS, gamma=GAMMA, **options)
     episodes = [episode for of_env in fill(buffer, events) for episode in of_env if episode]
     buffer = pickle.loads(pickle.dumps(buffer)) if pickled else buffer
@@ -70,13 +71,13 @@ def test_steps_of_restarted_environments_are_left_out(events: list[list[str]], s
             buffer.sample(4)
         return
     expected = {state: found for episode in episodes for state, found in expected_returns(episode).items()}
-    batch = buffer.sample_batch(64)
-    for row, state in enumerate(batch.observations.flatten().tolist()):  # type: ignore[union-attr]
+    batch: Any = buffer.sample_batch(64)
+    for row, state in enumerate(batch.observations.flatten().tolist()):
         total, after, factor = expected[state]
         assert batch.rewards[row, 1] == pytest.approx(total)
         assert batch.next_observations[2 * row + 1].item() == after
         assert batch.bootstrap[row, 1] == pytest.approx(factor)
-    dataset = buffer.to_demonstrations()
+    dataset: Any = buffer.to_demonstrations()
     assert sorted(dataset.observations.flatten().tolist()) == sorted(expected)
     assert sorted(dataset.episode_lengths.tolist()) == sorted(map(len, episodes))
 
