@@ -1,5 +1,6 @@
 """Workers of Ray that act by themselves, with copies of the policy."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -87,7 +88,7 @@ class RayCollector(RayVecEnv):
             )
         if model.train_freq.unit is not TrainFrequencyUnit.STEP:  # type: ignore[union-attr]
             raise ValueError(f"RayCollector: found train_freq={model.train_freq}, expected a number of steps")
-        self._model, self._copied = model, {}
+        self._model, self._copied, self._sequences = model, {}, [0] * len(self._workers)
         self._copy = ray.put(copy_to_act(model))
         self._seed = int(np.random.randint(2**31)) if model.seed is None else model.seed
 
@@ -102,7 +103,9 @@ class RayCollector(RayVecEnv):
         self._asked_after, self._n_asked = model._n_updates, model.train_freq.frequency
         self._state = ray.put(state)
         self._blocks = {
-            number: self._ask(number, self._n_asked) for number in range(len(self._workers)) if number not in self._fresh
+            number: self._ask(number, self._n_asked)
+            for number in range(len(self._workers))
+            if number not in self._fresh and number not in self._coming
         }
 
     def _ask(self, number: int, n_steps: int) -> Any:
@@ -124,13 +127,19 @@ class RayCollector(RayVecEnv):
         if not self._blocks:
             self._send()
         answers = self._gathered(self._blocks, self._timeout(self._n_asked))
+        self._await(list(self._coming), 0.0)
+        if len(self._coming) == len(self._workers):
+            self._await([next(iter(self._coming))])
         taken = [self._whole(number, answers.get(number)) for number in range(len(self._workers))]
         self._blocks = {}
         self._steps.extend(list(step) for step in zip(*taken, strict=True))
         self._model.logger.record_mean("rollout/policy_age", self._model._n_updates - self._asked_after)
 
     def _whole(self, number: int, answer: Any) -> list[tuple[Chosen, Result]]:
-        """:return: As many steps as were asked for. What was lost with a worker is one that may not have been taken"""
+        """
+        :return: As many steps as were asked for. What was lost with a worker is one that may not have been taken, and so is
+            each until the worker has come back: the others do not wait for it
+        """
         steps: list[tuple[Chosen, Result]] = []
         before = self._obs[number]
         while True:
@@ -145,6 +154,9 @@ class RayCollector(RayVecEnv):
             if n_left == 0:
                 return steps
             before = steps[-1][1].obs
+            if number in self._coming:
+                answer = None
+                continue
             answer = self._gathered({number: self._ask(number, n_left)}, self._timeout(n_left))[number]
 
     def _check(self, number: int, block: Block) -> None:
@@ -156,6 +168,9 @@ class RayCollector(RayVecEnv):
         shape = (len(self._of[number]), *self.action_space.shape)  # type: ignore[misc]  # a Box
         stored = np.zeros(shape, dtype=np.float32)
         return Chosen(self._model.policy.unscale_action(stored), stored, stored)
+
+    def _make_anew(self, number: int, error: Exception) -> None:
+        self._coming[number] = time.monotonic(), self._sent_anew(number, error)
 
     def step_async(self, actions: np.ndarray) -> None:
         """cf ``VecEnv``"""

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -89,6 +89,8 @@ class RayVecEnv(VecEnv):
         self._obs: list[Any] = [None] * len(self._workers)
         self._fresh: dict[int, Any] = {}
         """First observations of workers that were made anew since their last step"""
+        self._coming: dict[int, tuple[float, Any]] = {}
+        """The same of workers that are being made anew, and since when"""
         self._sent: dict[int, Any] = {}
         self._in_a_row = [0] * len(self._workers)
         self._restarts: deque[float] = deque()
@@ -123,7 +125,7 @@ class RayVecEnv(VecEnv):
     def reset(self) -> Any:
         """cf ``VecEnv``"""
         # What was sent before is taken back: its life is over
-        self._sent, self._fresh = {}, {}
+        self._sent, self._fresh, self._coming = {}, {}, {}
         first = [own if own is not None else seed for own, seed in zip(self._seeds, self._first_seeds, strict=True)]
         self._first_seeds = first
         references = {number: self._send_reset(number, self._seeds) for number in range(len(self._workers))}
@@ -199,10 +201,10 @@ class RayVecEnv(VecEnv):
         :param before: The last observations that are known
         :return: For a step that may not have been taken: the end of the episodes that ran, and the first observations
         """
-        if number not in self._fresh:
+        if number not in self._fresh and number not in self._coming:
             assert error is not None
             self._make_anew(number, error)
-        obs = self._fresh.pop(number)
+        obs = self._fresh.pop(number, before)
         own = self._of[number]
         infos = [
             {ENV_RESTARTED: True, "TimeLimit.truncated": True, "terminal_observation": _of_one(before, place)}
@@ -213,6 +215,10 @@ class RayVecEnv(VecEnv):
 
     def _make_anew(self, number: int, error: Exception) -> None:
         """:param error: With which the worker, or what it was to do, was lost"""
+        self._fresh[number] = self._begun(number, self._sent_anew(number, error))
+
+    def _sent_anew(self, number: int, error: Exception) -> Any:
+        """:return: The first observations of a worker that is made anew, when they have come"""
         cause = "a step took too long" if isinstance(error, GetTimeoutError) else str(error).strip().splitlines()[-1]
         now = time.monotonic()
         while self._restarts and self._restarts[0] < now - 3600.0:
@@ -232,7 +238,7 @@ class RayVecEnv(VecEnv):
             # Its environments are in an unknown state, or hang
             ray.kill(self._workers[number], no_restart=False)
         seeds = [None if seed is None else _later_seed(seed, self.n_restarts) for seed in self._first_seeds]
-        self._fresh[number] = self._begun(number, self._send_reset(number, seeds))
+        return self._send_reset(number, seeds)
 
     def close(self) -> None:
         """cf ``VecEnv``. Ends the workers."""
@@ -280,6 +286,7 @@ class RayVecEnv(VecEnv):
     def _call(self, method: str, indices: Any, *args: Any, **kwargs: Any) -> list[Any]:
         wanted = [i % self.num_envs for i in self._get_indices(indices)]
         places = {number: [i - own.start for i in wanted if i in own] for number, own in enumerate(self._of)}
+        self._await(places)
         waiting, answers = {number for number, own in places.items() if own}, dict[int, Iterator[Any]]()
         while waiting:
             sent = {n: self._workers[n].call.remote(self._lives[n], method, places[n], *args, **kwargs) for n in waiting}
@@ -296,6 +303,19 @@ class RayVecEnv(VecEnv):
             return []
         worker_of = {i: number for number, own in enumerate(self._of) for i in own}
         return [next(answers[worker_of[i]]) for i in wanted]
+
+    def _await(self, numbers: Iterable[int], seconds: float | None = None) -> None:
+        """
+        Let workers that are being made anew begin.
+
+        :param seconds: How long to wait, None: until they have begun or the time to start is over
+        """
+        for number in self._coming.keys() & set(numbers):
+            since, reference = self._coming[number]
+            is_late = time.monotonic() - since > self._start_timeout
+            if seconds is None or is_late or ray.wait([reference], timeout=seconds)[0]:
+                del self._coming[number]
+                self._fresh[number] = self._begun(number, reference)
 
 
 def _later_seed(seed: int, n_restarts: int) -> int:

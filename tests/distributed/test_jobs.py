@@ -77,7 +77,7 @@ def test_a_study_runs_each_cell_once_and_names_those_that_fail(
     ("changes", "message"),
     [
         ({"tasks": ["Pendulum-v9"]}, "Pendulum-v9"),
-        ({"setings": {}}, "setings.*Did you mean 'settings'"),
+        ({"setings": {}}, "setings.*did you mean 'settings'"),
         ({"settings": {"small": {"bc_coeff": 1.0}}}, "bc_coeff.*bc_coef"),
         ({"tasks": {"Pendulum-v1": 3}}, "tasks: found {'Pendulum-v1': 3}, expected names, or options by name"),
     ],

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -153,13 +153,15 @@ def test_an_error_in_an_environment_restarts_it_until_it_comes_again_and_again(e
 
 
 class Faults(DDPGfD):
-    """Kills a process of its environments after some updates."""
+    """Notes the age of the policy that acted, and kills a process of its environments after some updates."""
 
     kill: Any = None
+    ages: ClassVar[list[float]] = []
 
     def train(self, *args: Any, **kwargs: Any) -> None:
+        self.ages.append(self.logger.name_to_value["rollout/policy_age"])
         super().train(*args, **kwargs)
-        if self.kill is not None and self._n_updates == 12:
+        if self.kill is not None and self._n_updates == 5 + 3 * 3:
             self.kill()
 
 
@@ -173,6 +175,7 @@ def learn(env: VecEnv, n_steps: int, kill: Any = None) -> Faults:
     }
     model = Faults("MlpPolicy", env, demonstrations(), pretrain_steps=5, policy_kwargs={"net_arch": [8]}, seed=1, **options)
     model.kill = kill
+    model.ages.clear()
     return model.learn(n_steps)
 
 
@@ -183,7 +186,7 @@ def test_workers_act_with_copies_and_each_step_is_stored_once(cluster: None, tmp
     # Without overlap the steps of a seed are always the same
     for name, column in first.buffer.ring.columns.items():
         np.testing.assert_array_equal(column, second.buffer.ring.columns[name])
-    assert first.logger.name_to_value["rollout/policy_age"] == 0.0
+    assert set(Faults.ages) == {0.0}
 
     env.overlap = True
 
@@ -193,10 +196,18 @@ def test_workers_act_with_copies_and_each_step_is_stored_once(cluster: None, tmp
     with pytest.warns(UserWarning, match="is made anew"):
         third = learn(env, 80, kill)
     # Blocks of four steps are three updates old, but for the first one
-    assert 0.0 < third.logger.name_to_value["rollout/policy_age"] < 3.0
+    assert Faults.ages[5] == 0.0
+    assert 0.0 < max(Faults.ages) <= 3.0
     assert third.num_timesteps == 80
-    assert third.buffer.n_own == 79
-    assert third.buffer.ring.n_gaps == 1
+    lost = third.buffer.ring.n_gaps
+    # The other environment does not wait
+    assert 1 <= lost <= 40
+    assert third.buffer.n_own == 80 - lost
+    # This waits until the worker has come back: one step tells the end of its episode
+    assert env.has_attr("n_steps")
+    third.learn(40, reset_num_timesteps=False)
+    assert third.buffer.ring.n_gaps <= lost + 1
+    assert third.buffer.n_own >= 119 - lost
     assert compare_with_log(third.buffer, tmp_path / "log") == (0, 0)
     env.close()
 
