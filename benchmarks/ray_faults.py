@@ -158,7 +158,6 @@ GRID = {
         name: {"pretrain_steps": 20, "batch_size": 32, "learning_starts": 20, "policy_kwargs": {"net_arch": [16]}, **changes}
         for name, changes in {"plain": {}, "one_step": {"n_steps": 1}, "no_cloning": {"bc_coef": 0.0}}.items()
     },
-    "seeds": 4,
     "n_timesteps": 600,
     "arguments": [
         *("--eval-freq", "200", "--eval-episodes", "2", "--save-freq", "100"),
@@ -171,9 +170,9 @@ def study(args: argparse.Namespace) -> dict[str, Any]:
     """:return: The row of a study whose driver is killed, beside one that is not"""
     with TemporaryDirectory() as folder:
         grid = Path(folder, "grid.yml")
-        grid.write_text(yaml.safe_dump(GRID))
-        n_cells, tables = 24, []
-        for name, kills in (("killed", [n_cells // 4, n_cells // 2]), ("undisturbed", [])):
+        grid.write_text(yaml.safe_dump({**GRID, "seeds": args.seeds}))
+        n_cells, tables = 6 * args.seeds, []
+        for name, kills in (("killed", [n_cells // 3, 2 * n_cells // 3]), ("undisturbed", [])):
             place = Path(folder, name)
             for n_finished in kills:
                 driver = _start(grid, place)
@@ -210,6 +209,7 @@ def main() -> None:
     parser.add_argument("--kind", choices=("RayVecEnv", "RayCollector"), default="RayCollector", help="of learning")
     parser.add_argument("--minutes", type=float, default=5.0, help="of learning")
     parser.add_argument("--every", type=float, default=20.0, help="seconds between two kills")
+    parser.add_argument("--seeds", type=int, default=4, help="of study: 6 cells for each")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
     args = parser.parse_args()
     th.set_num_threads(1)

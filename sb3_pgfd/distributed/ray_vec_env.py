@@ -152,7 +152,7 @@ class RayVecEnv(VecEnv):
     def step_async(self, actions: np.ndarray) -> None:
         """cf ``VecEnv``"""
         self._sent = {
-            number: self._workers[number].step.remote(self._lives[number], np.asarray(actions)[own.start : own.stop])
+            number: self._workers[number].step.remote(self._lives[number], actions[own.start : own.stop])
             for number, own in enumerate(self._of)
             # The actions for the others were chosen for a state that is lost
             if number not in self._fresh
