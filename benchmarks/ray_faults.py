@@ -85,11 +85,11 @@ class Killer(threading.Thread):
 
 
 def _is_alive(pid: int) -> bool:
+    """:return: Whether a worker of Ray has this number, and not another process by now"""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return b"ray::EnvWorker" in Path("/proc", str(pid), "cmdline").read_bytes()
+    except OSError:
         return False
-    return True
 
 
 def make_model(env: VecEnv) -> TD3fD:
