@@ -151,13 +151,12 @@ def learning(args: argparse.Namespace) -> dict[str, Any]:
     return {**row, "success_undisturbed": success_rate(undisturbed)}
 
 
-GRID = {
+_SMALL = {"pretrain_steps": 20, "batch_size": 32, "learning_starts": 20, "policy_kwargs": {"net_arch": [16]}}
+_SETTINGS: dict[str, Any] = {"plain": {}, "one_step": {"n_steps": 1}, "no_cloning": {"bc_coef": 0.0}}
+GRID: dict[str, Any] = {
     "tasks": ["Pendulum-v1"],
     "algorithms": ["ddpgfd", "td3fd"],
-    "settings": {
-        name: {"pretrain_steps": 20, "batch_size": 32, "learning_starts": 20, "policy_kwargs": {"net_arch": [16]}, **changes}
-        for name, changes in {"plain": {}, "one_step": {"n_steps": 1}, "no_cloning": {"bc_coef": 0.0}}.items()
-    },
+    "settings": {name: {**_SMALL, **changes} for name, changes in _SETTINGS.items()},
     "n_timesteps": 600,
     "arguments": [
         *("--eval-freq", "200", "--eval-episodes", "2", "--save-freq", "100"),

@@ -84,7 +84,7 @@ def main() -> None:
     args = parser.parse_args()
     th.set_num_threads(1)
     connect("local", include_dashboard=False)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for kind in ("SubprocVecEnv", "RayVecEnv", "RayCollector"):
         # Starting the processes takes longer than measuring: the same ones for all cases
         for n_envs in (1, N_WORKERS):

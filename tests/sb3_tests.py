@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
             def __init__(self, env_fns: Any, start_method: str | None = None):
                 super().__init__(env_fns, num_cpus=0)
 
-        vec_env.SubprocVecEnv = SubprocVecEnv  # type: ignore[misc]
+        vec_env.SubprocVecEnv = SubprocVecEnv  # type: ignore[misc, assignment]
         return
     for name, algorithm in REPLACED.items():
         setattr(stable_baselines3, name, algorithm)

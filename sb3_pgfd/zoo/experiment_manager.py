@@ -215,7 +215,7 @@ class PgfdExperimentManager(ExperimentManager):
         if "demonstrations" in processed:
             processed["demonstrations"] = load_demonstrations(processed["demonstrations"])
         if "vec_env" in processed:
-            self.vec_env_class = vec_env_class(processed.pop("vec_env"))  # type: ignore[assignment]
+            self.vec_env_class = vec_env_class(processed.pop("vec_env"))
         self.vec_env_kwargs = as_mapping(processed.pop("vec_env_kwargs", None))
         # They stay a reference: SB3 saves these options with the model. Our algorithms look at the environment themselves
         buffer = processed.get("replay_buffer_kwargs") or {}

@@ -117,6 +117,8 @@ def test_attributes_and_methods_are_those_of_the_environments(env: RayVecEnv) ->
 def test_a_worker_that_dies_is_made_anew_and_its_step_is_marked(env: RayVecEnv) -> None:
     env.seed(3)
     env.reset()
+    before: Any
+    obs: Any
     before, *_ = env.step(np.zeros(3, int))
     (process,) = env.env_method("process", indices=0)
     os.kill(process, signal.SIGKILL)
