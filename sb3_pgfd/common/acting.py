@@ -3,13 +3,14 @@
 from copy import deepcopy
 from typing import Any, Protocol
 
-import numpy as np
 import torch as th
 from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_pgfd.common.environment_state import layers
+from sb3_pgfd.common.metrics import MeanMetrics
+from sb3_pgfd.common.real_time import Choice
 
 # What choosing an action needs, of SB3's algorithms and of ours
 _NEEDED = ("observation_space", "action_space", "num_timesteps", "use_sde", "use_sde_at_warmup", "_n_updates", "proposals")
@@ -18,17 +19,17 @@ _NEEDED = ("observation_space", "action_space", "num_timesteps", "use_sde", "use
 class Collector(Protocol):
     """Environments whose workers have chosen the actions of the next step already."""
 
-    def next_actions(self, model: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def take(self, model: Any) -> Choice:
         """
         :param model: Which learns; copies of it act
-        :return: Actions of the next step: for the environments, as they are stored, and those of the policy without noise
+        :return: What they chose for the next step, whose result ``step()`` returns
         """
 
 
 def collector_of(env: VecEnv | None) -> Collector | None:
     """:return: The environments under some wrappers, if copies of the policy act in them"""
     base: Any = None if env is None else list(layers(env))[-1]
-    return base if hasattr(base, "next_actions") else None
+    return base if hasattr(base, "take") else None
 
 
 def copy_to_act(model: OffPolicyAlgorithm) -> OffPolicyAlgorithm:
@@ -45,7 +46,7 @@ def copy_to_act(model: OffPolicyAlgorithm) -> OffPolicyAlgorithm:
     # It asks the replay buffer, which stays here
     needs = bool(model._needs_policy_actions())  # type: ignore[attr-defined]
     values |= {"policy": policy, "device": th.device("cpu"), "_needs_policy_actions": _Answer(needs), "_last_obs": None}
-    values |= dict.fromkeys(model._acting_counts, 0)  # type: ignore[attr-defined]
+    values["_rollout_metrics"] = MeanMetrics()
     vars(acting).update(values)
     return acting
 

@@ -92,8 +92,6 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     critic_target: ContinuousCritic
     _policy_actions: np.ndarray
     """Of the last step, without exploration noise; only where they are needed"""
-    _acting_counts: ClassVar[tuple[str, ...]] = ()
-    """Attributes that count what was chosen"""
     # Of this process: environments in which copies of the policy act
     _collector: Collector | None = None
     buffer_defaults: ClassVar[Mapping[str, Any]] = {}
@@ -344,15 +342,14 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
+        choice = None if self._collector is None else self._collector.take(self)
         if self._policy_copy is not None:
             choice = self._policy_copy.env.take()
+        if choice is not None:
             self._rollout_metrics.add({name: th.tensor([mean]) for name, mean in choice.means.items()})
             if choice.without_noise is not None:
                 self._policy_actions = choice.without_noise
             return choice.actions, choice.stored
-        if self._collector is not None:
-            actions, stored, self._policy_actions = self._collector.next_actions(self)
-            return actions, stored
         # Random actions are for an untrained policy: neither after pretraining nor when a run goes on (the RL Zoo sets
         # the step counter back to 0)
         learning_starts = 0 if self._n_updates > 0 else learning_starts

@@ -8,6 +8,8 @@ import torch as th
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from sb3_pgfd.common.real_time import Choice
+
 
 class Result(NamedTuple):
     """Of a step of some environments, the reset of those that ended included."""
@@ -17,14 +19,6 @@ class Result(NamedTuple):
     dones: np.ndarray
     infos: Sequence[dict[str, Any]]
     reset_infos: Sequence[dict[str, Any]]
-
-
-class Chosen(NamedTuple):
-    """The actions of a step: for the environments, as they are stored, and those of the policy without noise."""
-
-    actions: np.ndarray
-    stored: np.ndarray
-    intended: np.ndarray
 
 
 class Request(NamedTuple):
@@ -42,9 +36,7 @@ class Block(NamedTuple):
     """Steps that a worker has taken."""
 
     sequence: int
-    steps: list[tuple[Chosen, Result]]
-    counts: dict[str, int]
-    """What the copy counted, see ``_acting_counts``"""
+    steps: list[tuple[Choice, Result]]
 
 
 class ActingCopy:
@@ -75,22 +67,21 @@ class ActingCopy:
         for _ in range(request.n_steps):
             model._last_obs = obs if state["normalize"] is None else state["normalize"].normalize_obs(obs)
             actions, stored = model._sample_action(request.learning_starts, self._noise, self._n_envs)
-            intended = model._policy_actions if model._needs_policy_actions() else stored
+            intended = model._policy_actions if model._needs_policy_actions() else None
             result = step(actions)
             obs = result.obs
-            steps.append((Chosen(actions, stored, intended), result))
+            steps.append((Choice(actions, stored, intended, model._rollout_metrics.flush()), result))
             model.num_timesteps += self._n_envs_of_all
             if self._noise is not None:
                 for index in np.flatnonzero(result.dones).tolist():
                     self._noise.reset(**({"indices": [index]} if self._n_envs > 1 else {}))
-        counts = {name: getattr(model, name) for name in model._acting_counts}
-        return Block(request.sequence, steps, counts)
+        return Block(request.sequence, steps)
 
     def _load(self, state: Mapping[str, Any]) -> None:
         # Copies, because Ray's memory is read-only
         weights = {name: th.tensor(values) for name, values in state["policy"].items()}
         self._model.policy.load_state_dict(weights, strict=False)
-        vars(self._model).update(state["counters"], **dict.fromkeys(self._model._acting_counts, 0))
+        vars(self._model).update(state["counters"])
 
     def _seed(self, seed: tuple[int, ...]) -> None:
         numpy, torch, space = np.random.SeedSequence(seed).generate_state(3).tolist()

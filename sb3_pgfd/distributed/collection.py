@@ -14,7 +14,8 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize, VecTransp
 from sb3_pgfd.common.acting import copy_to_act, own_noise, state_to_act
 from sb3_pgfd.common.environment_state import layers
 from sb3_pgfd.common.off_policy_algorithm import OffPolicyFromDemonstrations
-from sb3_pgfd.distributed.acting import Block, Chosen, Request, Result
+from sb3_pgfd.common.real_time import Choice
+from sb3_pgfd.distributed.acting import Block, Request, Result
 from sb3_pgfd.distributed.ray_vec_env import RayVecEnv, RayWorkerError
 
 # Copies of a policy see what the model would see under these
@@ -48,7 +49,7 @@ class RayCollector(RayVecEnv):
         self._state: Any = None
         self._asked_after, self._n_asked = 0, 0
         """Updates that the policy of the block had, and its steps"""
-        self._steps: deque[list[tuple[Chosen, Result]]] = deque()
+        self._steps: deque[list[tuple[Choice, Result]]] = deque()
         """Those that were taken and are not played yet, of all workers"""
         self._is_chosen = False
 
@@ -62,21 +63,24 @@ class RayCollector(RayVecEnv):
         self._is_chosen = False
         return super().reset()
 
-    def next_actions(self, model: OffPolicyFromDemonstrations) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def take(self, model: OffPolicyFromDemonstrations) -> Choice:
         """
         :param model: Which learns
-        :return: Actions of the next step, that was taken already: for the environments, as they are stored, and those of the
-            policy without exploration noise
-        :raises ValueError: If copies of its policy cannot act by themselves
+        :return: What copies of its policy chose for the next step, that was taken already
+        :raises ValueError: If they cannot act by themselves
         """
         if self._model is not model:
             self._attach(model)
         if not self._steps:
             self._collect()
         self._is_chosen = True
-        chosen = [of_worker for of_worker, _ in self._steps[0]]
-        actions, stored, intended = (np.concatenate(parts) for parts in zip(*chosen, strict=True))
-        return actions, stored, intended
+        choices = [choice for choice, _ in self._steps[0]]
+        actions, stored = (np.concatenate([choice[part] for choice in choices]) for part in (0, 1))
+        intended = [choice.without_noise for choice in choices if choice.without_noise is not None]
+        names = {name for choice in choices for name in choice.means}
+        means = {name: float(np.mean([one.means[name] for one in choices if name in one.means])) for name in names}
+        means["policy_age"] = float(model._n_updates - self._asked_after)
+        return Choice(actions, stored, np.concatenate(intended) if intended else None, means)
 
     def _attach(self, model: OffPolicyFromDemonstrations) -> None:
         assert model.env is not None
@@ -133,21 +137,18 @@ class RayCollector(RayVecEnv):
         taken = [self._whole(number, answers.get(number)) for number in range(len(self._workers))]
         self._blocks = {}
         self._steps.extend(list(step) for step in zip(*taken, strict=True))
-        self._model.logger.record_mean("rollout/policy_age", self._model._n_updates - self._asked_after)
 
-    def _whole(self, number: int, answer: Any) -> list[tuple[Chosen, Result]]:
+    def _whole(self, number: int, answer: Any) -> list[tuple[Choice, Result]]:
         """
         :return: As many steps as were asked for. What was lost with a worker is one that may not have been taken, and so is
             each until the worker has come back: the others do not wait for it
         """
-        steps: list[tuple[Chosen, Result]] = []
+        steps: list[tuple[Choice, Result]] = []
         before = self._obs[number]
         while True:
             if isinstance(answer, Block):
                 self._check(number, answer)
                 steps += answer.steps
-                for name, count in answer.counts.items():
-                    setattr(self._model, name, getattr(self._model, name) + count)
             else:
                 steps.append((self._nothing(number), self._lost_step(number, answer, before)))
             n_left = self._n_asked - len(steps)
@@ -164,10 +165,11 @@ class RayCollector(RayVecEnv):
         if block.sequence != expected:
             raise RayWorkerError(f"RayCollector: found block {block.sequence} of {self._name(number)}, expected {expected}")
 
-    def _nothing(self, number: int) -> Chosen:
+    def _nothing(self, number: int) -> Choice:
         shape = (len(self._of[number]), *self.action_space.shape)  # type: ignore[misc]  # a Box
         stored = np.zeros(shape, dtype=np.float32)
-        return Chosen(self._model.policy.unscale_action(stored), stored, stored)
+        needed = self._model._needs_policy_actions()
+        return Choice(self._model.policy.unscale_action(stored), stored, stored if needed else None, {})
 
     def _make_anew(self, number: int, error: Exception) -> None:
         self._coming[number] = time.monotonic(), self._sent_anew(number, error)

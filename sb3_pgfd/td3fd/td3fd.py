@@ -115,7 +115,6 @@ class TD3fD(DDPGfD):
     }
     policy: TD3fDPolicy
     _options_of_policy: ClassVar[frozenset[str]] = frozenset({"proposals"})
-    _acting_counts: ClassVar[tuple[str, ...]] = ("_n_actions", "_n_clone_actions")
     buffer_defaults: ClassVar[Mapping[str, Any]] = {"demo_fraction": 0.5, "keep_successes": True}
 
     def __init__(

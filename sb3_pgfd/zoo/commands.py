@@ -151,8 +151,6 @@ def _parse_own(command_line: Sequence[str], prog: str) -> tuple[argparse.Namespa
     if {"-h", "--help"} & set(command_line):
         print(parser.format_help())
     own, rest = parser.parse_known_args(command_line)
-    if own.resume is not None and own.vec_env is not None:
-        parser.error(f"found --vec-env and --resume, expected one of them: {own.resume} has its own")
     if own.seeds is not None and (own.resume is not None or "--seed" in rest):
         parser.error(f"found --seeds and {'--seed' if own.resume is None else '--resume'}, expected one of them")
     return own, rest
@@ -173,6 +171,8 @@ def _train(command_line: Sequence[str], prog: str) -> None:
     if own.ray_workers is not None:
         _search(command_line, own, prog)
     if own.resume is not None:
+        if own.vec_env is not None:
+            raise CommandError(f"--vec-env: found it with --resume {own.resume}, which has its own, expected one of them")
         check_changes(command_line, prog)
         run = Run(own.resume, own.trust)
         # A person may stand elsewhere today

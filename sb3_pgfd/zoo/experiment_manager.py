@@ -153,7 +153,8 @@ class PgfdExperimentManager(ExperimentManager):
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """:raises DemonstrationsError, CommandError: If there are no such demonstrations or trial, or a name is unknown"""
         if self._run is not None:
-            hyperparams = self._run.hyperparams
+            named = {name: self._given[name] for name in ("vec_env",) if name in self._given}
+            hyperparams = {**named, **self._run.hyperparams}
             return hyperparams, dict(hyperparams)
         check_config(self.config, self.env_name.gym_id, may_be_atari=self._is_atari)
         self._entry = with_numbers(super().read_hyperparameters()[0])

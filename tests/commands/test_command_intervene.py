@@ -77,7 +77,7 @@ def test_the_key_of_success_gives_the_reward_that_is_logged(capsys: pytest.Captu
         (["--control-hz", "0"], "--control-hz: found 0, expected a number of steps per second above 0"),
         (
             ["--intervene", "keyboard", "--vec-env", "subproc"],
-            "--intervene: found --vec-env subproc, expected one in this process",
+            "--intervene: found environments of a SubprocVecEnv, expected one in this process",
         ),
         (["--control-hz", "10", "-optimize"], "--intervene, --control-hz: found -optimize, expected one run of"),
     ],

@@ -9,20 +9,25 @@ import torch as th
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from benchmarks.logged_point import LoggedPoint, demonstrations
-from sb3_pgfd import TD3fD
+from sb3_pgfd import SACfD, TD3fD
 from sb3_pgfd.common.acting import copy_to_act, own_noise, state_to_act
 from sb3_pgfd.distributed.acting import ActingCopy, Request, Result
 
 
-def make_model(**options: Any) -> TD3fD:
+def make_model(algorithm: Any = TD3fD, **options: Any) -> Any:
     env = VecNormalize(DummyVecEnv([LoggedPoint, LoggedPoint]), norm_reward=False)
     networks = {"policy_kwargs": {"net_arch": [8]}, "batch_size": 8, "learning_starts": 0, "device": "cpu"}
-    model = TD3fD("MlpPolicy", env, demonstrations(), seed=0, **{"pretrain_steps": 5, **networks, **options})
+    model = algorithm("MlpPolicy", env, demonstrations(), seed=0, **{"pretrain_steps": 5, **networks, **options})
     model.learn(20)
     return model
 
 
-@pytest.mark.parametrize("options", [{}, {"proposals": True}, {"replay_buffer_kwargs": {"denoise_successes": True}}])
+DENOISED = {"replay_buffer_kwargs": {"denoise_successes": True}}
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"proposals": True}, DENOISED, {"algorithm": SACfD}, {"algorithm": SACfD, **DENOISED}]
+)
 def test_a_copy_chooses_as_the_model_does(options: dict[str, Any]) -> None:
     model = make_model(action_noise=0.3, **options)
     assert model.env is not None
@@ -52,8 +57,8 @@ def test_a_copy_chooses_as_the_model_does(options: dict[str, Any]) -> None:
         np.testing.assert_allclose(chosen.actions, actions, rtol=1e-5)
         np.testing.assert_allclose(chosen.stored, stored, rtol=1e-5)
         if model._needs_policy_actions():
-            np.testing.assert_allclose(chosen.intended, model._policy_actions, rtol=1e-5)
-    assert block.counts["_n_actions"] == (4 if "proposals" in options else 0)
+            np.testing.assert_allclose(chosen.without_noise, model._policy_actions, rtol=1e-5)
+        assert ("clone_share" in chosen.means) == ("proposals" in options)
 
 
 def test_a_copy_is_small_and_acts_at_random_before_learning_starts() -> None:

@@ -161,7 +161,7 @@ class Faults(DDPGfD):
     ages: ClassVar[list[float]] = []
 
     def train(self, *args: Any, **kwargs: Any) -> None:
-        self.ages.append(self.logger.name_to_value["rollout/policy_age"])
+        self.ages.append(self._rollout_metrics.flush().get("policy_age", 0.0))
         super().train(*args, **kwargs)
         if self.kill is not None and self._n_updates == 5 + 3 * 3:
             self.kill()

@@ -50,7 +50,7 @@ def test_workers_of_ray_do_the_trials_of_a_search(
     [
         (["-params", "vec_env:'rai'"], "vec_env: found 'rai', expected one of dummy, subproc, ray, ray-collector", 1),
         (["--ray-workers", "2"], "the following arguments are required: -optimize", 2),
-        (["--resume", "logs", "--vec-env", "ray"], "found --vec-env and --resume, expected one of them", 2),
+        (["--resume", "logs", "--vec-env", "ray"], "--vec-env: found it with --resume logs, which has its own", 1),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
