@@ -57,6 +57,7 @@ def test_a_copy_chooses_as_the_model_does(options: dict[str, Any]) -> None:
         np.testing.assert_allclose(chosen.actions, actions, rtol=1e-5)
         np.testing.assert_allclose(chosen.stored, stored, rtol=1e-5)
         if model._needs_policy_actions():
+            assert chosen.without_noise is not None
             np.testing.assert_allclose(chosen.without_noise, model._policy_actions, rtol=1e-5)
         assert ("clone_share" in chosen.means) == ("proposals" in options)
 
