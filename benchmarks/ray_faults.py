@@ -144,6 +144,7 @@ def learning(args: argparse.Namespace) -> dict[str, Any]:
         }
         row |= {"not_in_log": invented, "twice": twice, "success": success_rate(model)}
         env.close()
+    print(row, flush=True)
     ray.shutdown()
     cluster.shutdown()
     undisturbed = make_model(DummyVecEnv([LoggedPoint] * N_ENVS))
