@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch as th
+from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
@@ -139,8 +140,8 @@ class OffPolicyPolicy(LearnsFromImages):
     """
 
     actor: Any
-    critic: Critics
-    critic_target: Critics
+    critic: ContinuousCritic
+    critic_target: ContinuousCritic
     mean_actor: Any
     critic_kwargs: dict[str, Any]
     layer_norm: bool
