@@ -64,30 +64,34 @@ def train(model: Any, n_updates: int, options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
-    ("algorithm", "options"),
+    # The last is the limit on a GPU, whose fused sums round otherwise: an H200 had 4.6e-5 and 2.1e-5 in the two that have more
+    ("algorithm", "options", "on_gpu"),
     [
-        (TD3fD, dict(q_filter=True, critic_warmup_steps=0, bc_coef=0.5)),
+        (TD3fD, dict(q_filter=True, critic_warmup_steps=0, bc_coef=0.5), 1e-5),
         (
             TD3fD,
             dict(proposals="soft", policy_delay=1, bc_coef=0.5, policy_kwargs={"n_critics": 4, "n_target_critics": 2}),
+            1e-4,
         ),
         (
             SACfD,
             dict(entropy_backup=True, bc_coef=0.5, policy_kwargs={"n_critics": 3, "n_target_critics": 2}),
+            1e-4,
         ),
-        (DDPGfD, dict(bc_coef=1.0, q_filter=True, q_range=(-5.0, 5.0), policy_kwargs={"actor_dropout": 0.2})),
+        (DDPGfD, dict(bc_coef=1.0, q_filter=True, q_range=(-5.0, 5.0), policy_kwargs={"actor_dropout": 0.2}), 1e-5),
     ],
 )
 def test_200_updates_end_at_the_same_parameters(
-    algorithm: Any, options: dict[str, Any], device: str, episodes: Demonstrations
+    algorithm: Any, options: dict[str, Any], on_gpu: float, device: str, episodes: Demonstrations
 ) -> None:
     settings = {**options, "learning_rate": 1e-4}
     eager = updated(algorithm, episodes, False, device, 200, **settings)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="compile=True")
         compiled = updated(algorithm, episodes, True, device, 200, **settings)
+    limit = on_gpu if device == "cuda" else 1e-5
     for name, value in eager.policy.state_dict().items():
-        assert (value.double() - compiled.policy.state_dict()[name].double()).abs().max() <= 1e-5, name
+        assert (value.double() - compiled.policy.state_dict()[name].double()).abs().max() <= limit, name
     means, expected = compiled._metrics.flush(), eager._metrics.flush()
     assert means.keys() == expected.keys()
     assert means == pytest.approx(expected, rel=1e-3, abs=1e-5)
