@@ -148,9 +148,15 @@ def _parse_own(command_line: Sequence[str], prog: str) -> tuple[argparse.Namespa
     group.add_argument("--vec-env", choices=VEC_ENVS, help=f"{text} (default: the entry's vec_env, or dummy)")
     text = "with -optimize, --storage, --study-name and --max-total-trials: search with N workers of Ray"
     group.add_argument("--ray-workers", type=int, metavar="N", help=text)
+    text = "stop before the first step and write nothing: say which values are not defaults, and where they came from"
+    group.add_argument("--dry-run", action="store_true", help=text)
+    text = "print every value that is used and where it came from: constructor, yaml entry, trial, -params, command line"
+    group.add_argument("--explain", action="store_true", help=text)
     if {"-h", "--help"} & set(command_line):
         print(parser.format_help())
     own, rest = parser.parse_known_args(command_line)
+    if (own.dry_run or own.explain) and {"-optimize", "--optimize-hyperparameters"} & set(rest):
+        parser.error("found -optimize, expected none with --dry-run and --explain: each trial has values of its own")
     if own.seeds is not None and (own.resume is not None or "--seed" in rest):
         parser.error(f"found --seeds and {'--seed' if own.resume is None else '--resume'}, expected one of them")
     return own, rest
@@ -237,6 +243,7 @@ def _train_once(arguments: list[str], prog: str, own: argparse.Namespace, run: A
     sys.argv = [prog, *arguments, *bars]
     # The Zoo's function names the class of its manager and has no argument for it
     options = {"trust": own.trust, "trial_timeout": own.trial_timeout, "vec_env": own.vec_env}
+    options |= {"dry_run": own.dry_run, "explains": own.explain}
     manager = partial(PgfdExperimentManager, run=run, command=command, robot=robot, **options)
     rl_zoo3.train.ExperimentManager = manager  # type: ignore[misc, assignment]
     rl_zoo3.train.train()

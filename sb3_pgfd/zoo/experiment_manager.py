@@ -51,6 +51,7 @@ from sb3_pgfd.zoo import ALGORITHMS
 from sb3_pgfd.zoo.agents import pickles_of, read_run, saved_with
 from sb3_pgfd.zoo.beside_the_robot import BesideTheRobot
 from sb3_pgfd.zoo.command_line import CommandError, EndedRunError
+from sb3_pgfd.zoo.explanation import Layer, entry_name, explain, heading, of_command, table
 from sb3_pgfd.zoo.hyperparameters import (
     as_mapping,
     check_config,
@@ -103,6 +104,8 @@ class PgfdExperimentManager(ExperimentManager):
     :param command: Arguments of the command, to go on later
     :param robot: Who takes over, and how fast the environment steps; None: nobody, and it waits for the learner
     :param vec_env: Kind of parallel environments, in place of the entry's
+    :param dry_run: Whether to stop before the first step, without writing anything
+    :param explains: Whether to print every value that is used, and where it came from
     :raises CommandError: If a trial is named without its study
     :raises UntrustedFileError: If it is to continue from another user's files, which are not trusted
     """
@@ -118,6 +121,8 @@ class PgfdExperimentManager(ExperimentManager):
         command: Sequence[str] = (),
         robot: BesideTheRobot | None = None,
         vec_env: str | None = None,
+        dry_run: bool = False,
+        explains: bool = False,
         **kwargs: Any,
     ):
         if kwargs.get("config") is None and algo in ALGORITHMS:
@@ -146,6 +151,9 @@ class PgfdExperimentManager(ExperimentManager):
             found = "-optimize" if self.optimize_hyperparameters else f"--algo {algo}"
             raise CommandError(f"--intervene, --control-hz: found {found}, expected one run of {', '.join(ALGORITHMS)}")
         self._inner_wrapper: Callable[[gym.Env], gym.Env] | None = None
+        self._dry_run, self._explains = dry_run, explains
+        self._layers: list[Layer] = []
+        self._unprocessed: dict[str, Any] = {}
         if run is not None:
             self.continue_training, self.save_path = True, str(run.folder)
             self.params_path = f"{self.save_path}/{self.env_name}"
@@ -155,11 +163,14 @@ class PgfdExperimentManager(ExperimentManager):
         if self._run is not None:
             named = {name: self._given[name] for name in ("vec_env",) if name in self._given}
             hyperparams = {**named, **self._run.hyperparams}
+            self._layers, self._unprocessed = [Layer(f"{self._run.folder}, config.yml", hyperparams)], deepcopy(hyperparams)
             return hyperparams, dict(hyperparams)
         check_config(self.config, self.env_name.gym_id, may_be_atari=self._is_atari)
         self._entry = with_numbers(super().read_hyperparameters()[0])
         trial = {} if self._trial_to_train is None else self._load_trial(self._trial_to_train)
-        for origin, changes in {f"trial {self._trial_to_train} of {self.study_name}": trial, "-params": self._given}.items():
+        changed = [Layer(f"trial {self._trial_to_train} of {self.study_name}", trial), Layer("-params", self._given)]
+        self._layers = [Layer(entry_name(self.config, self.env_name.gym_id, self._is_atari), self._entry), *changed]
+        for origin, changes in changed:
             if changes:
                 print(f"Hyperparameters of {origin}:")
                 pprint(changes)
@@ -169,6 +180,7 @@ class PgfdExperimentManager(ExperimentManager):
             own |= {"replay_buffer_kwargs"} if hyperparams.get("replay_buffer_class") else set()
             for origin, named in ((self.config, self._entry), ("-params", self._given)):
                 check_names(ALGORITHMS[self.algo], named, own, origin)
+        self._unprocessed = deepcopy(hyperparams)
         # A plain mapping, which any reader of YAML takes
         return hyperparams, dict(sorted(hyperparams.items()))
 
@@ -242,7 +254,8 @@ class PgfdExperimentManager(ExperimentManager):
         if self.vec_env_class is SubprocVecEnv:
             env_wrapper = partial(_resumable, then=env_wrapper)
         if self._run is not None:
-            self._run.cut_logs()
+            if not self._dry_run:
+                self._run.cut_logs()
         # An environment that is made anew goes on with its log, unless it has columns of the user's
         if self._run is not None or (self._is_remote and not has_columns):
             self.monitor_kwargs = {**self.monitor_kwargs, "override_existing": False}
@@ -255,13 +268,37 @@ class PgfdExperimentManager(ExperimentManager):
             hyperparams["policy"] = saved_hyperparams["policy"] = "MultiInputPolicy"
         return super()._preprocess_action_noise(hyperparams, saved_hyperparams, env)
 
+    def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
+        """cf ``ExperimentManager``. With ``explains`` and ``dry_run`` it prints what will be used."""
+        results = super().setup_experiment()
+        if results is not None and (self._explains or self._dry_run):
+            print(self._explanation(results[0]))
+        return results
+
+    def _explanation(self, model: BaseAlgorithm) -> str:
+        rest = None
+        if self._run is not None:
+            rest = "training state of the run"
+        elif self.continue_training:
+            rest = str(self.trained_agent)
+        layers, hyperparams = list(self._layers), dict(self._unprocessed)
+        if self.n_timesteps != hyperparams.get("n_timesteps"):
+            hyperparams["n_timesteps"] = self.n_timesteps
+            layers.append(Layer("-n", {"n_timesteps": self.n_timesteps}))
+        if self._hyperparams.get("policy") != hyperparams.get("policy") and "policy" in self._hyperparams:
+            hyperparams["policy"] = self._hyperparams["policy"]
+            layers.append(Layer("chosen for Dict observations", {"policy": hyperparams["policy"]}))
+        rows = [*explain(model, layers, hyperparams, rest), *of_command(self.args, self._command)]
+        return f"\n{heading(model, self.env_name.gym_id)}\n\n{table(rows, self._explains)}\n"
+
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
         """
         cf ``ExperimentManager``. Nobody takes over in evaluations.
 
         :raises CommandError: If a person cannot take over
         """
-        if self._robot is None or self._robot.device is None or eval_env:
+        no_log = no_log or self._dry_run
+        if self._robot is None or self._robot.device is None or eval_env or self._dry_run:
             return super().create_envs(n_envs, eval_env, no_log)
         if n_envs > 1 or self.vec_env_class is not DummyVecEnv:
             found = f"{n_envs} environments" if n_envs > 1 else f"environments of a {self.vec_env_class.__name__}"
@@ -279,6 +316,8 @@ class PgfdExperimentManager(ExperimentManager):
         return not issubclass(self.vec_env_class, (DummyVecEnv, SubprocVecEnv))
 
     def create_log_folder(self) -> None:
+        if self._dry_run:
+            return
         if self._is_remote:
             # Other processes write there too, which may be in other folders
             self.save_path = str(Path(self.save_path).resolve())
@@ -288,6 +327,8 @@ class PgfdExperimentManager(ExperimentManager):
             self.params_path = f"{self.save_path}/{self.env_name}"
 
     def create_callbacks(self) -> None:
+        if self._dry_run:
+            return
         n_specified = len(self.callbacks)
         super().create_callbacks()
         if self.optimize_hyperparameters:
@@ -356,7 +397,7 @@ class PgfdExperimentManager(ExperimentManager):
         return model
 
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
-        if self._run is None:
+        if self._run is None and not self._dry_run:
             super()._save_config(saved_hyperparams)
             save_command(self.params_path, self._command)
 
@@ -365,6 +406,14 @@ class PgfdExperimentManager(ExperimentManager):
         cf ``ExperimentManager``. What ends it early, also Ctrl-C, ends the command after the training state is saved; the Zoo
         would go on as if the run were complete.
         """
+        if self._dry_run:
+            if self.algo in ALGORITHMS:
+                model.check_options_for_learning()  # type: ignore[attr-defined]
+            assert model.env is not None
+            model.env.close()
+            where = "The run would go on in" if self._run is not None else "The run's folder would be"
+            print(f"Dry run: nothing was trained or written. {where} {self.save_path}")
+            return
         if self.algo not in ALGORITHMS:
             super().learn(model)
             return
@@ -391,6 +440,8 @@ class PgfdExperimentManager(ExperimentManager):
             model.env.close()
 
     def save_trained_model(self, model: BaseAlgorithm) -> None:
+        if self._dry_run:
+            return
         normalize, self.normalize = self.normalize, False
         super().save_trained_model(model)
         self.normalize = normalize
