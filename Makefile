@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 # The classic control tasks draw on no screen
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: train test lint format wheel check-wheel demos benchmarks clean
+.PHONY: train test lint format docs check-wheel demos benchmarks clean
 
 train: $(VENV)/.installed  ## Train DDPGfD on Pendulum-v1 and draw the run
 	$(PYTHON) -m sb3_pgfd.train --algo ddpgfd --env Pendulum-v1 --eval-freq 500 --eval-episodes 20 --log-interval 1 \
@@ -24,12 +24,18 @@ format: $(VENV)/.installed
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-# Built and installed into a fresh virtual environment, first bare: it must find its own hyperparameters and demonstrations.
+# Notebooks are run by it, each once until it changes; nothing is fetched
+docs: $(VENV)/.installed  ## Build the site in build/docs; a warning is an error
+	$(PYTHON) -m sphinx -W --keep-going -q -j 2 docs build/docs
+
+# The source archive, and the wheel that is made of it, as they would be published. The wheel is installed into a fresh
+# virtual environment, first bare: it must find its own hyperparameters and demonstrations.
 # Then with the extras that the commands need and nothing else: every command runs there
 WHEEL_PYTHON := build/wheel/venv/bin/python
 check-wheel: $(VENV)/.installed
 	rm -rf build/wheel && mkdir -p build/wheel
-	$(PYTHON) -m build --wheel --outdir build/wheel .
+	$(PYTHON) -m build --outdir build/wheel .
+	$(PYTHON) -m twine check --strict build/wheel/*.whl build/wheel/*.tar.gz
 	$(PYTHON) -m venv build/wheel/venv
 	$(WHEEL_PYTHON) -m pip install --quiet -c constraints.txt torch
 	$(WHEEL_PYTHON) -m pip install --quiet -c constraints.txt build/wheel/*.whl
@@ -41,7 +47,7 @@ check-wheel: $(VENV)/.installed
 demos: $(VENV)/.installed  ## Make the packaged demonstrations again
 	$(PYTHON) -m demos.make_demos
 
-benchmarks: $(VENV)/.installed  ## Everything the README's tables show
+benchmarks: $(VENV)/.installed  ## Everything the tables of the documentation show
 	$(PYTHON) -m benchmarks.update_speed
 	$(PYTHON) -m benchmarks.replay_speed
 	$(PYTHON) -m benchmarks.reading_speed
@@ -55,7 +61,7 @@ benchmarks: $(VENV)/.installed  ## Everything the README's tables show
 	$(PYTHON) -m benchmarks.interventions --processes 2
 	$(PYTHON) -m benchmarks.control_rate
 	$(PYTHON) -m benchmarks.sparse_suite.grid --processes 2
-	$(PYTHON) -m benchmarks.sparse_suite.report --readme README.md
+	$(PYTHON) -m benchmarks.sparse_suite.report --readme docs/benchmarks.md
 
 clean:
 	rm -rf $(VENV) build dist logs .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -64,5 +70,5 @@ clean:
 $(VENV)/.installed: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet -c constraints.txt torch
-	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[all,tests]
+	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[all,tests,docs]
 	touch $@

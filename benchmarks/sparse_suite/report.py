@@ -2,7 +2,7 @@
 Figures and tables of the benchmark, from its CSV alone.
 
     python -m benchmarks.sparse_suite.report
-    python -m benchmarks.sparse_suite.report --readme README.md      # puts the tables there
+    python -m benchmarks.sparse_suite.report --readme docs/benchmarks.md   # puts the tables there
 
 The report prints the tables in Markdown, writes benchmarks/results/sparse_suite*.png, and names every cell of the grid that
 failed or is missing. The score of a run is the mean success of its last three evaluations up to the task's number of steps.

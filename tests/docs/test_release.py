@@ -1,0 +1,16 @@
+"""What a release has to say in several places."""
+
+import re
+
+import yaml
+from doc_blocks import ROOT
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert version is not None
+    assert newest is not None
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert version[1] == newest[1] == citation["version"]
+    assert {"cff-version", "message", "title", "authors", "license"} <= citation.keys()
