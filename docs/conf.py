@@ -1,7 +1,9 @@
 """Settings of the site. ``make docs`` builds it, without a network."""
 
 import os
+import re
 from importlib.metadata import version as installed_version
+from typing import Any
 
 # Classic control and the crane draw without a screen, in the notebooks too
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -20,12 +22,10 @@ html_theme = "furo"
 html_title = f"sb3-pgfd {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-# The theme's own fonts are those of the reader's system: nothing is loaded from elsewhere
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence"]
 # Links to headings of other pages, as on GitHub
 myst_heading_anchors = 4
-# GitHub has no math of its own fonts either; the formulas are plain text in code font, so no script is loaded
 copybutton_exclude = ".linenos, .gp, .go"
 
 # The notebooks are run when the site is built, each in a process of its own. A result is kept until its notebook changes
@@ -42,3 +42,13 @@ autodoc_class_signature = "separated"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 add_module_names = False
+
+
+def escape_bars(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Absolute values in docstrings, as in |Q|, are no substitutions of reStructuredText."""
+    lines[:] = [re.sub(r"(``.*?``)|\|", lambda match: match[1] or r"\|", line) for line in lines]
+
+
+def setup(app: Any) -> None:
+    """:param app: Sphinx"""
+    app.connect("autodoc-process-docstring", escape_bars)

@@ -81,7 +81,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(patch: pytest.MonkeyPatch, arguments: Sequence[str]) -> None:
-    patch.setattr(sys, "argv", [])
+    patch.setattr(sys, "argv", ["sb3-pgfd"])
     assert main(arguments) == 0, shlex.join(arguments)
 
 
