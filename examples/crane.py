@@ -1,8 +1,9 @@
 """
-A task of one's own: a crane brings a hanging load to rest over a target. The site's "Your own task" is about it.
+A task of one's own: a crane brings a hanging load to rest over a target.
 
-The reward is 1 when the load hangs still over the target, which ends the episode, and 0 otherwise. Importing this file
-registers the environment as Crane-v0. ``controller`` solves the task, not always and not fast.
+The reward is 1 when the load hangs still over the target, which ends the
+episode, and 0 otherwise. Importing this file registers the environment as
+Crane-v0. ``controller`` solves the task.
 """
 
 from typing import Any
@@ -11,14 +12,16 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-ROPE, GRAVITY, PUSH, STEP = 0.5, 9.81, 3.0, 0.05  # metres, m/s^2, largest acceleration of the cart, seconds
+ROPE, GRAVITY = 0.5, 9.81  # metres, metres per second^2
+PUSH, STEP = 3.0, 0.05  # largest acceleration of the cart, seconds
 NEAR, SLOW = 0.03, 0.15  # metres, metres per second
 
 
 class Crane(gym.Env):
     """
-    The observation is the cart's position and speed, the rope's angle and its speed, and the target's position. The action is
-    the cart's acceleration, from -1 to 1.
+    The observation is the cart's position and speed, the rope's angle and its
+    speed, and the target's position. The action is the cart's acceleration,
+    from -1 to 1.
 
     :param render_mode: "rgb_array" or None
     """
@@ -73,7 +76,7 @@ class Crane(gym.Env):
 
 
 def controller(observation: np.ndarray) -> np.ndarray:
-    """:return: The action of a controller by hand: towards the target, against the speed and the swing"""
+    """:return: Towards the target, against the speed and the swing"""
     x, v, angle, _, target = observation
     push = 3.0 * (target - x) - 3.0 * v + 3.0 * angle
     return np.clip([push / PUSH], -1.0, 1.0).astype(np.float32)

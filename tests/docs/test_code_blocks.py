@@ -71,7 +71,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my.yml").write_text(crane.replace("Crane-v0", "MyEnv-v0").replace("crane.npz", "my_demos.npz"))
     with pytest.MonkeyPatch.context() as patch, short_runs():
         patch.chdir(folder)
-        command = "demos record my_demos.npz --env Crane-v0 --gym-packages crane --policy crane.py:controller --episodes 5"
+        command = "demos record my_demos.npz --env Crane-v0 --gym-packages crane --policy crane:controller --episodes 5"
         run(patch, shlex.split(command))
         shutil.copy("my_demos.npz", "crane.npz")
         for algo, env_id in RUNS:
