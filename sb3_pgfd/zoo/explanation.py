@@ -14,7 +14,16 @@ from sb3_pgfd.utils.keywords import keyword_defaults
 from sb3_pgfd.zoo.hyperparameters import as_mapping
 
 # Arguments that `train` passes itself, or that say nothing of the run
-_NOT_OPTIONS = {"env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model", "policy_kwargs", "replay_buffer_kwargs"}
+_NOT_OPTIONS = {
+    "env",
+    "seed",
+    "device",
+    "verbose",
+    "tensorboard_log",
+    "_init_setup_model",
+    "policy_kwargs",
+    "replay_buffer_kwargs",
+}
 # Of the buffer: the algorithm and SB3 pass these
 _NOT_BUFFER_OPTIONS = {"env", "demonstrations", "optimize_memory_usage"}
 _NOT_POLICY_OPTIONS = {"observation_space", "action_space", "lr_schedule"}

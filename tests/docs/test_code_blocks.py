@@ -1,6 +1,6 @@
 """
-Every code block of the README, the site and the other pages. The blocks of a page run one after the other in one folder, as a reader
-would run them, with short runs (``short_runs``). See ``doc_blocks`` for the comments that a page may have before a block.
+Every code block of the README, the site and the other pages. The blocks of a page run one after the other in one folder, as
+a reader would run them, with short runs (``short_runs``). See ``doc_blocks`` for the comments that a page may have before a block.
 """
 
 import importlib.util
@@ -87,8 +87,8 @@ def run(patch: pytest.MonkeyPatch, arguments: Sequence[str]) -> None:
 
 def run_shell(block: Block, patch: pytest.MonkeyPatch) -> None:
     """
-    Run the commands of this package in this process, which is faster than a shell. Of make and of benchmarks, which take long, check
-    that they exist.
+    Run the commands of this package in this process, which is faster than a shell. Of make and of benchmarks, which take long,
+    check that they exist.
     """
     lines = (line for line in joined(block.text).splitlines() if line and not line.startswith("#"))
     commands = [shlex.split(command, comments=True) for line in lines for command in re.split(r"&&", line)]

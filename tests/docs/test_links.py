@@ -1,4 +1,4 @@
-"""Links between pages: the files and headings that they lead to are there. Sphinx checks those of the site; GitHub has no build."""
+"""Links between pages: the files and headings that they lead to are there. GitHub, which shows pages too, has no build."""
 
 import re
 from pathlib import Path

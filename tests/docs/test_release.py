@@ -3,8 +3,9 @@
 import re
 
 import yaml
-from benchmarks.sparse_suite.report import TABLES, with_tables
 from doc_blocks import ROOT
+
+from benchmarks.sparse_suite.report import TABLES, with_tables
 
 
 def test_the_version_is_the_same_everywhere() -> None:

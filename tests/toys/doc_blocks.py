@@ -20,7 +20,9 @@ PAGES = [
 ]
 """All pages of the site, and what GitHub shows"""
 
-_BLOCK = re.compile(r"(?:^<!-- test: (?P<comment>.*?) -->\n)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(
+    r"(?:^<!-- test: (?P<comment>.*?) -->\n)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+)
 
 
 @dataclass(frozen=True)

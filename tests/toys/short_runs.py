@@ -16,7 +16,7 @@ N_STEPS, N_PRETRAIN, N_EPISODES, N_TRIALS = 120, 20, 2, 1
 
 @contextmanager
 def short_runs() -> Iterator[None]:
-    """Inside, ``learn()`` ends after ``N_STEPS`` steps, whatever it is told, and pretraining, evaluations and searches are short."""
+    """Inside, ``learn()`` ends after ``N_STEPS`` steps, whatever it is told. All else is short too."""
     learn, pretrain, optimize = BaseAlgorithm._setup_learn, LearnsFromDemonstrations._setup_learn, optuna.Study.optimize
     evaluate = evaluation.evaluate_policy
 
