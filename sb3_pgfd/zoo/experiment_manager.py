@@ -175,6 +175,11 @@ class PgfdExperimentManager(ExperimentManager):
                 print(f"Hyperparameters of {origin}:")
                 pprint(changes)
         hyperparams = self._with_trial(trial)
+        if "n_timesteps" not in hyperparams:
+            if self.n_timesteps <= 0:
+                raise CommandError(f"{self.config}: found no n_timesteps for {self.env_name.gym_id}, expected it, or -n STEPS")
+            # The Zoo wants both
+            hyperparams["n_timesteps"] = self.n_timesteps
         if self.algo in ALGORITHMS:
             own = {"policy_kwargs"} if "." in str(hyperparams.get("policy")) else set()
             own |= {"replay_buffer_kwargs"} if hyperparams.get("replay_buffer_class") else set()
@@ -282,7 +287,7 @@ class PgfdExperimentManager(ExperimentManager):
         elif self.continue_training:
             rest = str(self.trained_agent)
         layers, hyperparams = list(self._layers), dict(self._unprocessed)
-        if self.n_timesteps != hyperparams.get("n_timesteps"):
+        if self.args.n_timesteps > 0:
             hyperparams["n_timesteps"] = self.n_timesteps
             layers.append(Layer("-n", {"n_timesteps": self.n_timesteps}))
         if self._hyperparams.get("policy") != hyperparams.get("policy") and "policy" in self._hyperparams:

@@ -1,6 +1,7 @@
 """
 Every code block of the README, the site and the other pages. The blocks of a page run one after the other in one folder, as
-a reader would run them, with short runs (``short_runs``). See ``doc_blocks`` for the comments that a page may have before a block.
+a reader would run them, with short runs (``short_runs``). See ``doc_blocks`` for the comments that a page may have before a
+block.
 """
 
 import importlib.util

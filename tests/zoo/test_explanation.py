@@ -93,6 +93,17 @@ def test_a_dry_run_refuses_what_learning_would_refuse(
     assert "-optimize" in refused(capsys, "train", "--env", ENV_ID, "-optimize", "--explain", code=2)
 
 
+def test_a_yaml_needs_no_steps_where_the_command_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.yml").write_text("Pendulum-v1: {policy: MlpPolicy}")
+    for algo in ("td3fd", "sac"):
+        command = ["--algo", algo, "--env", ENV_ID, "-conf", "own.yml", "--dry-run"]
+        assert rows(call(capsys, "train", *command, "-n", "80"))["n_timesteps"][0] == "80"
+        assert "found no n_timesteps for Pendulum-v1, expected it, or -n STEPS" in refused(capsys, "train", *command)
+
+
 def test_explained_runs_train_and_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
