@@ -6,6 +6,7 @@ episode, and 0 otherwise. Importing this file registers the environment as
 Crane-v0. ``controller`` solves the task.
 """
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -42,19 +43,20 @@ class Crane(gym.Env):
         return self.state.astype(np.float32), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        x, v, angle, turn, target = self.state
+        x, v, angle, turn, target = self.state.tolist()
         push = PUSH * float(np.clip(action[0], -1.0, 1.0))
         for _ in range(5):  # smaller steps for the physics
-            turn += STEP / 5 * (-GRAVITY * np.sin(angle) - push * np.cos(angle) - 0.1 * turn) / ROPE
+            pull = GRAVITY * math.sin(angle) + push * math.cos(angle) + 0.1 * turn
+            turn -= STEP / 5 * pull / ROPE
             angle += STEP / 5 * turn
             v += STEP / 5 * push
             x += STEP / 5 * v
             if abs(x) > 1.0:  # the end of the rail
-                x, v = float(np.sign(x)), 0.0
+                x, v = math.copysign(1.0, x), 0.0
         self.state = np.array([x, v, angle, turn, target])
-        away = x + ROPE * np.sin(angle) - target
-        speed = v + ROPE * turn * np.cos(angle)
-        success = bool(abs(away) < NEAR and abs(speed) < SLOW and abs(v) < SLOW)
+        away = x + ROPE * math.sin(angle) - target
+        speed = v + ROPE * turn * math.cos(angle)
+        success = abs(away) < NEAR and abs(speed) < SLOW and abs(v) < SLOW
         return self.state.astype(np.float32), float(success), success, False, {"is_success": success}
 
     def render(self) -> np.ndarray:
@@ -63,10 +65,10 @@ class Crane(gym.Env):
         def dot(x: float, height: float) -> tuple[int, int]:
             return int(160 + 140 * x), int(48 + 200 * height)
 
-        x, _, angle, _, target = self.state
+        x, _, angle, _, target = self.state.tolist()
         surface = pygame.Surface((320, 192))
         surface.fill("white")
-        load = dot(x + ROPE * np.sin(angle), ROPE * np.cos(angle))
+        load = dot(x + ROPE * math.sin(angle), ROPE * math.cos(angle))
         pygame.draw.line(surface, "grey", dot(-1.0, 0.0), dot(1.0, 0.0), 3)
         pygame.draw.line(surface, "seagreen", dot(target - NEAR, 0.62), dot(target + NEAR, 0.62), 8)
         pygame.draw.line(surface, "black", dot(x, 0.0), load, 2)
@@ -82,4 +84,4 @@ def controller(observation: np.ndarray) -> np.ndarray:
     return np.clip([push / PUSH], -1.0, 1.0).astype(np.float32)
 
 
-gym.register("Crane-v0", entry_point=Crane, max_episode_steps=100)
+gym.register("Crane-v0", entry_point="crane:Crane", max_episode_steps=100)
