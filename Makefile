@@ -26,7 +26,7 @@ format: $(VENV)/.installed
 
 # Notebooks are run by it, each once until it changes: as many processes as let them run side by side. Nothing is fetched
 docs: $(VENV)/.installed  ## Build the site in build/docs; a warning is an error
-	$(PYTHON) -m sphinx -W --keep-going -q -j 12 docs build/docs
+	$(PYTHON) -m sphinx -W --keep-going -q -j 40 docs build/docs
 
 # The source archive, and the wheel that is made of it, as they would be published. The wheel is installed into a fresh
 # virtual environment, first bare: it must find its own hyperparameters and demonstrations.
