@@ -95,16 +95,16 @@ def explain(
         rows.append(_row(name, value, origin, rest, f"default of {cls.__name__}"))
     given = as_mapping(hyperparams.get("replay_buffer_kwargs"))
     if isinstance(model, OffPolicyFromDemonstrations):
-        buffer_class = model.replay_buffer_class or type(model.replay_buffer)
+        buffer_class = model._buffer_class
         options = {
-            name: (value, f"default of {cls.__name__ if name in cls.buffer_defaults else buffer_class.__name__}")
+            name: (value, f"default of {cls.__name__ if name in model.buffer_defaults else buffer_class.__name__}")
             for name, value in {**model._buffer_options(buffer_class), **model.replay_buffer_kwargs}.items()
             if name not in _NOT_BUFFER_OPTIONS
         }
     else:
         options = {name: (value, "") for name, value in given.items()}
     rows += _nested("replay_buffer_kwargs", options, given, layers, rest)
-    own = getattr(cls, "_options_of_policy", frozenset())
+    own: frozenset[str] = getattr(cls, "_options_of_policy", frozenset())
     parameters = model.policy._get_constructor_parameters()
     options = {
         name: (value, f"default of {type(model.policy).__name__}")
