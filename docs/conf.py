@@ -31,7 +31,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 # The notebooks are run when the site is built, each in a process of its own. A result is kept until its notebook changes
 nb_execution_mode = "cache"
 nb_execution_cache_path = os.path.join(os.path.dirname(__file__), "..", "build", "notebooks")
-nb_execution_timeout = 900
+nb_execution_timeout = 1800
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 

@@ -160,7 +160,7 @@ def test_blocks_that_are_not_run_say_why() -> None:
     skipped = [block for page in PAGES for block in blocks(page) if block.skipped is not None]
     assert all(len(block.skipped or "") > 10 for block in skipped)
     # Most blocks run
-    assert len(skipped) < 8
+    assert len(skipped) < sum(len(list(blocks(page))) for page in PAGES) / 4
 
 
 def test_the_controller_of_the_crane_solves_it(monkeypatch: pytest.MonkeyPatch) -> None:
