@@ -139,6 +139,7 @@ class PgfdExperimentManager(ExperimentManager):
         # Read here and not by the Zoo, which takes trial 0 for none and replaces whole mappings
         self._trial_to_train, self.trial_id = self.trial_id, None
         self._given, self.custom_hyperparams = self.custom_hyperparams or {}, None
+        self._vec_env = vec_env
         if vec_env is not None:
             self._given = {**self._given, "vec_env": vec_env}
         self._entry: dict[str, Any] = {}
@@ -290,6 +291,8 @@ class PgfdExperimentManager(ExperimentManager):
         if self.args.n_timesteps > 0:
             hyperparams["n_timesteps"] = self.n_timesteps
             layers.append(Layer("-n", {"n_timesteps": self.n_timesteps}))
+        if self._vec_env is not None:
+            layers.append(Layer("--vec-env", {"vec_env": self._vec_env}))
         if self._hyperparams.get("policy") != hyperparams.get("policy") and "policy" in self._hyperparams:
             hyperparams["policy"] = self._hyperparams["policy"]
             layers.append(Layer("chosen for Dict observations", {"policy": hyperparams["policy"]}))

@@ -31,7 +31,6 @@ _NOT_POLICY_OPTIONS = {"observation_space", "action_space", "lr_schedule"}
 _OF_COMMAND = {
     "seed": ("seed", ("--seed", "--seeds")),
     "device": ("device", ("--device",)),
-    "vec_env": ("vec_env", ("--vec-env",)),
     "eval_freq": ("eval_freq", ("--eval-freq",)),
     "eval_episodes": ("eval_episodes", ("--eval-episodes",)),
     "save_freq": ("save_freq", ("--save-freq",)),
