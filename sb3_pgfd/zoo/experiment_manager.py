@@ -259,9 +259,8 @@ class PgfdExperimentManager(ExperimentManager):
             env_wrapper = partial(monitor_successes, then=env_wrapper)
         if self.vec_env_class is SubprocVecEnv:
             env_wrapper = partial(_resumable, then=env_wrapper)
-        if self._run is not None:
-            if not self._dry_run:
-                self._run.cut_logs()
+        if self._run is not None and not self._dry_run:
+            self._run.cut_logs()
         # An environment that is made anew goes on with its log, unless it has columns of the user's
         if self._run is not None or (self._is_remote and not has_columns):
             self.monitor_kwargs = {**self.monitor_kwargs, "override_existing": False}
