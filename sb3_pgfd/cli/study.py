@@ -20,7 +20,6 @@ from sb3_pgfd.utils.keywords import check_keywords
 from sb3_pgfd.zoo import ALGORITHMS, register
 from sb3_pgfd.zoo.command_line import CommandError, find_in_current_folder, register_environments, require_registered
 from sb3_pgfd.zoo.commands import run_in
-from sb3_pgfd.zoo.hyperparameters import check_names, resolve_demonstrations, with_numbers
 from sb3_pgfd.zoo.resuming import STATE
 
 RESULTS = "results.csv"
@@ -67,6 +66,9 @@ class Grid:
     """
 
     def __init__(self, path: Path):
+        # Here and below: the list of commands does not wait for the RL Zoo
+        from sb3_pgfd.zoo.hyperparameters import with_numbers
+
         if not path.is_file():
             raise CommandError(f"{path}: found no such file, expected the yaml of a study{near(path)}")
         try:
@@ -108,6 +110,8 @@ class Grid:
                         yield Cell(task, env, algorithm, setting, int(seed), options, tuple(arguments))
 
     def _options(self, options: dict[str, Any], algorithm: str, origin: str) -> dict[str, Any]:
+        from sb3_pgfd.zoo.hyperparameters import check_names, resolve_demonstrations
+
         if algorithm in ALGORITHMS:
             named = {name: value for name, value in options.items() if name != "env"}
             check_names(ALGORITHMS[algorithm], named, set(), origin)

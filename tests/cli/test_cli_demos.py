@@ -190,7 +190,7 @@ def test_all_commands_are_listed(capsys: pytest.CaptureFixture[str]):
         main(["--help"])
     assert stop.value.code == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if re.match(r"    [a-z]", line)]
-    assert names == ["demos", "compare", "train", "enjoy", "push-to-hub", "load-from-hub", "zoo"]
+    assert names == ["demos", "compare", "study", "train", "enjoy", "push-to-hub", "load-from-hub", "zoo"]
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]):
