@@ -93,6 +93,8 @@ class RayVecEnv(VecEnv):
         """The same of workers that are being made anew, and since when"""
         self._sent: dict[int, Any] = {}
         self._in_a_row = [0] * len(self._workers)
+        # Its own last errors: what is found later may only be that it was restarted
+        self._failures: dict[int, RayTaskError] = {}
         self._restarts: deque[float] = deque()
         self.n_restarts = 0
         """How often workers were made anew"""
@@ -184,6 +186,7 @@ class RayVecEnv(VecEnv):
         for number, answer in answers.items():
             if not isinstance(answer, Exception):
                 self._in_a_row[number] = 0
+                self._failures.pop(number, None)
         return answers
 
     def _returned(self, results: Sequence[Result]) -> Any:
@@ -224,13 +227,16 @@ class RayVecEnv(VecEnv):
         while self._restarts and self._restarts[0] < now - 3600.0:
             self._restarts.popleft()
         self._in_a_row[number] += 1
+        if isinstance(error, RayTaskError):
+            self._failures[number] = error
         if len(self._restarts) >= self._max_restarts or self._in_a_row[number] >= _IN_A_ROW:
             self.close()
             found = f"found {self._name(number)} lost for the {self._in_a_row[number]}. time without a step between"
             if self._in_a_row[number] < _IN_A_ROW:
                 found = f"found {self._name(number)} lost after {len(self._restarts)} restarts within an hour"
             expected = f"expected at most {self._max_restarts} in an hour and {_IN_A_ROW - 1} in a row"
-            raise RayWorkerError(f"RayVecEnv: {found}, {expected}: {error}") from error
+            shown = self._failures.get(number, error)
+            raise RayWorkerError(f"RayVecEnv: {found}, {expected}: {shown}") from shown
         self._restarts.append(now)
         self.n_restarts += 1
         warnings.warn(f"RayVecEnv: {self._name(number)} is made anew, its episodes are cut: {cause}", stacklevel=5)
