@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BaseModel, BasePolicy, ContinuousCritic
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space, preprocess_obs
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
-from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from sb3_pgfd.utils.checks import is_whole
@@ -41,7 +41,7 @@ def random_shift(images: th.Tensor, n_pixels: int) -> th.Tensor:
     padded = th.cat([edges[0], images, edges[1]], dim=3)
     rows = (th.arange(height, device=device) + down).clamp(0, height - 1)
     rows = rows + height * th.arange(n * n_channels, device=device).view(n, n_channels, 1)
-    # Whole rows are copied: to pick single pixels takes ten times as long on a CPU
+    # Whole rows are copied: to pick single pixels is many times as slow on a CPU
     starts = rows * padded.shape[3] + right + n_pixels
     return padded.view(-1).unfold(0, width, 1).index_select(0, starts.flatten()).view(images.shape)
 
@@ -82,18 +82,6 @@ class ImageEncoder(BaseFeaturesExtractor):
             return self.convolutions[0](observations)
         found = [cnn(observations[key]) for cnn, key in zip(self.convolutions, self.keys, strict=True)]
         return th.cat([*found, *(observations[key].flatten(1) for key in self.vectors)], dim=1)
-
-
-def with_image_defaults(policy_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """:return: Arguments of a policy for images, with an :class:`ImageEncoder` and hidden layers of 256 units by default"""
-    return {"features_extractor_class": ImageEncoder, "net_arch": [256, 256], **policy_kwargs}
-
-
-def with_dict_defaults(space: spaces.Space, policy_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """:return: The arguments of a policy for Dict observations: as for images if there are some among them"""
-    if has_images(space, normalized=not policy_kwargs.get("normalize_images", True)):
-        return with_image_defaults(policy_kwargs)
-    return {"features_extractor_class": CombinedExtractor, **policy_kwargs}
 
 
 class WithHead(BaseFeaturesExtractor):
@@ -225,3 +213,20 @@ class LearnsFromImages(BasePolicy):
 def detached(observations: Any) -> Any:
     """:return: Of :meth:`LearnsFromImages.encoded`: the same, through which nothing trains the encoder"""
     return observations.detach() if isinstance(observations, Encoded) else observations
+
+
+class ForImages(LearnsFromImages):
+    """Mixin in front of a policy: images go through an :class:`ImageEncoder` by default."""
+
+    def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):
+        options = {"features_extractor_class": ImageEncoder, **kwargs}
+        super().__init__(observation_space, action_space, lr_schedule, **options)  # type: ignore[arg-type]  # of a subclass
+
+
+class ForDicts(LearnsFromImages):
+    """Mixin in front of a policy: by default Dict observations are joined, those with images as :class:`ImageEncoder` does."""
+
+    def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):
+        sees_images = has_images(observation_space, normalized=not kwargs.get("normalize_images", True))
+        options = {"features_extractor_class": ImageEncoder if sees_images else CombinedExtractor, **kwargs}
+        super().__init__(observation_space, action_space, lr_schedule, **options)  # type: ignore[arg-type]  # of a subclass

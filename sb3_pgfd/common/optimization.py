@@ -5,6 +5,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch as th
+from stable_baselines3.common.utils import LinearSchedule
+
+FALLING_RATE = LinearSchedule(1e-3, 0.0, 1.0)
+"""A learning rate that falls to 0: with a constant one single evaluations still jump at the end of a run"""
 
 _formulas = False
 

@@ -12,7 +12,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.td3 import policies as td3
 from torch import nn
 
-from sb3_pgfd.common.images import TakesFeatures, with_dict_defaults, with_image_defaults
+from sb3_pgfd.common.images import ForDicts, ForImages, TakesFeatures
 from sb3_pgfd.common.policies import OffPolicyPolicy, fused_if_adam, init_last_layer, with_dropout
 from sb3_pgfd.utils.checks import is_number
 
@@ -28,6 +28,7 @@ class DDPGfDPolicy(OffPolicyPolicy, td3.TD3Policy):
     :param observation_space: Observation space
     :param action_space: Action space
     :param lr_schedule: Learning rate schedule
+    :param net_arch: Hidden layers, None: those of SB3's ``TD3Policy``, and ``[256, 256]`` where there are images
     :param n_critics: Number of critics; the smallest of their targets counts (TD3, arXiv 1802.09477, equation 10)
     :param layer_norm: Whether the critics normalise their hidden layers
     :param average_actor: Rate of a running mean of the actors (Polyak averaging, slower than that of the targets). The
@@ -85,7 +86,7 @@ class DDPGfDPolicy(OffPolicyPolicy, td3.TD3Policy):
             observation_space,
             action_space,
             lr_schedule,
-            net_arch,
+            [256, 256] if net_arch is None and self._sees_images else net_arch,
             activation_fn,
             features_extractor_class,
             # SB3 adds to it for images that are normalised already
@@ -117,24 +118,15 @@ class DDPGfDPolicy(OffPolicyPolicy, td3.TD3Policy):
         return self.acting(deterministic)(observation)
 
 
-class DDPGfDCnnPolicy(DDPGfDPolicy):
-    """
-    Policy for images: see :class:`DDPGfDPolicy`, by default with an :class:`~sb3_pgfd.common.images.ImageEncoder` and two
-    hidden layers of 256 units.
-    """
-
-    def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):
-        super().__init__(observation_space, action_space, lr_schedule, **with_image_defaults(kwargs))
+class DDPGfDCnnPolicy(ForImages, DDPGfDPolicy):
+    """Policy for images: see :class:`DDPGfDPolicy`, by default with an :class:`~sb3_pgfd.common.images.ImageEncoder`."""
 
 
-class DDPGfDMultiInputPolicy(DDPGfDPolicy):
+class DDPGfDMultiInputPolicy(ForDicts, DDPGfDPolicy):
     """
-    Policy for Dict observations: see :class:`DDPGfDPolicy`. With images among them it is like the policy for images, otherwise
-    it has a ``CombinedExtractor`` by default.
+    Policy for Dict observations: see :class:`DDPGfDPolicy`. By default it has an
+    :class:`~sb3_pgfd.common.images.ImageEncoder` where there are images, otherwise a ``CombinedExtractor``.
     """
-
-    def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):
-        super().__init__(observation_space, action_space, lr_schedule, **with_dict_defaults(observation_space, kwargs))
 
 
 MlpPolicy = DDPGfDPolicy

@@ -19,7 +19,8 @@ def machine_code() -> Any:
     """:return: The loops in machine code, None: numba is not installed. It is imported when the first tree is used"""
     try:
         from sb3_pgfd.replay import sum_tree_loops
-    except ImportError:
+    except (ImportError, RuntimeError):
+        # A RuntimeError: numba finds no folder that it may write its cache to
         return None
     return sum_tree_loops
 

@@ -9,7 +9,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac import policies as sac
 from torch import nn
 
-from sb3_pgfd.common.images import TakesFeatures, with_dict_defaults, with_image_defaults
+from sb3_pgfd.common.images import ForDicts, ForImages, TakesFeatures
 from sb3_pgfd.common.losses import smallest, squashed_log_prob
 from sb3_pgfd.common.policies import OffPolicyPolicy, fused_if_adam, init_last_layer
 from sb3_pgfd.utils.checks import is_number
@@ -150,24 +150,12 @@ class SACfDPolicy(OffPolicyPolicy, sac.SACPolicy):
         return self.acting(deterministic)(observation, deterministic)
 
 
-class SACfDCnnPolicy(SACfDPolicy):
-    """
-    Policy for images: see :class:`SACfDPolicy`, by default with an :class:`~sb3_pgfd.common.images.ImageEncoder` and two
-    hidden layers of 256 units.
-    """
-
-    def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):
-        super().__init__(observation_space, action_space, lr_schedule, **with_image_defaults(kwargs))
+class SACfDCnnPolicy(ForImages, SACfDPolicy):
+    """Policy for images: see :class:`SACfDPolicy`, by default with an :class:`~sb3_pgfd.common.images.ImageEncoder`."""
 
 
-class SACfDMultiInputPolicy(SACfDPolicy):
-    """
-    Policy for Dict observations: see :class:`SACfDPolicy`. With images among them it is like the policy for images, otherwise
-    it has a ``CombinedExtractor`` by default.
-    """
-
-    def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):
-        super().__init__(observation_space, action_space, lr_schedule, **with_dict_defaults(observation_space, kwargs))
+class SACfDMultiInputPolicy(ForDicts, SACfDPolicy):
+    """Policy for Dict observations: see :class:`SACfDPolicy` and :class:`~sb3_pgfd.ddpgfd.policies.DDPGfDMultiInputPolicy`."""
 
 
 MlpPolicy = SACfDPolicy

@@ -11,7 +11,6 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
-from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_pgfd.common.compilation import UpdateState
 from sb3_pgfd.common.images import detached
@@ -26,16 +25,13 @@ from sb3_pgfd.common.losses import (
     td_targets,
 )
 from sb3_pgfd.common.off_policy_algorithm import OffPolicyFromDemonstrations
-from sb3_pgfd.common.optimization import descend
+from sb3_pgfd.common.optimization import FALLING_RATE, descend
 from sb3_pgfd.common.policies import TargetNetworks
 from sb3_pgfd.common.updates import ERRORS, Turn
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.replay import DemoBatch
 from sb3_pgfd.sacfd.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SACfDPolicy
 from sb3_pgfd.utils.checks import check_switches, check_whole, is_number
-
-# Falls to 0: with a constant rate single evaluations still jump at the end of a run
-LEARNING_RATE = LinearSchedule(1e-3, 0.0, 1.0)
 
 
 class SACfD(OffPolicyFromDemonstrations):
@@ -120,7 +116,7 @@ class SACfD(OffPolicyFromDemonstrations):
         policy: str | type[SACfDPolicy],
         env: GymEnv | str,
         demonstrations: Demonstrations | str | pathlib.Path | None = None,
-        learning_rate: float | Schedule = LEARNING_RATE,
+        learning_rate: float | Schedule = FALLING_RATE,
         actor_learning_rate: float | Schedule | None = None,
         buffer_size: int = 1_000_000,  # 1e6
         learning_starts: int = 100,

@@ -7,6 +7,7 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.td3.policies import Actor
 
+from sb3_pgfd.common.images import ForDicts, ForImages
 from sb3_pgfd.common.losses import clone_weight, smallest, smallest_shares
 from sb3_pgfd.ddpgfd import policies as ddpgfd
 from sb3_pgfd.utils.checks import is_number
@@ -126,11 +127,11 @@ class TD3fDPolicy(ddpgfd.DDPGfDPolicy):
         return th.where(weight > 0.5, cloned, actions)
 
 
-class TD3fDCnnPolicy(TD3fDPolicy, ddpgfd.DDPGfDCnnPolicy):
-    """Policy for images: see :class:`TD3fDPolicy` and :class:`~sb3_pgfd.ddpgfd.policies.DDPGfDCnnPolicy`."""
+class TD3fDCnnPolicy(ForImages, TD3fDPolicy):
+    """Policy for images: see :class:`TD3fDPolicy`, by default with an :class:`~sb3_pgfd.common.images.ImageEncoder`."""
 
 
-class TD3fDMultiInputPolicy(TD3fDPolicy, ddpgfd.DDPGfDMultiInputPolicy):
+class TD3fDMultiInputPolicy(ForDicts, TD3fDPolicy):
     """Policy for Dict observations: see :class:`TD3fDPolicy` and :class:`~sb3_pgfd.ddpgfd.policies.DDPGfDMultiInputPolicy`."""
 
 

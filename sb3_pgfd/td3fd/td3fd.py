@@ -10,7 +10,6 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
-from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_pgfd.common.demonstration_batches import DemonstrationBatches
 from sb3_pgfd.common.images import detached
@@ -25,7 +24,7 @@ from sb3_pgfd.common.losses import (
     squared_errors,
     td_targets,
 )
-from sb3_pgfd.common.optimization import descend
+from sb3_pgfd.common.optimization import FALLING_RATE, descend
 from sb3_pgfd.common.updates import ERRORS, Turn
 from sb3_pgfd.ddpgfd import DDPGfD
 from sb3_pgfd.demonstrations import Demonstrations
@@ -33,9 +32,6 @@ from sb3_pgfd.replay import DemoBatch
 from sb3_pgfd.td3fd.clone_training import CloneTraining
 from sb3_pgfd.td3fd.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, TD3fDPolicy
 from sb3_pgfd.utils.checks import check_not_negative, check_whole, is_switch
-
-# Falls to 0: with a constant rate single evaluations still jump at the end of a run
-LEARNING_RATE = LinearSchedule(1e-3, 0.0, 1.0)
 
 
 class TD3fD(DDPGfD):
@@ -122,7 +118,7 @@ class TD3fD(DDPGfD):
         policy: str | type[TD3fDPolicy],
         env: GymEnv | str,
         demonstrations: Demonstrations | str | pathlib.Path | None = None,
-        learning_rate: float | Schedule = LEARNING_RATE,
+        learning_rate: float | Schedule = FALLING_RATE,
         actor_learning_rate: float | Schedule | None = None,
         buffer_size: int = 1_000_000,  # 1e6
         learning_starts: int = 100,

@@ -131,8 +131,9 @@ def test_the_interval_of_three_seeds_is_that_of_all_their_resamples():
 @pytest.mark.parametrize("name", STATISTICS)
 @pytest.mark.parametrize("confidence", [0.95, 0.5])
 def test_the_interval_is_that_of_rliable(name: str, confidence: float):
-    # rliable draws from NumPy's global generator
-    rliable = pytest.importorskip("rliable.library")
+    # Here, because it takes seconds. rliable draws from NumPy's global generator
+    from rliable import library as rliable
+
     _, intervals = rliable.get_interval_estimates(
         {"curve": SCORES[:, None, :]},
         lambda resampled: STATISTICS[name](resampled[:, 0, :]),
