@@ -220,7 +220,7 @@ class ForImages(LearnsFromImages):
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):
         options = {"features_extractor_class": ImageEncoder, **kwargs}
-        super().__init__(observation_space, action_space, lr_schedule, **options)  # type: ignore[arg-type]  # of a subclass
+        super().__init__(observation_space, action_space, lr_schedule, **options)
 
 
 class ForDicts(LearnsFromImages):
@@ -229,4 +229,4 @@ class ForDicts(LearnsFromImages):
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):
         sees_images = has_images(observation_space, normalized=not kwargs.get("normalize_images", True))
         options = {"features_extractor_class": ImageEncoder if sees_images else CombinedExtractor, **kwargs}
-        super().__init__(observation_space, action_space, lr_schedule, **options)  # type: ignore[arg-type]  # of a subclass
+        super().__init__(observation_space, action_space, lr_schedule, **options)
