@@ -16,6 +16,7 @@ MAIN = (
     "bc",
     "bc_plain",
     "td3fd_ibrl",
+    "rlpd",
     "sac_demos",
     "ddpgfd_relative",
     "ddpgfd_paper",

@@ -35,6 +35,7 @@ NAMES = {
     "ddpgfd_relative": "DDPGfD, relative bonus and return range",
     "bc": "behaviour cloning",
     "bc_plain": "cloning, observations alone",
+    "rlpd": "RLPD",
     "sac_demos": "SAC, half of the batches demonstrations",
     "sac_her": "SAC + HER, no demonstrations",
     "sac": "SAC, no demonstrations",
@@ -50,6 +51,7 @@ COLORS = {
     "bc": "#000000",
     "bc_plain": "#6E6E6E",
     "td3fd_ibrl": "#F0A07A",
+    "rlpd": "#004D38",
     "sac_demos": "#009E73",
     "sac_her": "#CC79A7",
     "sac": "#56B4E9",
@@ -71,7 +73,7 @@ ABLATION_NAMES = {
     "td3fd_no_averaging": "no averaged actor",
 }
 LEARNING = tuple(method for method in MAIN if method in COLORS)
-_MARKERS = dict(zip(LEARNING, "o^sDvP*Xd<>", strict=True))
+_MARKERS = dict(zip(LEARNING, "o^sDvP*Xd<>p", strict=True))
 _N_COLUMNS = 3
 
 

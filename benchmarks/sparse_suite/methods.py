@@ -58,6 +58,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "td3fd": Method(TD3fD, settings_of.TD3FD),
     "sacfd": Method(SACfD, settings_of.SACFD),
+    "rlpd": Method(SACfD, settings_of.RLPD),
     "ddpgfd_paper": Method(DDPGfD, settings_of.DDPGFD_PAPER),
     "ddpgfd_relative": Method(DDPGfD, settings_of.DDPGFD_RELATIVE),
     "bc": Method(DDPGfD, settings_of.BEHAVIOR_CLONING, interacts=False),

@@ -174,6 +174,27 @@ SAC_DEMOS: Settings = {
 }
 """RLPD's sampling (arXiv 2302.02948): half of each batch comes from the demonstrations, critics have LayerNorm"""
 
+RLPD: Settings = {
+    "learning_rate": 3e-4,
+    "buffer_size": BUFFER_SIZE,
+    "batch_size": BATCH_SIZE,
+    "learning_starts": 1_000,
+    "tau": 0.005,
+    "gradient_steps": 5,
+    "policy_delay": 5,
+    "pretrain_steps": 0,
+    "critic_warmup_steps": 0,
+    "n_steps": 1,
+    "l2_coef": 0.0,
+    "bc_coef": 0.0,
+    "normalize_actor_loss": False,
+    "ent_coef": "auto",
+    "q_range": None,
+    "replay_buffer_kwargs": {"keep_successes": False},
+    "policy_kwargs": {"net_arch": NET_ARCH, "average_actor": None, "log_std_init": 0.0},
+}
+"""RLPD (arXiv 2302.02948) by SACfD: ten critics, five of their updates and one of the actor per step, no entropy in targets"""
+
 A2CFD: Settings = {
     "n_envs": 4,
     "normalize": {"norm_obs": False, "norm_reward": True},
