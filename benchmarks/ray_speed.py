@@ -4,9 +4,9 @@ How many steps a second do environments in Ray's workers take, beside SubprocVec
     python -m benchmarks.ray_speed                    # writes benchmarks/results/ray_speed.csv
 
 Environments that sleep 0, 1 and 20 ms in each step, 1 and 8 of them, without a learner (the policy acts, nothing is learned),
-and those of 20 ms with one: DDPGfD with 128 x 128 units, one update after each step of all environments. `efficiency` is the
-throughput over 8 times that of one environment of the same kind. SubprocVecEnv and RayVecEnv wait for each step; workers of
-RayCollector act by themselves.
+and those of 20 ms with one: DDPGfD with 128 x 128 units, as many updates as steps of all environments. `efficiency` is the
+throughput over 8 times that of one environment of the same kind. SubprocVecEnv and RayVecEnv wait for each step. Workers of
+RayCollector act by themselves for `--block` steps (`train_freq`), then there are as many updates.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from sb3_pgfd import DDPGfD
 from sb3_pgfd.distributed import RayCollector, RayVecEnv, connect
 
 RESULTS = Path(__file__).parent / "results" / "ray_speed.csv"
+KINDS = ("SubprocVecEnv", "RayVecEnv", "RayCollector")
 N_WORKERS = 8
 CASES = [(sleep, False) for sleep in (0, 1, 20)] + [(20, True)]
 
@@ -59,14 +60,15 @@ def make(kind: str, n_envs: int, milliseconds: float) -> VecEnv:
     return (RayVecEnv if kind == "RayVecEnv" else RayCollector)(fns, num_cpus=0)
 
 
-def rate(env: VecEnv, learns: bool, seconds: float) -> float:
+def rate(env: VecEnv, learns: bool, seconds: float, train_freq: int) -> float:
     """:return: Steps of single environments in a second"""
     model = DDPGfD(
         "MlpPolicy",
         env,
         learning_starts=0,
         batch_size=128,
-        gradient_steps=1 if learns else 0,
+        train_freq=train_freq,
+        gradient_steps=train_freq if learns else 0,
         action_noise=0.1,
         policy_kwargs={"net_arch": [128, 128]},
         seed=0,
@@ -80,18 +82,20 @@ def rate(env: VecEnv, learns: bool, seconds: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    parser.add_argument("--block", type=int, default=8, help="steps of a worker of RayCollector between two rounds of updates")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     th.set_num_threads(1)
     connect("local", include_dashboard=False)
     rows: list[dict[str, Any]] = []
-    for kind in ("SubprocVecEnv", "RayVecEnv", "RayCollector"):
+    for kind in args.kinds:
         # Starting the processes takes longer than measuring: the same ones for all cases
         for n_envs in (1, N_WORKERS):
             env = make(kind, n_envs, 0.0)
             for sleep, learns in CASES:
                 env.set_attr("seconds", sleep / 1000.0)
-                found = rate(env, learns, args.seconds)
+                found = rate(env, learns, args.seconds, args.block if kind == "RayCollector" else 1)
                 row = {
                     "kind": kind,
                     "sleep_ms": sleep,
