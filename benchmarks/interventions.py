@@ -1,6 +1,6 @@
 """
 What a corrector is worth who takes over when the agent strays: a simulated arm puts its tip into a socket, the reward is 1
-there and 0 elsewhere, 3 demonstrations are given, 15,000 steps (about 4 minutes of a core for each run).
+there and 0 elsewhere, 3 demonstrations are given, 15,000 steps (about 5 minutes of a core for each run).
 
     python -m benchmarks.interventions --processes 2
 
@@ -133,6 +133,8 @@ def run(cell: Cell) -> tuple[Cell, list[dict[str, Any]]]:
         gamma=0.98,
         q_range=(0.0, 1.0),
         pretrain_steps=5_000,
+        gradient_steps=4,
+        q_filter=True,
         policy_kwargs={"net_arch": [64, 64]},
         seed=seed,
         device="cpu",
