@@ -33,7 +33,7 @@ class SparseArm(gym.Env):
     metadata = gym.Env.metadata | {"render_modes": ["rgb_array"], "render_fps": 20}
     max_speed = 0.08
 
-    def __init__(self, size: int = 64, tolerance: float = 0.045, proprioception: bool = False, render_mode: str | None = None):
+    def __init__(self, size: int = 64, tolerance: float = 0.035, proprioception: bool = False, render_mode: str | None = None):
         self.size, self.tolerance, self.proprioception, self.render_mode = size, tolerance, proprioception, render_mode
         image = spaces.Box(0, 255, (size, size, 3), np.uint8)
         joints = spaces.Box(_JOINTS[0].astype(np.float32), _JOINTS[1].astype(np.float32))

@@ -19,7 +19,7 @@ def arm_at(joints: tuple[float, float], target: tuple[float, float]) -> SparseAr
 def test_reward_is_one_within_the_tolerance_and_ends_the_episode() -> None:
     # The first link points up, the second to the left: the gripper is at (-0.7, -0.85 + 0.8)
     bent = (np.pi / 2, np.pi / 2)
-    for beside, reached in ((0.044, True), (0.046, False)):
+    for beside, reached in ((0.034, True), (0.036, False)):
         _, reward, terminated, truncated, info = arm_at(bent, (-0.7 + beside, -0.05)).step(np.zeros(2))
         assert (reward, terminated, truncated, info["is_success"]) == (float(reached), reached, False, reached)
 
