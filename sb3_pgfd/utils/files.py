@@ -1,6 +1,7 @@
 """Writing files whole or not at all, and the files that ship with the package."""
 
 import difflib
+import gc
 import os
 import shutil
 import tempfile
@@ -128,14 +129,24 @@ def hold(path: Path, what: str, wait: bool = False) -> Lock:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = Lock(handle := os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666))
-    if fcntl is not None:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
+    if not _locked(handle, wait):
+        # Callbacks hold the local variables of learn(), themselves among these: what a crashed learning held is garbage
+        gc.collect()
+        if not _locked(handle, wait):
             lock.close()
             found = f"{what}: found another process that writes to it, expected none"
-            raise FileExistsError(f"{found}: wait until it ends, or end it") from None
+            raise FileExistsError(f"{found}: wait until it ends, or end it")
     return lock
+
+
+def _locked(handle: int, wait: bool) -> bool:
+    """:return: Whether an open file is locked now; always on systems without such locks"""
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sync(path: Path) -> None:
