@@ -1,6 +1,23 @@
 """No module imports itself through others. import-linter does not see circles through a package's ``__init__.py``."""
 
+import subprocess
+import sys
+
 import grimp
+
+OF_EXTRAS = [
+    "yaml",
+    "rl_zoo3",
+    "optuna",
+    "ray",
+    "h5py",
+    "minari",
+    "pygame",
+    "huggingface_hub",
+    "huggingface_sb3",
+    "numba",
+    "av",
+]
 
 
 def test_imports_have_no_circles():
@@ -12,3 +29,10 @@ def test_imports_have_no_circles():
         if graph.chain_exists(importer=imported, imported=module)
     ]
     assert circles == []
+
+
+def test_the_command_is_there_without_any_extra():
+    # None in sys.modules refuses the import
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({OF_EXTRAS}))"
+    code = f"{blocked}; from sb3_pgfd.cli import main; main(['demos', 'show', 'Pendulum-v1'])"
+    assert "episodes" in subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout

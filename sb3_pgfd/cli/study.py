@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sb3_pgfd.common.training_state import sets
 from sb3_pgfd.comparison.runs import STUDY_COLUMNS, read_evaluations
 from sb3_pgfd.utils.files import hold, near, write_whole
@@ -66,7 +64,9 @@ class Grid:
     """
 
     def __init__(self, path: Path):
-        # Here and below: the list of commands does not wait for the RL Zoo
+        # Here and below: the list of commands neither needs the RL Zoo nor waits for it
+        import yaml
+
         from sb3_pgfd.zoo.hyperparameters import with_numbers
 
         if not path.is_file():
