@@ -131,6 +131,7 @@ def test_what_only_garbage_holds_is_free(tmp_path: Path):
         with pytest.raises(FileExistsError, match="a recording: found another process that writes to it"):
             hold(tmp_path / ".lock", "a recording")
         del garbage
-        hold(tmp_path / ".lock", "a recording").close()
+        # Waiting would never end otherwise
+        hold(tmp_path / ".lock", "a recording", wait=True).close()
     finally:
         gc.enable()

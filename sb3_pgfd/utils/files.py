@@ -129,18 +129,18 @@ def hold(path: Path, what: str, wait: bool = False) -> Lock:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = Lock(handle := os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666))
-    if not _locked(handle, wait):
+    if not _try_to_lock(handle):
         # Callbacks hold the local variables of learn(), themselves among these: what a crashed learning held is garbage
         gc.collect()
-        if not _locked(handle, wait):
+        if not _try_to_lock(handle, wait):
             lock.close()
             found = f"{what}: found another process that writes to it, expected none"
             raise FileExistsError(f"{found}: wait until it ends, or end it")
     return lock
 
 
-def _locked(handle: int, wait: bool) -> bool:
-    """:return: Whether an open file is locked now; always on systems without such locks"""
+def _try_to_lock(handle: int, wait: bool = False) -> bool:
+    """:return: Whether an open file or folder is locked now; always on systems without such locks"""
     try:
         if fcntl is not None:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
