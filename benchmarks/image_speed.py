@@ -10,7 +10,6 @@ time. TD3fD reads two next observations of each transition, those after one step
 """
 
 import argparse
-import csv
 import time
 import warnings
 from pathlib import Path
@@ -24,11 +23,11 @@ from stable_baselines3 import TD3
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from benchmarks.learning import RESULTS, replace_results
 from sb3_pgfd import DDPGfD, TD3fD
 from sb3_pgfd.replay import DemoReplayBuffer
-from sb3_pgfd.utils.files import write_whole
 
-RESULTS = Path(__file__).parent / "results" / "image_speed.csv"
+PATH = RESULTS / "image_speed.csv"
 IMAGE = spaces.Box(0, 255, (3, 84, 84), np.uint8)
 N_WARM_UP = 200
 
@@ -96,7 +95,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--turns", type=int, default=10)
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=PATH)
     args = parser.parse_args()
     th.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -107,11 +106,7 @@ def main() -> None:
     device = f"{args.device}, compiled" if args.compile else args.device
     for row in rows:
         print(f"{row['what']:<40}{row['value']:>8} ({device})")
-    args.results.parent.mkdir(parents=True, exist_ok=True)
-    with write_whole(args.results, overwrite=True) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["what", "value", "device"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({**row, "device": device} for row in rows)
+        replace_results(args.results, {"what": row["what"], "device": device}, [{"value": row["value"]}])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ environment steps, and an episode that the last policy solved.
 """
 
 import argparse
-import csv
 import multiprocessing
 import time
 from pathlib import Path
@@ -23,14 +22,13 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
 
+from benchmarks.learning import RESULTS, read_results, replace_results
 from sb3_pgfd import Demonstrations, TD3fD
 from sb3_pgfd.demonstrations import record
 from sb3_pgfd.demonstrations.inspection.plots import new_figure
 from sb3_pgfd.environments.arm import ARM_ID, expert, register_arm
-from sb3_pgfd.utils.files import write_whole
 
-RESULTS = Path(__file__).parent / "results" / "images.csv"
-COLUMNS = ("seed", "steps", "success", "seconds", "device")
+PATH = RESULTS / "images.csv"
 N_DEMONSTRATIONS, N_EVALUATIONS, FIRST_EVALUATION_SEED = 20, 100, 10_000
 SETTINGS: dict[str, Any] = {
     "learning_rate": LinearSchedule(7e-4, 0.0, 1.0),
@@ -117,24 +115,6 @@ def episode(model: TD3fD) -> np.ndarray:
     return np.stack(frames)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """:return: Rows of a CSV of results, which may not exist yet"""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{name: value if name == "device" else float(value) for name, value in row.items()} for row in rows]
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Replace a CSV of results."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with write_whole(path, overwrite=True) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: (row["seed"], row["steps"])))
-
-
 def draw(rows: list[dict[str, Any]], frames: np.ndarray | None, path: Path) -> None:
     """:param frames: Of an episode, None: none was run now"""
     figure = new_figure((7.0, 4.0 if frames is None else 4.8))
@@ -163,14 +143,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true", help="on a GPU: one CUDA graph for each update")
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=PATH)
     args = parser.parse_args()
-    rows, last = read_rows(args.results), None
+    rows, last = read_results(args.results), None
     todo = [(seed, args) for seed in args.seeds if seed not in {row["seed"] for row in rows}]
     with multiprocessing.get_context("spawn").Pool(min(args.processes, max(len(todo), 1))) as pool:
         for found, last in pool.imap_unordered(run_seed, todo):  # noqa: B007
             rows += found
-            write_rows(args.results, rows)
+            replace_results(args.results, {"seed": found[0]["seed"]}, found)
     draw(rows, last, args.results.with_suffix(".png"))
     for seed in sorted({row["seed"] for row in rows}):
         run = sorted((row for row in rows if row["seed"] == seed), key=lambda row: row["steps"])

@@ -34,7 +34,7 @@ from sb3_pgfd.zoo.hyperparameters import with_schedules
 RESULTS = Path(__file__).parent / "results"
 FIRST_EVALUATION_SEED = 10_000
 # The columns of all results that are texts; the others are numbers
-TEXTS = ("algorithm", "configuration", "task", "method", "config", "error")
+TEXTS = ("algorithm", "configuration", "task", "method", "config", "error", "device")
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,10 @@ Kill Ray's workers, nodes and drivers, and see what is learned and stored.
 
 `learning` runs on four nodes of a `Cluster` of Ray on this machine, one without CPUs, and compares every stored transition
 with what the environments wrote down; then it learns for as many steps again without faults. `study` compares the table with
-that of an undisturbed study. Each appends a row to benchmarks/results/ray_faults_<name>.csv.
+that of an undisturbed study. Each writes a row of benchmarks/results/ray_faults_<name>.csv.
 """
 
 import argparse
-import csv
 import os
 import random
 import signal
@@ -34,11 +33,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from benchmarks.learning import RESULTS, replace_results
 from benchmarks.logged_point import LoggedPoint, compare_with_log, demonstrations
 from sb3_pgfd import TD3fD
 from sb3_pgfd.distributed import RayCollector, RayVecEnv, connect
 
-RESULTS = Path(__file__).parent / "results"
 N_NODES, N_ENVS, SLEEP = 3, 8, 0.02
 
 
@@ -215,13 +214,8 @@ def main() -> None:
     th.set_num_threads(1)
     row = learning(args) if args.what == "learning" else study(args)
     print(row)
-    path = args.results / f"ray_faults_{args.what}.csv"
-    is_new = not path.is_file()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
+    run = {name: row.pop(name) for name in (("kind", "minutes") if args.what == "learning" else ("cells",))}
+    replace_results(args.results / f"ray_faults_{args.what}.csv", run, [row])
 
 
 if __name__ == "__main__":

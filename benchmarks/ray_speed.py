@@ -10,7 +10,6 @@ RayCollector act by themselves for `--block` steps (`train_freq`), then there ar
 """
 
 import argparse
-import csv
 import time
 from functools import partial
 from pathlib import Path
@@ -20,11 +19,12 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
+from benchmarks.learning import RESULTS, replace_results
 from benchmarks.logged_point import LoggedPoint
 from sb3_pgfd import DDPGfD
 from sb3_pgfd.distributed import RayCollector, RayVecEnv, connect
 
-RESULTS = Path(__file__).parent / "results" / "ray_speed.csv"
+PATH = RESULTS / "ray_speed.csv"
 KINDS = ("SubprocVecEnv", "RayVecEnv", "RayCollector")
 N_WORKERS = 8
 CASES = [(sleep, False) for sleep in (0, 1, 20)] + [(20, True)]
@@ -84,38 +84,27 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--block", type=int, default=8, help="steps of a worker of RayCollector between two rounds of updates")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, metavar="KIND", help=", ".join(KINDS))
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=PATH)
     args = parser.parse_args()
     th.set_num_threads(1)
     connect("local", include_dashboard=False)
-    rows: list[dict[str, Any]] = []
     for kind in args.kinds:
+        one: dict[tuple[int, bool], float] = {}
         # Starting the processes takes longer than measuring: the same ones for all cases
         for n_envs in (1, N_WORKERS):
             env = make(kind, n_envs, 0.0)
             for sleep, learns in CASES:
                 env.set_attr("seconds", sleep / 1000.0)
                 found = rate(env, learns, args.seconds, args.block if kind == "RayCollector" else 1)
+                alone = one.setdefault((sleep, learns), found)
+                run = {"kind": kind, "sleep_ms": sleep, "learner": learns, "n_envs": n_envs}
                 row = {
-                    "kind": kind,
-                    "sleep_ms": sleep,
-                    "learner": learns,
-                    "n_envs": n_envs,
                     "steps_per_second": round(found, 1),
+                    "efficiency": "" if n_envs == 1 else round(found / (N_WORKERS * alone), 3),
                 }
-                one = [
-                    r
-                    for r in rows
-                    if r["n_envs"] == 1 and all(r[name] == row[name] for name in ("kind", "sleep_ms", "learner"))
-                ]
-                row["efficiency"] = round(found / (N_WORKERS * one[0]["steps_per_second"]), 3) if one else ""
-                rows.append(row)
-                print(row, flush=True)
+                replace_results(args.results, run, [row])
+                print({**run, **row}, flush=True)
             env.close()
-    with args.results.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@ The settings of every method: constructor arguments, the same for all tasks, but
 
 ``noise_std`` is the standard deviation of Gaussian action noise. ``task_features: False`` leaves out the task's features.
 ``n_envs`` and ``normalize`` (arguments of ``VecNormalize``) belong to the environment. All methods make two updates per
-environment step, as TD3fD does by default, unless the Zoo's settings say otherwise. Schedules are spelled as in the RL Zoo
-(``lin_1e-3``). gamma and the return range come from the task, which also says whether ``her_ratio`` is used.
+environment step, as TD3fD does by default, but for SACfD (one), RLPD (five) and what the Zoo's settings say. Schedules are
+spelled as in the RL Zoo (``lin_1e-3``). gamma and the return range come from the task, which also says whether ``her_ratio``
+is used.
 """
 
 from pathlib import Path
