@@ -66,7 +66,9 @@ METHODS: dict[str, Method] = {
     "sac": Method(SAC, settings_of.SAC, uses_demonstrations=False, tuned=settings_of.SAC_TUNED),
     "sac_her": Method(SAC, settings_of.SAC_HER, uses_demonstrations=False, is_for=lambda task: task.goal),
     "sac_demos": Method(SAC, settings_of.SAC_DEMOS),
-    "expert": Method(None, {}, uses_demonstrations=False, interacts=False, n_seeds=1),
+    "expert": Method(
+        None, {}, uses_demonstrations=False, interacts=False, n_seeds=1, is_for=lambda task: not task.expert_plans
+    ),
     # The cheapest tasks
     "a2cfd": Method(A2CfD, settings_of.A2CFD, is_for=lambda task: task.name in ("mountain-car", "maze-medium")),
 }

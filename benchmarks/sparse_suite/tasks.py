@@ -11,13 +11,14 @@ import numpy as np
 
 from demos.experts import fetch
 from demos.experts.classic_control import push_along
+from demos.experts.door import DoorPlanner
 from demos.experts.maze import Waypoints
 from demos.experts.metaworld import shipped_policy
 from demos.experts.worse import Expert, clumsy
 from sb3_pgfd.demonstrations import Demonstrations, record
 from sb3_pgfd.environments import register
 from sb3_pgfd.extractors import RelativePositions
-from sb3_pgfd.wrappers import ReportSuccess
+from sb3_pgfd.wrappers import ReportSuccess, SuccessReward
 from sb3_pgfd.zoo.command_line import register_environments
 
 # Importing gymnasium-robotics prints a note; this registers its environments without it
@@ -51,6 +52,8 @@ class Task:
     """Whether ``her_ratio`` is used: where objects are carried, replaced goals slow learning (docs/decisions.md)"""
     policy_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """For the networks of all methods; a method's own options override them"""
+    expert_plans: bool = False
+    """Whether the expert plans whole episodes in its environment, so that it cannot act in others"""
     eval_envs: int = 5
     """Number of environments evaluated side by side: making one costs as much as several episodes"""
     steps: int = 20_000
@@ -147,6 +150,25 @@ TASKS = {
             demos=(3,),
             gamma=0.98,
             q_range=(0.0, 1.0),
+        ),
+        # No setting was chosen on the two last ones
+        Task(
+            name="pick-place-wall",
+            env_id="SparsePickPlaceWall-v3",
+            expert=shipped_policy,
+            demos=(10,),
+            gamma=0.98,
+            q_range=(0.0, 1.0),
+        ),
+        Task(
+            name="door",
+            env_id="AdroitHandDoorSparse-v1",
+            expert=DoorPlanner,
+            expert_plans=True,
+            demos=(10,),
+            gamma=0.98,
+            q_range=(0.0, 1.0),
+            wrapper=lambda env: SuccessReward(env, lambda observation, info: info["success"]),
         ),
     )
 }

@@ -10,7 +10,11 @@ from sb3_pgfd.utils.files import install
 
 INSTALL_BENCHMARK = install("benchmark")
 # Ids that register() registers, with Meta-World's names of the tasks
-TASKS = {"SparsePegInsertSide-v3": "peg-insert-side-v3", "SparseAssembly-v3": "assembly-v3"}
+TASKS = {
+    "SparsePegInsertSide-v3": "peg-insert-side-v3",
+    "SparseAssembly-v3": "assembly-v3",
+    "SparsePickPlaceWall-v3": "pick-place-wall-v3",
+}
 MAX_EPISODE_STEPS = 200
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from demos.experts import fetch
 from demos.experts.classic_control import pump_and_catch, push_along
+from demos.experts.door import DoorPlanner
 from demos.experts.maze import Waypoints, shortest_path
 from demos.experts.reacher import LOWER, UPPER, reach_with_arm
 from demos.experts.walker import Walker
@@ -154,6 +155,12 @@ def test_the_point_finds_its_way(env_id: str, longest: int):
     demonstrations = record(Waypoints(env), env, 10, seed=500, action_noise=0.1)
     assert demonstrations.metadata["success_rate"] == 1.0
     assert demonstrations.episode_lengths.max() < longest
+
+
+def test_the_hand_opens_a_door_that_its_plan_was_not_made_for():
+    env = gym.make("AdroitHandDoorSparse-v1")
+    demonstrations = record(DoorPlanner(env), env, 1, seed=8)
+    assert demonstrations.rewards.max() == 10.0
 
 
 def test_the_arm_does_as_well_as_the_best_that_learn():
