@@ -192,7 +192,7 @@ RLPD: Settings = {
     "ent_coef": "auto",
     "q_range": None,
     "replay_buffer_kwargs": {"keep_successes": False},
-    "policy_kwargs": {"net_arch": NET_ARCH, "average_actor": None, "log_std_init": 0.0},
+    "policy_kwargs": {"net_arch": NET_ARCH, "n_critics": 10, "average_actor": None, "log_std_init": 0.0},
 }
 """RLPD (arXiv 2302.02948) by SACfD: ten critics, five of their updates and one of the actor per step, no entropy in targets"""
 

@@ -43,7 +43,7 @@ class SACfDPolicy(OffPolicyPolicy, sac.SACPolicy):
     :param action_space: Action space
     :param lr_schedule: Learning rate schedule
     :param log_std_init: Logarithm of the standard deviation that the Gaussian, which tanh squashes, begins with in every state
-    :param n_critics: Number of critics (RLPD, Ball et al. 2023, arXiv 2302.02948, section 4.3)
+    :param n_critics: Number of critics; RLPD has ten (Ball et al. 2023, arXiv 2302.02948, section 4.3)
     :param n_target_critics: How many of them, drawn anew for each update, the smallest target is taken of; the actor then
         follows the mean of all critics (RLPD). None: the smallest of all in both places (SAC)
     :param layer_norm: Whether the critics normalise their hidden layers (RLPD, section 4.2)
@@ -73,7 +73,7 @@ class SACfDPolicy(OffPolicyPolicy, sac.SACPolicy):
         normalize_images: bool = True,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
-        n_critics: int = 10,
+        n_critics: int = 5,
         n_target_critics: int | None = 2,
         share_features_extractor: bool | None = None,
         layer_norm: bool = True,
