@@ -38,7 +38,7 @@ def run(one: Run) -> tuple[Run, list[dict[str, Any]]]:
         from benchmarks.sparse_suite import run_cell
 
         options = (
-            f"--task {PEG} --method td3fd --seed {seed} --set policy_kwargs.precision={precision} --label td3fd_{precision}"
+            f"--task {PEG} --method td3fd_plain --seed {seed} --set policy_kwargs.precision={precision} --label td3fd_{precision}"
         )
         options += f" --results {path_of(task, args.results)} --logs {args.results / 'logs'}"
         options += "" if args.peg_steps is None else f" --steps {args.peg_steps}"

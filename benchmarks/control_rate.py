@@ -17,7 +17,7 @@ import numpy as np
 import torch as th
 from stable_baselines3 import TD3
 
-from benchmarks.learning import RESULTS, replace_results
+from benchmarks.learning import PLAIN, RESULTS, TWIN_CRITICS, replace_results
 from examples import two_link_arm
 from sb3_pgfd import TD3fD
 from sb3_pgfd.demonstrations import record
@@ -56,6 +56,7 @@ def run(name: str, hz: float, n_steps: int, gradient_steps: int) -> dict[str, An
     options: dict[str, Any] = {"batch_size": 128, "gradient_steps": gradient_steps, "learning_starts": 10, "device": "cpu"}
     options |= {"policy_kwargs": {"net_arch": [128, 128]}, "seed": 0, "buffer_size": 10_000}
     if name == "TD3fD":
+        options |= {**PLAIN, "policy_kwargs": {"net_arch": [128, 128], **TWIN_CRITICS}}
         model: Any = TimedTD3fD("MlpPolicy", real_time, demonstrations, pretrain_steps=0, **options)
     else:
         model = TimedTD3("MlpPolicy", real_time, **options)

@@ -23,7 +23,7 @@ from stable_baselines3 import TD3
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from benchmarks.learning import RESULTS, replace_results
+from benchmarks.learning import PLAIN, RESULTS, TWIN_CRITICS, replace_results
 from sb3_pgfd import DDPGfD, TD3fD
 from sb3_pgfd.replay import DemoReplayBuffer
 
@@ -48,6 +48,7 @@ class Noise(gym.Env):
 def make_models(device: str, compiled: bool) -> dict[str, OffPolicyAlgorithm]:
     """:return: One model of each algorithm, with steps in its replay buffer and its first updates made"""
     own: dict[str, Any] = {"compile": compiled, "replay_buffer_kwargs": {"keep_successes": False}}
+    twin = {**own, **PLAIN, "policy_kwargs": TWIN_CRITICS}
     shared: dict[str, Any] = {
         "batch_size": 128,
         "buffer_size": 1000,
@@ -56,7 +57,7 @@ def make_models(device: str, compiled: bool) -> dict[str, OffPolicyAlgorithm]:
         "seed": 0,
     }
     models: dict[str, OffPolicyAlgorithm] = {}
-    for name, cls, options in (("SB3 TD3", TD3, {}), ("TD3fD", TD3fD, own), ("DDPGfD", DDPGfD, own)):
+    for name, cls, options in (("SB3 TD3", TD3, {}), ("TD3fD", TD3fD, twin), ("DDPGfD", DDPGfD, own)):
         models[name] = cls("CnnPolicy", Noise(), gradient_steps=1, **shared, **options)
         models[name].learn(N_WARM_UP + 6)
         models[name].set_logger(Logger(None, []))

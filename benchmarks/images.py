@@ -22,7 +22,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
 
-from benchmarks.learning import RESULTS, read_results, replace_results
+from benchmarks.learning import PLAIN, RESULTS, TWIN_CRITICS, read_results, replace_results
 from sb3_pgfd import Demonstrations, TD3fD
 from sb3_pgfd.demonstrations import record
 from sb3_pgfd.demonstrations.inspection.plots import new_figure
@@ -42,9 +42,12 @@ SETTINGS: dict[str, Any] = {
     "action_noise": 0.2,
     "q_range": (0.0, 1.0),
     "buffer_size": 50_000,
+    "replay_buffer_kwargs": {"denoise_successes": False},
+    # A clone would need an encoder of its own
+    **PLAIN,
 }
 # Of TD3fD's defaults the rate of the actor's running mean is for longer runs
-POLICY: dict[str, Any] = {"average_actor": 0.005}
+POLICY: dict[str, Any] = {"average_actor": 0.005, **TWIN_CRITICS}
 
 
 def demonstrations(seed: int) -> Demonstrations:

@@ -20,7 +20,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
-from benchmarks.learning import RESULTS, read_results, replace_results
+from benchmarks.learning import RESULTS, TWIN_CRITICS, read_results, replace_results
 from examples.two_link_arm import Expert
 from sb3_pgfd import Demonstrations, TD3fD
 from sb3_pgfd.demonstrations import record
@@ -135,7 +135,9 @@ def run(cell: Cell) -> tuple[Cell, list[dict[str, Any]]]:
         pretrain_steps=5_000,
         gradient_steps=4,
         q_filter=True,
-        policy_kwargs={"net_arch": [64, 64]},
+        proposals=False,
+        policy_kwargs={"net_arch": [64, 64], **TWIN_CRITICS},
+        replay_buffer_kwargs={"denoise_successes": False},
         seed=seed,
         device="cpu",
     )

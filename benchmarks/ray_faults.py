@@ -33,7 +33,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from benchmarks.learning import RESULTS, replace_results
+from benchmarks.learning import PLAIN, RESULTS, TWIN_CRITICS, replace_results
 from benchmarks.logged_point import LoggedPoint, compare_with_log, demonstrations
 from sb3_pgfd import TD3fD
 from sb3_pgfd.distributed import RayCollector, RayVecEnv, connect
@@ -94,8 +94,8 @@ def _is_alive(pid: int) -> bool:
 def make_model(env: VecEnv) -> TD3fD:
     """:return: A small learner with one update after each step of all environments"""
     options: dict[str, Any] = {"pretrain_steps": 300, "critic_warmup_steps": 500, "batch_size": 64, "action_noise": 0.2}
-    networks = {"net_arch": [64, 64]}
-    return TD3fD("MlpPolicy", env, demonstrations(), policy_kwargs=networks, seed=0, device="cpu", **options)
+    options |= {"policy_kwargs": {"net_arch": [64, 64], **TWIN_CRITICS}, **PLAIN}
+    return TD3fD("MlpPolicy", env, demonstrations(), seed=0, device="cpu", **options)
 
 
 def success_rate(model: TD3fD) -> float:

@@ -10,7 +10,7 @@ All algorithms have the same networks and batch size, and take turns, so that a 
 them; the medians are compared, as ratios to one update of SB3's DDPG. The time is that of two calls of ``train()``, halved:
 TD3fD and TD3 update their actors every second time. DDPGfD does more than DDPG: it draws by priority, regresses on 1-step and
 n-step returns, takes the gradient of Q with respect to the action for every row, and writes the priorities back. TD3fD has
-two critics with LayerNorm, and clones. With ``--updates 20`` a call of ``train()`` makes 20 updates; the time is that of one.
+five critics with LayerNorm and a clone beside its actor; "2 critics" is TD3fD with two critics and without that clone. With ``--updates 20`` a call of ``train()`` makes 20 updates; the time is that of one.
 
 The second table times ``learn()`` as a whole on Pendulum-v1, in environment steps per second, with one update per step. The
 third gives the seconds of the first calls, in which the update is compiled: with an empty cache, and once more with what that
@@ -36,12 +36,14 @@ from stable_baselines3 import DDPG, SAC, TD3
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from benchmarks.learning import PLAIN, TWIN_CRITICS
 from sb3_pgfd import DDPGfD, TD3fD
 from sb3_pgfd.common.critics import Critics
 
 DEMONSTRATIONS: dict[str, Any] = {"demonstrations": "Pendulum-v1", "pretrain_steps": 0}
 # The updates of the warm-up leave out the policy gradient. Pendulum-v1 has no successes to keep
 TD3FD: dict[str, Any] = {**DEMONSTRATIONS, "critic_warmup_steps": 0, "replay_buffer_kwargs": {"keep_successes": False}}
+TWIN: dict[str, Any] = {**TD3FD, **PLAIN, "policy_kwargs": TWIN_CRITICS}
 ALGORITHMS: dict[str, tuple[type[OffPolicyAlgorithm], dict[str, Any]]] = {
     "SB3 DDPG": (DDPG, {}),
     "SB3 TD3": (TD3, {}),
@@ -51,8 +53,10 @@ ALGORITHMS: dict[str, tuple[type[OffPolicyAlgorithm], dict[str, Any]]] = {
     "DDPGfD compiled, bf16": (DDPGfD, {**DEMONSTRATIONS, "compile": True, "policy_kwargs": {"precision": "bf16"}}),
     "TD3fD": (TD3fD, TD3FD),
     "TD3fD compiled": (TD3fD, {**TD3FD, "compile": True}),
+    "TD3fD, 2 critics": (TD3fD, TWIN),
+    "TD3fD, 2 critics, compiled": (TD3fD, {**TWIN, "compile": True}),
 }
-MANY_CRITICS = {**TD3FD, "compile": True, "policy_kwargs": {"n_critics": 10, "n_target_critics": 2}}
+MANY_CRITICS = {**TD3FD, **PLAIN, "compile": True, "policy_kwargs": {"n_critics": 10, "n_target_critics": 2}}
 APART = "TD3fD compiled, 10 critics apart"
 EXTRA: dict[str, tuple[type[OffPolicyAlgorithm], dict[str, Any]]] = {
     "TD3fD compiled, 10 critics": (TD3fD, MANY_CRITICS),
@@ -60,7 +64,7 @@ EXTRA: dict[str, tuple[type[OffPolicyAlgorithm], dict[str, Any]]] = {
 }
 SBX = ("SBX TD3", "SBX SAC")
 # Of time_learning(): the others differ from one of these by less than the environment takes
-LEARNING = ("SB3 DDPG", "SB3 TD3", "SBX TD3", "DDPGfD", "DDPGfD compiled", "DDPGfD compiled, bf16", "TD3fD compiled")
+LEARNING = ("SB3 DDPG", "SB3 TD3", "SBX TD3", "DDPGfD", "DDPGfD compiled", "DDPGfD compiled, bf16", "TD3fD, 2 critics, compiled")
 # Steps of learn() that are not timed: from the 100th on there are updates
 N_BEFORE = 150
 # Sizes, pairs of updates, rounds of learn() and steps of each: the whole takes some minutes

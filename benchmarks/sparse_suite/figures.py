@@ -66,9 +66,11 @@ ABLATION_NAMES = {
     "td3fd_no_warmup": "no warm-up of the critic",
     "td3fd_no_l2": "no L2",
     "td3fd_no_bc": "no behaviour cloning",
-    "td3fd_q_filter": "with Q-filter",
+    "td3fd_no_q_filter": "no Q-filter",
+    "td3fd_no_proposals": "no proposals of the clone",
+    "td3fd_two_critics": "two critics",
+    "td3fd_with_noise": "successes cloned with their noise",
     "td3fd_no_layer_norm": "no LayerNorm",
-    "td3fd_one_critic": "one critic",
     "td3fd_no_successes": "own successes not kept",
     "td3fd_no_averaging": "no averaged actor",
 }

@@ -101,7 +101,7 @@ METHODS |= {
     for name, changes in settings_of.ABLATIONS.items()
 }
 METHODS |= {
-    f"td3fd_{name}": Method(TD3fD, with_changes(settings_of.TD3FD, changes)) for name, changes in settings_of.PROPOSALS.items()
+    f"td3fd_{name}": Method(TD3fD, with_changes(settings_of.TD3FD, changes)) for name, changes in settings_of.VARIANTS.items()
 }
 
 

@@ -87,48 +87,37 @@ ABLATIONS: dict[str, Settings] = {
     "no_l2": {"l2_coef": 0.0},
     # Without cloning, pretraining and warm-up follow Q
     "no_bc": {"bc_coef": 0.0, "critic_warmup_steps": 0},
-    "q_filter": {"q_filter": True},
+    "no_q_filter": {"q_filter": False},
+    "no_proposals": {"proposals": False},
+    "two_critics": {"policy_kwargs.n_critics": 2, "policy_kwargs.n_target_critics": None},
+    "with_noise": {"replay_buffer_kwargs.denoise_successes": False},
     "no_layer_norm": {"policy_kwargs.layer_norm": False},
-    "one_critic": {"policy_kwargs.n_critics": 1},
     "no_successes": {"replay_buffer_kwargs.keep_successes": False},
     "no_averaging": {"policy_kwargs.average_actor": None},
 }
 
-_ENSEMBLE: Settings = {"policy_kwargs.n_critics": 5, "policy_kwargs.n_target_critics": 2}
-_FILTERED: Settings = {"q_filter": True, "bc_coef": 1.5, **_ENSEMBLE}
-# The changes to TD3FD that have a frozen clone propose actions
-PROPOSALS: dict[str, Settings] = {
-    "proposals": {"proposals": "hard", **_FILTERED},
-    "proposals_soft": {"proposals": "soft", **_FILTERED},
-    # The same with kept successes cloned without their noise, and without goals that are reached already
-    "proposals_clean": {
-        "proposals": "hard",
-        "replay_buffer_kwargs.denoise_successes": True,
-        "replay_buffer_kwargs.her_skip_reached": True,
-        **_FILTERED,
+# Other choices than TD3FD's
+VARIANTS: dict[str, Settings] = {
+    # What TD3fD was before it had an ensemble and proposals
+    "plain": {
+        "proposals": False,
+        "q_filter": False,
+        "replay_buffer_kwargs.denoise_successes": False,
+        "replay_buffer_kwargs.her_skip_reached": False,
+        "policy_kwargs.n_critics": 2,
+        "policy_kwargs.n_target_critics": None,
     },
-    # More updates of larger networks with a smaller learning rate, and less cloning
-    "proposals_256": {
-        "proposals": "hard",
-        **_FILTERED,
-        "bc_coef": 0.3,
-        "learning_rate": 3e-4,
-        "batch_size": 256,
-        "gradient_steps": 4,
-        "n_steps": 5,
-        "policy_kwargs.net_arch": [256, 256],
-    },
+    "soft": {"proposals": "soft"},
     # After IBRL (arXiv 2311.02198): no cloning in learning, and dropout in the actor
     "ibrl": {
         "proposals": "soft",
-        **_ENSEMBLE,
         "bc_coef": 0.0,
+        "q_filter": False,
         "critic_warmup_steps": 0,
         "n_steps": 3,
         "policy_kwargs.actor_dropout": 0.5,
+        "replay_buffer_kwargs.denoise_successes": False,
     },
-    # The ensemble and the filter by themselves
-    "filtered": _FILTERED,
 }
 
 BEHAVIOR_CLONING: Settings = {

@@ -362,7 +362,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
 
     def _needs_policy_actions(self) -> bool:
         """:return: Whether the action without exploration noise is needed"""
-        return self.buffer.denoise_successes
+        return self.buffer.needs_policy_actions
 
     def _choose_actions(self, intended: np.ndarray, explored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """
@@ -378,7 +378,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         if INTERVENE_ACTION in infos[0]:
             taken = [info.get(INTERVENE_ACTION) is not None for info in infos]
             self._rollout_metrics.add({"intervention_rate": th.tensor(taken, dtype=th.float32)})
-        if self.buffer.denoise_successes:
+        if self.buffer.needs_policy_actions:
             # Copies: callbacks see what the environment gave
             actions = self._policy_actions.reshape(self.n_envs, -1)
             infos = [{**info, POLICY_ACTION: action} for info, action in zip(infos, actions, strict=True)]

@@ -169,6 +169,9 @@ class OffPolicyPolicy(LearnsFromImages):
                 self._share_encoder(self.actor_target, self.critic_target)
             self.actor.optimizer = self._make_optimizer(self.own_parameters(self.actor), lr_schedule)
         n_critics = len(self.critic.q_networks)
+        if n_critics == 1 and n_picked == 2:
+            # The default of two is for those who have them
+            n_picked = self.n_target_critics = None
         if n_picked is not None and not (is_whole(n_picked, 1) and n_picked <= n_critics):
             raise ValueError(f"n_target_critics: found {n_picked!r}, expected a whole number from 1 to n_critics={n_critics}")
         if average_actor is not None:

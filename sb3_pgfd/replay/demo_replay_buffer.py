@@ -240,6 +240,11 @@ class DemoReplayBuffer(ReplayBuffer):
         """
         self._goal_rewards = goal_rewards(self.her_ratio, self.observation_space, env)
 
+    @property
+    def needs_policy_actions(self) -> bool:
+        """Whether own successes are kept for an algorithm that clones them without their exploration noise"""
+        return self.keep_successes and self.denoise_successes
+
     def add(
         self,
         obs: np.ndarray | dict[str, np.ndarray],
@@ -438,7 +443,7 @@ class DemoReplayBuffer(ReplayBuffer):
         if self.her_ratio > 0.0:
             drawn = relabel(drawn, draw, n_batches, self.her_ratio, both, self._goal_rewards, self.her_skip_reached)
         beta = beta if self.demo_fraction is None else 0.0
-        batch = read_batch(drawn, both, kinds, self.gamma, beta, env, self.denoise_successes)
+        batch = read_batch(drawn, both, kinds, self.gamma, beta, env, self.needs_policy_actions)
         if draw.order is not None:
             batch = batch.in_order(draw.order)
             # Over the largest of each batch

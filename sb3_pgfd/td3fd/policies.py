@@ -28,8 +28,8 @@ class TD3fDPolicy(ddpgfd.DDPGfDPolicy):
     :param proposal_temperature: T of the soft choice, in units of Q
     :param clone_dropout: Like ``actor_dropout``, of the clone
     :param clone_weight_decay: L2 regularisation of the clone
-    :param kwargs: See ``DDPGfDPolicy``. By default there are two critics with LayerNorm (RLPD, section 4.2), two hidden
-        layers of 128 units, and a running mean of the actors
+    :param kwargs: See ``DDPGfDPolicy``. By default there are five critics with LayerNorm (RLPD, section 4.2), two
+        hidden layers of 128 units, and a running mean of the actors
     """
 
     clone: Actor
@@ -42,14 +42,14 @@ class TD3fDPolicy(ddpgfd.DDPGfDPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Box,
         lr_schedule: Schedule,
-        n_target_critics: int | None = None,
+        n_target_critics: int | None = 2,
         proposals: bool | str = False,
         proposal_temperature: float = 0.1,
         clone_dropout: float = 0.0,
         clone_weight_decay: float = 0.0,
         **kwargs: Any,
     ):
-        defaults: dict[str, Any] = {"net_arch": [128, 128], "n_critics": 2, "layer_norm": True, "average_actor": 0.002}
+        defaults: dict[str, Any] = {"net_arch": [128, 128], "n_critics": 5, "layer_norm": True, "average_actor": 0.002}
         if not is_number(proposal_temperature, 0.0) or proposal_temperature == 0.0:
             raise ValueError(f"proposal_temperature: found {proposal_temperature!r}, expected a number > 0")
         if not is_number(clone_dropout, 0.0) or clone_dropout >= 1.0:

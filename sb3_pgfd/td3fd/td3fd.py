@@ -41,16 +41,18 @@ class TD3fD(DDPGfD):
 
     It is DDPGfD with what later work found:
 
-    * TD3 (Fujimoto et al. 2018, https://arxiv.org/abs/1802.09477): the smallest of two or more critics, smoothed targets,
-      a delayed actor.
-    * RLPD (Ball et al. 2023, https://arxiv.org/abs/2302.02948): critics with LayerNorm, half of each batch demonstrations.
-    * Cloning (Nair et al. 2018, https://arxiv.org/abs/1709.10089) in units of Q, and the actor does nothing but clone as
-      long as the critic knows no actions but the demonstrations': in pretraining and in the first
+    * TD3 (Fujimoto et al. 2018, https://arxiv.org/abs/1802.09477): the smaller of two critics, smoothed targets, a delayed
+      actor.
+    * RLPD (Ball et al. 2023, https://arxiv.org/abs/2302.02948): five critics with LayerNorm, targets of a random two of
+      them, half of each batch demonstrations.
+    * Cloning with a Q-filter (Nair et al. 2018, https://arxiv.org/abs/1709.10089) in units of Q. The actor does nothing
+      but clone as long as the critic knows no actions but the demonstrations': in pretraining and in the first
       ``critic_warmup_steps``.
     * The agent's own successes are kept like demonstrations (Oh et al. 2018, https://arxiv.org/abs/1806.05635).
+      They are cloned without their exploration noise.
     * A running mean of the actors acts in evaluations.
-    * A frozen clone may propose actions beside the actor, ``proposals`` (IBRL, Hu et al. 2023,
-      https://arxiv.org/abs/2311.02198); it is off by default.
+    * A frozen clone proposes actions beside the actor, ``proposals`` (IBRL, Hu et al. 2023,
+      https://arxiv.org/abs/2311.02198).
 
     With ``replay_buffer_kwargs=dict(demo_fraction=None)`` priorities decide what is drawn; they are TD errors.
 
@@ -87,9 +89,10 @@ class TD3fD(DDPGfD):
         beside the actor's (IBRL): the one with the higher target Q is taken, with exploration as in
         ``predict(deterministic=True)``, and in targets the larger value counts. "hard", the same as True, or "soft":
         exploration draws one by exp(Q / T), targets have the mean over this choice. With ``bc_coef=0`` pretraining trains
-        nothing but the clone, as in IBRL
+        nothing but the clone, as in IBRL. Without demonstrations or pretraining there is no clone that could propose
     :param replay_buffer_class: ``DemoReplayBuffer`` or a subclass, None: the former
-    :param replay_buffer_kwargs: Options of the replay buffer, on top of ``demo_fraction=0.5`` and ``keep_successes=True``
+    :param replay_buffer_kwargs: Options of the replay buffer, on top of ``demo_fraction=0.5``, ``keep_successes=True``,
+        ``denoise_successes=True`` and ``her_skip_reached=True``
     :param stats_window_size: Episodes to average rollout statistics over
     :param tensorboard_log: TensorBoard log location
     :param policy_kwargs: Options of the networks, see :class:`~sb3_pgfd.td3fd.policies.TD3fDPolicy`
@@ -111,7 +114,12 @@ class TD3fD(DDPGfD):
     }
     policy: TD3fDPolicy
     _options_of_policy: ClassVar[frozenset[str]] = frozenset({"proposals"})
-    buffer_defaults: ClassVar[Mapping[str, Any]] = {"demo_fraction": 0.5, "keep_successes": True}
+    buffer_defaults: ClassVar[Mapping[str, Any]] = {
+        "demo_fraction": 0.5,
+        "keep_successes": True,
+        "denoise_successes": True,
+        "her_skip_reached": True,
+    }
 
     def __init__(
         self,
@@ -133,14 +141,14 @@ class TD3fD(DDPGfD):
         n_step_coef: float = 1.0,
         l2_coef: float = 1e-5,
         bc_coef: float = 1.5,
-        q_filter: bool = False,
+        q_filter: bool = True,
         normalize_actor_loss: bool = True,
         q_range: tuple[float, float] | None = None,
         policy_delay: int = 2,
         target_policy_noise: float = 0.2,
         target_noise_clip: float = 0.5,
         critic_warmup_steps: int = 2000,
-        proposals: bool | str = False,
+        proposals: bool | str = True,
         replay_buffer_class: type[ReplayBuffer] | None = None,
         replay_buffer_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
@@ -199,11 +207,6 @@ class TD3fD(DDPGfD):
         check_whole(vars(self), {"policy_delay": 1, "critic_warmup_steps": 0})
         if not is_switch(self.proposals) and self.proposals not in ("hard", "soft"):
             raise ValueError(f'proposals: found {self.proposals!r}, expected "hard", which is True, "soft", or False')
-        if self.proposals and self.pretrain_steps == 0:
-            raise ValueError(
-                f"proposals: found {self.proposals!r} and pretrain_steps=0, expected pretrain_steps > 0: pretraining trains "
-                "the clone that proposes actions. Otherwise set proposals=False"
-            )
 
     def _setup_model(self) -> None:
         super()._setup_model()

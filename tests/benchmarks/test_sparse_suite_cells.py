@@ -26,7 +26,7 @@ from benchmarks.sparse_suite.methods import METHODS, build, make_env, with_chang
 from benchmarks.sparse_suite.results import BENCHMARKS, Cell, failures_file
 from benchmarks.sparse_suite.run import Run, find_checkpoint, load_checkpoint, read_progress
 from benchmarks.sparse_suite.run import run_cell as run_one
-from benchmarks.sparse_suite.settings import PROPOSALS
+from benchmarks.sparse_suite.settings import VARIANTS
 from benchmarks.sparse_suite.tasks import TASKS, demonstrations_of
 from sb3_pgfd import TD3fD
 from sb3_pgfd.extractors import RelativePositions
@@ -34,7 +34,7 @@ from sb3_pgfd.extractors import RelativePositions
 _SMALL_TD3FD = {"pretrain_steps": 5, "learning_starts": 20, "batch_size": 16, "policy_kwargs.net_arch": [16]}
 SMALL: dict[str, dict[str, Any]] = {
     "td3fd": _SMALL_TD3FD,
-    **{f"td3fd_{name}": _SMALL_TD3FD for name in PROPOSALS},
+    **{f"td3fd_{name}": _SMALL_TD3FD for name in VARIANTS},
     "sac_demos": {"learning_starts": 20, "batch_size": 16, "policy_kwargs.net_arch": [16]},
     "a2cfd": {"pretrain_steps": 5, "critic_warmup_steps": 20, "n_envs": 1, "n_steps": 5, "policy_kwargs.net_arch": [16]},
     "bc": {"n_updates": 300},
@@ -53,13 +53,12 @@ def command(folder: Path, *arguments: str) -> list[str]:
     return ["--seed", "0", *files, *arguments]
 
 
-@pytest.mark.parametrize("name", PROPOSALS)
-def test_settings_with_proposals_learn(name: str, tmp_path: Path):
+@pytest.mark.parametrize("name", VARIANTS)
+def test_other_settings_learn(name: str, tmp_path: Path):
     run = toy_run(tmp_path, f"td3fd_{name}")
     model = build(run.method, TOY, make_env(TOY, run.settings), 0, demonstrations_of(TOY, 2, tmp_path), run.settings)
     assert isinstance(model, TD3fD)
     assert model.learn(25)._n_updates > 0
-    assert (model.policy.n_target_critics, len(model.critic.q_networks)) == (2, 5)
 
 
 @pytest.mark.parametrize("method", ["td3fd", "a2cfd"])

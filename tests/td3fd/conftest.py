@@ -15,10 +15,15 @@ MakeModel = Callable[..., TD3fD]
 
 @pytest.fixture
 def make_model(demonstrations: Demonstrations) -> MakeModel:
-    """``make_model(policy, env, **options)``: a small model, with the demonstrations unless told otherwise."""
+    """
+    ``make_model(policy, env, **options)``: a small model, with the demonstrations unless told otherwise. It has two
+    critics, of which the actor follows the first, no proposals and no Q-filter: tests switch on what they are about.
+    """
 
     def _make_model(*args: Any, **options: Any) -> TD3fD:
         small: dict[str, Any] = dict(demonstrations=demonstrations, gradient_steps=1, critic_warmup_steps=0)
+        small |= dict(proposals=False, q_filter=False)
+        options["policy_kwargs"] = {"n_critics": 2, "n_target_critics": None, **options.get("policy_kwargs", {})}
         model = small_model(options.pop("algorithm", TD3fD), *args, **{**small, **options})
         assert isinstance(model, TD3fD)
         return model

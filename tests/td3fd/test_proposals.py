@@ -355,7 +355,6 @@ def test_an_exported_policy_chooses_likewise(make_linear: MakeModel, tmp_path: A
     ("options", "message"),
     [
         (dict(proposals="loud"), "proposals: found 'loud', expected \"hard\""),
-        (dict(proposals=True, pretrain_steps=0), "proposals: found True and pretrain_steps=0, expected pretrain_steps > 0"),
         (
             dict(policy_kwargs={"n_target_critics": 3}),
             "n_target_critics: found 3, expected a whole number from 1 to n_critics=2",
@@ -384,6 +383,14 @@ def test_proposals_need_demonstrations() -> None:
 
 
 def test_options_of_a_clone_without_one_are_named(demonstrations: Demonstrations) -> None:
-    options: dict[str, Any] = dict(pretrain_steps=1, policy_kwargs={"net_arch": [8], "clone_dropout": 0.5})
+    options: dict[str, Any] = dict(pretrain_steps=1, proposals=False, policy_kwargs={"net_arch": [8], "clone_dropout": 0.5})
     with pytest.warns(OptionWarning, match=r"clone_dropout=0\.5 has no effect: it needs proposals=True"):
         TD3fD("MlpPolicy", "PointToGoal-v0", demonstrations, device="cpu", **options).learn(0)
+
+
+def test_without_pretraining_no_clone_proposes(make_model: MakeModel) -> None:
+    # By default silently, as it is the class's wish alone
+    assert not make_model(proposals=True, pretrain_steps=0).learn(10).policy.clone_is_trained
+    model = TD3fD("MlpPolicy", "PointToGoal-v0", two_transitions(False), pretrain_steps=0, proposals=True, device="cpu")
+    with pytest.warns(OptionWarning, match="proposals=True has no effect: it needs pretrain_steps > 0"):
+        model.learn(0)

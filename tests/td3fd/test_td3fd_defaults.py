@@ -21,7 +21,15 @@ MakeModel = Callable[..., TD3fD]
 # The best setting of the sparse suite, written down by hand
 BEST: dict[str, Any] = dict(batch_size=128, tau=0.01, gradient_steps=2, policy_delay=2, target_policy_noise=0.2)
 BEST |= dict(target_noise_clip=0.5, pretrain_steps=20_000, critic_warmup_steps=2000, n_steps=10, n_step_coef=1.0)
-BEST |= dict(l2_coef=1e-5, bc_coef=1.5, q_filter=False, normalize_actor_loss=True, learning_starts=100, train_freq=(1, "step"))
+BEST |= dict(
+    l2_coef=1e-5,
+    bc_coef=1.5,
+    q_filter=True,
+    proposals=True,
+    normalize_actor_loss=True,
+    learning_starts=100,
+    train_freq=(1, "step"),
+)
 BEST |= dict(actor_learning_rate=None, buffer_size=1_000_000, gamma=0.99, q_range=None, importance_exponent=1.0)
 
 
@@ -32,13 +40,15 @@ def test_the_defaults_are_the_best_setting_of_the_sparse_suite(demonstrations: D
     assert [model.lr_schedule(remaining) for remaining in (1.0, 0.5, 0.0)] == pytest.approx([1e-3, 5e-4, 0.0])
     assert isinstance(model.action_noise, NormalActionNoise)
     assert (model.action_noise._mu.tolist(), model.action_noise._sigma.tolist()) == ([0.0], [0.1])
-    assert (model.buffer.demo_fraction, model.buffer.keep_successes, model.buffer.her_ratio) == (0.5, True, 0.0)
+    buffer = model.buffer
+    assert (buffer.demo_fraction, buffer.keep_successes, buffer.denoise_successes) == (0.5, True, True)
+    assert (buffer.her_ratio, buffer.her_skip_reached) == (0.0, True)
     policy = model.policy
     assert (policy.layer_norm, policy.average_actor, policy.actor_dropout) == (True, 0.002, 0.0)
     assert [layer.out_features for layer in policy.actor.mu.children() if isinstance(layer, th.nn.Linear)] == [128, 128, 1]
     for network in policy.critic.q_networks:
         assert [layer.out_features for layer in network.children() if isinstance(layer, th.nn.Linear)] == [128, 128, 1]
-    assert len(policy.critic.q_networks) == 2
+    assert (len(policy.critic.q_networks), policy.n_target_critics) == (5, 2)
 
 
 @pytest.mark.parametrize(
@@ -53,8 +63,13 @@ def test_every_policy_has_the_defaults_and_its_own_features_extractor(
     for name in (alias, policy_class):
         policy = TD3fD(name, env, record(view, 1), buffer_size=10, device="cpu").policy
         assert type(policy) is policy_class
-        assert (len(policy.critic.q_networks), policy.layer_norm, policy.average_actor) == (2, True, 0.002)
+        assert (len(policy.critic.q_networks), policy.layer_norm, policy.average_actor) == (5, True, 0.002)
         assert policy.features_extractor_class is plain.features_extractor_class
+
+
+def test_one_critic_needs_no_other_word(demonstrations: Demonstrations) -> None:
+    policy = TD3fD("MlpPolicy", "PointToGoal-v0", demonstrations, policy_kwargs={"n_critics": 1}, device="cpu").policy
+    assert (len(policy.critic.q_networks), policy.n_target_critics) == (1, None)
 
 
 def test_policies_of_ddpgfd_are_refused() -> None:
