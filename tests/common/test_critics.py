@@ -117,7 +117,7 @@ def test_a_batched_run_ends_where_a_separate_one_does(
 
     separate, together = learned(()), learned(("cpu", "cuda"), compile=compiled)
     for name, value in separate.policy.state_dict().items():
-        assert (together.policy.state_dict()[name] - value).abs().max() <= 1e-4, name
+        assert (together.policy.state_dict()[name].double() - value.double()).abs().max() <= 1e-4, name
 
 
 def test_a_model_is_loaded_whatever_its_device_batches(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
