@@ -37,9 +37,8 @@ def run(one: Run) -> tuple[Run, list[dict[str, Any]]]:
         # Meta-World is needed for this task alone
         from benchmarks.sparse_suite import run_cell
 
-        options = (
-            f"--task {PEG} --method td3fd_plain --seed {seed} --set policy_kwargs.precision={precision} --label td3fd_{precision}"
-        )
+        options = f"--task {PEG} --method td3fd_plain --seed {seed}"
+        options += f" --set policy_kwargs.precision={precision} --label td3fd_{precision}"
         options += f" --results {path_of(task, args.results)} --logs {args.results / 'logs'}"
         options += "" if args.peg_steps is None else f" --steps {args.peg_steps}"
         run_cell.main(options.split())

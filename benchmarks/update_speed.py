@@ -10,7 +10,8 @@ All algorithms have the same networks and batch size, and take turns, so that a 
 them; the medians are compared, as ratios to one update of SB3's DDPG. The time is that of two calls of ``train()``, halved:
 TD3fD and TD3 update their actors every second time. DDPGfD does more than DDPG: it draws by priority, regresses on 1-step and
 n-step returns, takes the gradient of Q with respect to the action for every row, and writes the priorities back. TD3fD has
-five critics with LayerNorm and a clone beside its actor; "2 critics" is TD3fD with two critics and without that clone. With ``--updates 20`` a call of ``train()`` makes 20 updates; the time is that of one.
+five critics with LayerNorm and a clone beside its actor; "2 critics" is TD3fD with two critics and without that clone. With
+``--updates 20`` a call of ``train()`` makes 20 updates; the time is that of one.
 
 The second table times ``learn()`` as a whole on Pendulum-v1, in environment steps per second, with one update per step. The
 third gives the seconds of the first calls, in which the update is compiled: with an empty cache, and once more with what that
@@ -64,7 +65,8 @@ EXTRA: dict[str, tuple[type[OffPolicyAlgorithm], dict[str, Any]]] = {
 }
 SBX = ("SBX TD3", "SBX SAC")
 # Of time_learning(): the others differ from one of these by less than the environment takes
-LEARNING = ("SB3 DDPG", "SB3 TD3", "SBX TD3", "DDPGfD", "DDPGfD compiled", "DDPGfD compiled, bf16", "TD3fD, 2 critics, compiled")
+LEARNING = ("SB3 DDPG", "SB3 TD3", "SBX TD3", "DDPGfD", "DDPGfD compiled", "DDPGfD compiled, bf16")
+LEARNING += ("TD3fD, 2 critics, compiled",)
 # Steps of learn() that are not timed: from the 100th on there are updates
 N_BEFORE = 150
 # Sizes, pairs of updates, rounds of learn() and steps of each: the whole takes some minutes

@@ -97,7 +97,8 @@ TASKS = {
             env_kwargs={"continuing_task": False},
             expert=Waypoints,
             demos=(5,),
-            gamma=0.98,
+            # Its ways take up to 170 steps, of which a discount of 0.98 would leave 3 %
+            gamma=0.99,
             q_range=(0.0, 1.0),
             wrapper=ReportSuccess,
             goal=True,

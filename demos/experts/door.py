@@ -28,9 +28,9 @@ _OPENED = 1000.0
 
 class DoorPlanner:
     """
-    Plans each episode in a simulator of its own and then plays the plan. A plan has five postures of arm, wrist and grip, between
-    which actions are interpolated, and the posture of the thumb. The cross-entropy method (Rubinstein 1999) improves it for the
-    door at hand, from a plan that opened another one.
+    Plans each episode in a simulator of its own and then plays the plan. A plan has five postures of arm, wrist and grip,
+    between which actions are interpolated, and the posture of the thumb. The cross-entropy method (Rubinstein 1999) improves
+    it for the door at hand, from a plan that opened another one.
 
     :param env: AdroitHandDoor, wrapped or not
     :param n_steps: Steps of a plan
@@ -96,7 +96,7 @@ class DoorPlanner:
         return actions
 
     def _score(self, plan: np.ndarray, state: dict[str, Any]) -> float:
-        """How near the palm came to the handle, how far latch and door were turned, and, above all, whether the door opened."""
+        """How near the palm came to the handle, how far latch and door turned, and, above all, whether the door opened."""
         # The reset leaves nothing of the plan before, such as the solver's last forces
         self.simulator.reset()
         self.simulator.set_env_state(state)
