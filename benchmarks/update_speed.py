@@ -65,8 +65,10 @@ EXTRA: dict[str, tuple[type[OffPolicyAlgorithm], dict[str, Any]]] = {
 }
 SBX = ("SBX TD3", "SBX SAC")
 # Of time_learning(): the others differ from one of these by less than the environment takes
-LEARNING = ("SB3 DDPG", "SB3 TD3", "SBX TD3", "DDPGfD", "DDPGfD compiled", "DDPGfD compiled, bf16")
-LEARNING += ("TD3fD, 2 critics, compiled",)
+LEARNING = (
+    *("SB3 DDPG", "SB3 TD3", "SBX TD3"),
+    *("DDPGfD", "DDPGfD compiled", "DDPGfD compiled, bf16", "TD3fD, 2 critics, compiled"),
+)
 # Steps of learn() that are not timed: from the 100th on there are updates
 N_BEFORE = 150
 # Sizes, pairs of updates, rounds of learn() and steps of each: the whole takes some minutes
