@@ -196,7 +196,8 @@ def _features_block(ranking: FeatureRanking) -> list[str]:
         )
     if ranking.proposed is None:
         where = "come near each other" if not ranking.ranked else "help"
-        return [*lines, f"  No positions of {ranking.size} entries were found that {where}."]
+        other = "--features 2 looks in a plane" if ranking.size == 3 else "--features 3 looks in space"
+        return [*lines, f"  No positions of {ranking.size} entries were found that {where}; {other}."]
     kwargs = {"pairs": ranking.proposed.names(), "size": ranking.size, "scale": ranking.scale}
     return [
         *lines,

@@ -88,7 +88,10 @@ class CloneTraining:
         """
         self._policy.clone_is_trained.fill_(True)
         if self.best is None:
-            return f"the clone after {self.n_updates:,} updates: no demonstration was held out, as there are fewer than five"
+            return f"a clone after {self.n_updates:,} updates: no demonstration was held out, as there are fewer than five"
         error, n_updates, weights = self.best
         self._policy.clone.load_state_dict(weights)
-        return f"the clone after {n_updates:,} of {self.n_updates:,} updates, squared error {error:.3g} when held out"
+        return (
+            f"a clone after {n_updates:,} of {self.n_updates:,} updates, which had the smallest squared error on held-out "
+            f"demonstrations, {error:.3g}. Few demonstrations are soon known by heart"
+        )
