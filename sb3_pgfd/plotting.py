@@ -20,8 +20,17 @@ Curve = tuple[np.ndarray, np.ndarray]
 # Width of the pretraining, left of step 0, relative to the environment steps: its updates take no environment steps
 PRETRAIN_WIDTH = 0.15
 _STEPS, _PRETRAIN_UPDATES = "time/total_timesteps", "pretrain/n_updates"
-_PANELS = (("actor_loss", "actor loss"), ("critic_loss", "critic loss"), ("demo_fraction", "demonstrations\nin the batches"))
+_METRICS = {
+    "critic_loss": "critic loss",
+    "value_loss": "value loss",
+    "q_mean": "mean Q",
+    "actor_loss": "actor loss",
+    "policy_loss": "policy loss",
+    "bc_loss": "cloning loss",
+    "demo_fraction": "demonstrations\nin the batches",
+}
 _INTERVENTIONS = "rollout/intervention_rate"
+_PANEL_HEIGHT = 2.2
 
 
 def plot_run(log_dir: str | Path, output: str | Path | None = None) -> Path:
@@ -41,9 +50,9 @@ def plot_run(log_dir: str | Path, output: str | Path | None = None) -> Path:
 
 def run_figure(log_dir: str | Path) -> Figure:
     """
-    Draw one run over its environment steps: the return of every episode and of the evaluations, the losses, the share of
-    demonstrations in the batches and, if somebody could take over, the share of steps that were interventions.
-    Pretraining is drawn left of step 0.
+    Draw one run over its environment steps: the return of every episode, the success of evaluations (their return, if the
+    environment reports no success), losses and Q, the share of demonstrations in the batches where priorities decide it, and,
+    if somebody could take over, the share of steps that were interventions. Pretraining is drawn left of step 0.
 
     :param log_dir: A folder with ``progress.csv`` (SB3's CSV logger), and optionally ``*.monitor.csv`` (SB3's
         ``Monitor``) and ``evaluations.npz`` (SB3's ``EvalCallback``), as ``python -m sb3_pgfd.train`` writes them
@@ -51,15 +60,17 @@ def run_figure(log_dir: str | Path) -> Figure:
     :raises FileNotFoundError: If there is no ``progress.csv``
     :raises ImportError: If matplotlib is not installed
     """
-    figure, folder = new_figure((9.0, 11.0)), Path(log_dir)
+    folder = Path(log_dir)
     rows = _read_progress(folder / "progress.csv")
-    episodes, evaluations = _episode_returns(folder), _evaluation_returns(folder)
+    episodes, (evaluations, evaluated) = _episode_returns(folder), _evaluations(folder)
     steps = (episodes[0], evaluations[0], _curve(rows, _STEPS, _STEPS)[0])
     last_step = max((float(values[-1]) for values in steps if len(values)), default=1.0)
     n_pretrain = max(_curve(rows, _PRETRAIN_UPDATES, _PRETRAIN_UPDATES)[0], default=0.0)
 
     interventions = _curve(rows, _STEPS, _INTERVENTIONS)
-    n_panels = 2 + len(_PANELS) + (len(interventions[0]) > 0)
+    metrics = _metrics_to_draw(rows)
+    n_panels = 2 + len(metrics) + (len(interventions[0]) > 0)
+    figure = new_figure((9.0, _PANEL_HEIGHT * n_panels))
     axes: list[Axes] = list(figure.subplots(n_panels, 1, sharex=True))
     axes[0].set_title(folder.resolve().name)
     axes[0].plot(*episodes, color="0.75", linewidth=0.8, label="each episode")
@@ -67,14 +78,17 @@ def run_figure(log_dir: str | Path) -> Figure:
     axes[0].set_ylabel("episode return\n(with exploration)")
     axes[0].legend(loc="lower right", fontsize="small")
     axes[1].plot(*evaluations, color="C1", marker="o", markersize=4)
-    axes[1].set_ylabel("evaluation return")
-    for axis, (name, label) in zip(axes[2:], _PANELS, strict=False):
+    axes[1].set_ylabel(f"evaluation {evaluated}")
+    shares = [axes[1]] if evaluated == "success" else []
+    for axis, name in zip(axes[2:], metrics, strict=False):
         _draw_metric(axis, rows, name, n_pretrain, PRETRAIN_WIDTH * last_step)
-        axis.set_ylabel(label)
+        axis.set_ylabel(_METRICS[name])
+        shares += [axis] if name == "demo_fraction" else []
     if len(interventions[0]):
         axes[-1].plot(*interventions, color="C3")
         axes[-1].set_ylabel("interventions\n(share of steps)")
-    for axis in axes[1 + len(_PANELS) :]:
+        shares.append(axes[-1])
+    for axis in shares:
         axis.set_ylim(-0.05, 1.05)
     axes[-1].set_xlabel("environment steps")
     for axis in axes:
@@ -87,6 +101,17 @@ def run_figure(log_dir: str | Path) -> Figure:
     # Left of 0 the axis counts updates
     axes[-1].set_xticks([tick for tick in axes[-1].get_xticks() if 0.0 <= tick <= last_step])
     return figure
+
+
+def _metrics_to_draw(rows: list[dict[str, str]]) -> list[str]:
+    """:return: Those that were logged and say something"""
+    values = {name: _curve(rows, _STEPS, f"train/{name}")[1] for name in _METRICS}
+    logged = [name for name in _METRICS if len(values[name])]
+    if "q_mean" in logged:
+        # The actor's loss is Q again, and constant in units of Q
+        logged = [name for name in logged if name != "actor_loss"]
+    # A share that is a setting does not move
+    return [name for name in logged if name != "demo_fraction" or np.ptp(values[name]) > 0.01]
 
 
 def _draw_metric(axis: Axes, rows: list[dict[str, str]], name: str, n_pretrain: float, pretrain_width: float) -> None:
@@ -128,12 +153,14 @@ def _episode_returns(folder: Path) -> Curve:
     return np.cumsum(table[:, 1]), table[:, 2]
 
 
-def _evaluation_returns(folder: Path) -> Curve:
+def _evaluations(folder: Path) -> tuple[Curve, str]:
+    """:return: Means of evaluations, and of what they are"""
     path = folder / "evaluations.npz"
     if not path.is_file():
-        return np.empty(0), np.empty(0)
+        return (np.empty(0), np.empty(0)), "return"
     with np.load(path) as evaluations:
-        return evaluations["timesteps"].astype(np.float64), evaluations["results"].mean(axis=1)
+        name, what = ("successes", "success") if "successes" in evaluations else ("results", "return")
+        return (evaluations["timesteps"].astype(np.float64), evaluations[name].mean(axis=1)), what
 
 
 def _smooth(curve: Curve, width: int = 10) -> Curve:

@@ -83,3 +83,16 @@ def test_a_figure_is_not_kept_by_pyplot(log_dir: Path) -> None:
     before = pyplot.get_fignums()
     assert len(run_figure(log_dir).axes) == 5
     assert pyplot.get_fignums() == before
+
+
+def test_panels_are_those_that_say_something(tmp_path: Path) -> None:
+    # As TD3fD logs: a share that is a setting, and an actor's loss in units of Q
+    header = "time/total_timesteps,train/critic_loss,train/actor_loss,train/q_mean,train/demo_fraction,train/bc_loss"
+    (tmp_path / "progress.csv").write_text(f"{header}\n100,1.0,-1.0,0.3,0.5,\n200,0.5,-1.0,0.4,0.5,\n")
+    np.savez(tmp_path / "evaluations.npz", timesteps=[0, 200], results=[[3.0], [5.0]], successes=[[False, True], [True, True]])
+    axes = run_figure(tmp_path).axes
+    labels = [axis.get_ylabel() for axis in axes]
+    assert labels == ["episode return\n(with exploration)", "evaluation success", "critic loss", "mean Q"]
+    assert np.asarray(axes[1].lines[0].get_ydata()).tolist() == [0.5, 1.0]
+    (tmp_path / "progress.csv").write_text("time/total_timesteps,train/demo_fraction,train/actor_loss\n1,0.2,1\n2,0.4,2\n")
+    assert [axis.get_ylabel() for axis in run_figure(tmp_path).axes][2:] == ["actor loss", "demonstrations\nin the batches"]
