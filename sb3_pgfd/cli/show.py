@@ -28,7 +28,7 @@ from sb3_pgfd.zoo.command_line import register_environments, require_installed
 # Frames per second if the environment does not say
 _FPS = 30
 # Rows of a table, and different discrete actions in a line; the rest is counted
-_MAX_EPISODES, _MAX_REPLAYED, _MAX_COMPONENTS, _MAX_COUNTED, _MAX_RANKED = 5, 8, 6, 10, 6
+_MAX_EPISODES, _MAX_REPLAYED, _MAX_COMPONENTS, _MAX_COUNTED, _MAX_RANKED = 5, 8, 10, 10, 6
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -82,7 +82,8 @@ def _run(args: argparse.Namespace) -> None:
         return
     blocks = [*_summary_blocks(summary), *([_replay_block(replayed, env_name)] if replayed else [])]
     blocks += [] if ranking is None else [_features_block(ranking)]
-    blocks += [[f"{name}: {path}"] for name, path in files.items() if path]
+    filmed = f" (episodes 0 to {min(args.video_episodes, summary.n_episodes) - 1}, --video-episodes films more)"
+    blocks += [[f"{name}: {path}{filmed if name == 'video' else ''}"] for name, path in files.items() if path]
     print("\n\n".join("\n".join(lines) for lines in blocks))
 
 
