@@ -18,7 +18,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 
-from benchmarks.learning import options_of
+from benchmarks.learning import PLAIN, TWIN_CRITICS, options_of
 from sb3_pgfd.replay import DemoReplayBuffer
 
 ZOO = Path(rl_zoo3.__file__).parent / "hyperparams"
@@ -71,6 +71,7 @@ DDPGFD_RELATIVE: Settings = {
 }
 """With what the paper does not have: a bonus in units of the priorities, and targets clipped to the task's return range"""
 
+_TWIN_CRITICS: Settings = {f"policy_kwargs.{name}": value for name, value in TWIN_CRITICS.items()}
 # Differences are largest while the agent learns, and half of a run takes half the time
 ABLATION_STEPS = 10_000
 # The changes to TD3FD in the ablation
@@ -89,7 +90,7 @@ ABLATIONS: dict[str, Settings] = {
     "no_bc": {"bc_coef": 0.0, "critic_warmup_steps": 0},
     "no_q_filter": {"q_filter": False},
     "no_proposals": {"proposals": False},
-    "two_critics": {"policy_kwargs.n_critics": 2, "policy_kwargs.n_target_critics": None},
+    "two_critics": _TWIN_CRITICS,
     "with_noise": {"replay_buffer_kwargs.denoise_successes": False},
     "no_layer_norm": {"policy_kwargs.layer_norm": False},
     "no_successes": {"replay_buffer_kwargs.keep_successes": False},
@@ -100,12 +101,10 @@ ABLATIONS: dict[str, Settings] = {
 VARIANTS: dict[str, Settings] = {
     # What TD3fD was before it had an ensemble and proposals
     "plain": {
-        "proposals": False,
-        "q_filter": False,
+        **PLAIN,
         "replay_buffer_kwargs.denoise_successes": False,
         "replay_buffer_kwargs.her_skip_reached": False,
-        "policy_kwargs.n_critics": 2,
-        "policy_kwargs.n_target_critics": None,
+        **_TWIN_CRITICS,
     },
     "soft": {"proposals": "soft"},
     # After IBRL (arXiv 2311.02198): no cloning in learning, and dropout in the actor

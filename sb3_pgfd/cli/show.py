@@ -82,8 +82,9 @@ def _run(args: argparse.Namespace) -> None:
         return
     blocks = [*_summary_blocks(summary), *([_replay_block(replayed, env_name)] if replayed else [])]
     blocks += [] if ranking is None else [_features_block(ranking)]
-    filmed = f" (episodes 0 to {min(args.video_episodes, summary.n_episodes) - 1}, --video-episodes films more)"
-    blocks += [[f"{name}: {path}{filmed if name == 'video' else ''}"] for name, path in files.items() if path]
+    blocks += [[f"{name}: {path}"] for name, path in files.items() if path]
+    if args.video and args.video_episodes < summary.n_episodes:
+        blocks[-1].append(f"  the first {args.video_episodes} of {summary.n_episodes} episodes, --video-episodes films more")
     print("\n\n".join("\n".join(lines) for lines in blocks))
 
 

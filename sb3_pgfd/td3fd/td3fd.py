@@ -41,10 +41,9 @@ class TD3fD(DDPGfD):
 
     It is DDPGfD with what later work found:
 
-    * TD3 (Fujimoto et al. 2018, https://arxiv.org/abs/1802.09477): the smaller of two critics, smoothed targets, a delayed
-      actor.
-    * RLPD (Ball et al. 2023, https://arxiv.org/abs/2302.02948): five critics with LayerNorm, targets of a random two of
-      them, half of each batch demonstrations.
+    * TD3 (Fujimoto et al. 2018, https://arxiv.org/abs/1802.09477): smoothed targets, a delayed actor.
+    * RLPD (Ball et al. 2023, https://arxiv.org/abs/2302.02948): five critics with LayerNorm, the smaller value of a
+      random two of them in targets, half of each batch demonstrations.
     * Cloning with a Q-filter (Nair et al. 2018, https://arxiv.org/abs/1709.10089) in units of Q. The actor does nothing
       but clone as long as the critic knows no actions but the demonstrations': in pretraining and in the first
       ``critic_warmup_steps``.

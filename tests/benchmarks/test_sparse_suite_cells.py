@@ -59,6 +59,7 @@ def test_other_settings_learn(name: str, tmp_path: Path):
     model = build(run.method, TOY, make_env(TOY, run.settings), 0, demonstrations_of(TOY, 2, tmp_path), run.settings)
     assert isinstance(model, TD3fD)
     assert model.learn(25)._n_updates > 0
+    assert (model.policy.n_target_critics, len(model.critic.q_networks)) == ((None, 2) if name == "plain" else (2, 5))
 
 
 @pytest.mark.parametrize("method", ["td3fd", "a2cfd"])
