@@ -259,7 +259,7 @@ def test_a_training_that_crashes_loses_nothing(tmp_path: Path):
     n_kept = len(successes(log))
     assert_recorded(Demonstrations.load(tmp_path / "a.npz.recording"), successes(log))
     again = make_model("PPO", make_envs(log))
-    with pytest.raises(FileExistsError, match=r"unfinished recording of .* episodes, expected none: pass resume=True"):
+    with pytest.raises(FileExistsError, match=r"unfinished recording of .* episodes, expected none: pass --resume"):
         again.learn(48, callback=RecordSuccesses(tmp_path / "a.npz"))
     assert again.num_timesteps == 0
     again.learn(48, callback=RecordSuccesses(tmp_path / "a.npz", resume=True))

@@ -28,7 +28,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "file beside the picture.",
     )
     parser.add_argument("folders", nargs="+", metavar="LOGDIR", help="a log root, an algorithm's folder or a run's folder")
-    labels = "one for each LOGDIR; the same label makes one curve (default: the algorithm)"
+    labels = "names in the legend, one for each LOGDIR in their order; runs of the same name make one curve (the algorithm)"
     parser.add_argument("--labels", nargs="+", metavar="LABEL", help=labels)
     parser.add_argument("--env", nargs="+", metavar="ID", help="only these environments")
     parser.add_argument("--algos", nargs="+", metavar="ALGO", help="only these algorithms")
@@ -59,18 +59,17 @@ def _run(args: argparse.Namespace) -> None:
         else:
             references, missing = find_references([run for curve in curves for run in curve.runs])
             doubts += missing
-        for note in (*notes, *doubts):
-            print(f"note: {note}", file=sys.stderr)
+        notes += doubts
         draw(curves, references, picture, args.title, args.force)
         write_csv(curves, numbers, args.force)
     if args.json:
         options = {"statistic": args.statistic, "confidence": args.confidence, "reps": args.reps}
-        result = {"picture": str(picture), "csv": str(numbers), **options, "environments": _describe(curves, references)}
-        print(json.dumps(result, allow_nan=False))
+        described = {"environments": _describe(curves, references), "notes": notes}
+        print(json.dumps({"picture": str(picture), "csv": str(numbers), **options, **described}, allow_nan=False))
     else:
         print(f"At the end, {args.statistic} over seeds, and the first step with the return of the demonstrations:")
         print("\n".join(table(_rows(curves, references, f"{args.confidence * 100:g} %"), left=(0, 1))))
-        print(f"\npicture: {picture}\nnumbers: {numbers}")
+        print("\n".join(["", *(f"note: {note}" for note in notes), f"picture: {picture}", f"numbers: {numbers}"]))
 
 
 def _select(runs: Sequence[Run], args: argparse.Namespace) -> list[Run]:

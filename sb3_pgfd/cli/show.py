@@ -80,7 +80,9 @@ def _run(args: argparse.Namespace) -> None:
         result["features"] = None if ranking is None else asdict(ranking)
         print(json.dumps(result, allow_nan=False))
         return
-    blocks = [*_summary_blocks(summary), *([_replay_block(replayed, env_name)] if replayed else [])]
+    # Whoever asks for more has seen the summary
+    shown = _summary_blocks(summary)
+    blocks = [*(shown[:1] if replayed or ranking else shown), *([_replay_block(replayed, env_name)] if replayed else [])]
     blocks += [] if ranking is None else [_features_block(ranking)]
     blocks += [[f"{name}: {path}"] for name, path in files.items() if path]
     if args.video and args.video_episodes < summary.n_episodes:

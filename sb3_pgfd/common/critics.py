@@ -30,12 +30,21 @@ class Critics(TakesFeatures, ContinuousCritic):
     def _are_alike(self) -> bool:
         return are_alike(self.q_networks)
 
-    def forward(self, obs: Any, actions: th.Tensor) -> tuple[th.Tensor, ...]:
-        """:return: Q(s, a) of each critic, columns. They train their features extractor, also one that the actor uses"""
+    def forward(self, obs: Any, actions: th.Tensor, picked: th.Tensor | None = None) -> tuple[th.Tensor, ...]:
+        """
+        :param obs: s
+        :param actions: a
+        :param picked: Numbers of the critics that are asked, None: all
+        :return: Q(s, a) of each of them, columns. They train their features extractor, also one that the actor uses
+        """
         inputs = th.cat((self.extract_features(obs, self.features_extractor), actions), dim=1)
-        if actions.device.type not in self.batched_on or not self._are_alike:
-            return tuple(q_net(inputs) for q_net in self.q_networks)
-        return batched(self.q_networks, inputs).unbind()
+        if self._are_alike and actions.device.type in self.batched_on:
+            values = batched(self.q_networks, inputs).unbind()
+        elif self._are_alike and picked is not None:
+            return batched(self.q_networks, inputs, picked).unbind()
+        else:
+            values = tuple(q_net(inputs) for q_net in self.q_networks)
+        return values if picked is None else th.cat(values, dim=1).index_select(1, picked).split(1, dim=1)
 
 
 def are_alike(networks: Sequence[nn.Module]) -> bool:
@@ -58,17 +67,22 @@ def _layers(network: nn.Module) -> list[Any] | None:
     return kinds if isinstance(network, nn.Sequential) else None
 
 
-def batched(networks: Sequence[nn.Module], inputs: th.Tensor) -> th.Tensor:
+def batched(networks: Sequence[nn.Module], inputs: th.Tensor, picked: th.Tensor | None = None) -> th.Tensor:
     """
-    :param networks: n networks with the same layers, see :func:`are_alike`
+    :param networks: Networks with the same layers, see :func:`are_alike`
     :param inputs: Of all of them, shape ``(B, n_inputs)``
+    :param picked: Numbers of n of the networks, None: all
     :return: Shape ``(n, B, n_outputs)``
     """
-    n = len(networks)
-    # All weights in one copy, those of a layer side by side
     by_layer = list(zip(*(network.parameters() for network in networks), strict=True))
-    copied = th.cat([parameter.flatten() for parameters in by_layer for parameter in parameters])
-    weights = iter(copied.split([n * parameters[0].numel() for parameters in by_layer]))
+    if picked is None:
+        n = len(networks)
+        # All weights in one copy, those of a layer side by side
+        copied = th.cat([parameter.flatten() for parameters in by_layer for parameter in parameters])
+        weights = iter(copied.split([n * parameters[0].numel() for parameters in by_layer]))
+    else:
+        n = len(picked)
+        weights = iter([th.stack(parameters).index_select(0, picked) for parameters in by_layer])
     x = inputs.expand(n, *inputs.shape)
     for layer in networks[0].children():
         if isinstance(layer, nn.Linear):

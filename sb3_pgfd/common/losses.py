@@ -12,16 +12,14 @@ QFunction = Callable[[Any, th.Tensor], th.Tensor]
 """Q(s, a) as a column, of observations and actions"""
 
 
-def smallest(q_values: Sequence[th.Tensor], picked: th.Tensor | None = None) -> th.Tensor:
+def smallest(q_values: Sequence[th.Tensor]) -> th.Tensor:
     """
-    :param q_values: Of each critic, columns
-    :param picked: Numbers of the critics that count, None: all
+    :param q_values: Of each critic that counts, columns
     :return: The smallest of the critics' values, a column (TD3, Fujimoto et al. 2018, arXiv 1802.09477, equation 10)
     """
     if len(q_values) == 1:
         return q_values[0]
-    columns = th.cat(tuple(q_values), dim=1)
-    return (columns if picked is None else columns.index_select(1, picked)).min(dim=1, keepdim=True).values
+    return th.cat(tuple(q_values), dim=1).min(dim=1, keepdim=True).values
 
 
 def smallest_shares(n_critics: int, n_picked: int) -> list[float]:
@@ -133,17 +131,17 @@ def mean_size(q_values: th.Tensor) -> th.Tensor:
 
 
 @th.no_grad()
-def prefers(q: QFunction, observations: Any, actions: th.Tensor, others: th.Tensor) -> th.Tensor:
+def prefers(q: QFunction, observations: Any, actions: th.Tensor, q_other: th.Tensor) -> th.Tensor:
     """
     The Q-filter (Nair et al. 2018, arXiv 1709.10089, equation 3).
 
     :param q: Q
     :param observations: s
     :param actions: a, shape ``(B, action_dim)``
-    :param others: b, likewise
+    :param q_other: Q(s, b) of other actions, a column
     :return: Whether Q(s, a) > Q(s, b), a column, bool
     """
-    return q(observations, actions) > q(observations, others)
+    return q(observations, actions) > q_other
 
 
 def behavior_cloning_loss(actions: th.Tensor, demo_actions: th.Tensor, mask: th.Tensor, is_demo: th.Tensor) -> th.Tensor:

@@ -244,7 +244,7 @@ class OffPolicyPolicy(LearnsFromImages):
         :param actions: Of the policy whose value is the target
         :return: Q'(s'), the smallest of the critics that count, a column
         """
-        return smallest(self.critic_target(observations, actions), self.pick_critics())
+        return smallest(self.critic_target(observations, actions, self.pick_critics()))
 
     def mean_q(self, observations: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """:return: Mean of Q(s, a) over all critics, a column (RLPD, Ball et al. 2023, arXiv 2302.02948, section 4.3)"""

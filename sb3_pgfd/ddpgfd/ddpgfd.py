@@ -225,7 +225,7 @@ class DDPGfD(OffPolicyFromDemonstrations):
         if self.bc_coef > 0.0:
             mask = batch.is_demo
             if self.q_filter:
-                mask = mask & (prefers(self.critic.q1_forward, observations, cloned, actions) | clones_only)
+                mask = mask & (prefers(self.critic.q1_forward, observations, cloned, q_pi) | clones_only)
             bc_loss = behavior_cloning_loss(actions, cloned, mask, batch.is_demo)
             actor_loss = actor_loss + self.bc_coef * bc_loss
             metrics["bc_loss"] = bc_loss.detach()

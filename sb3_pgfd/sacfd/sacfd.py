@@ -317,7 +317,9 @@ class SACfD(OffPolicyFromDemonstrations):
             if self.bc_coef > 0.0:
                 mask = batch.is_demo
                 if self.q_filter:
-                    mask = mask & (prefers(self.policy.followed_q, observations, cloned, drawn.modes) | clones_only)
+                    with th.no_grad():
+                        q_modes = self.policy.followed_q(observations, drawn.modes)
+                    mask = mask & (prefers(self.policy.followed_q, observations, cloned, q_modes) | clones_only)
                 bc_loss = behavior_cloning_loss(drawn.modes, cloned, mask, batch.is_demo)
                 actor_loss = actor_loss + self.bc_coef * bc_loss
                 metrics["bc_loss"] = bc_loss.detach()

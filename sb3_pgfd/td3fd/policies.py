@@ -95,10 +95,10 @@ class TD3fDPolicy(ddpgfd.DDPGfDPolicy):
             mean over the choice
         """
         picked = self.pick_critics()
-        q = smallest(self.critic_target(observations, actions), picked)
+        q = smallest(self.critic_target(observations, actions, picked))
         if not self.proposals:
             return q
-        q_clone = smallest(self.critic_target(observations, self.clone(observations)), picked)
+        q_clone = smallest(self.critic_target(observations, self.clone(observations), picked))
         return q.lerp(q_clone, self._clone_weight(q, q_clone, greedy=self.proposals != "soft"))
 
     def propose(self, observations: PyTorchObs, actions: th.Tensor, greedy: bool) -> tuple[th.Tensor, th.Tensor]:

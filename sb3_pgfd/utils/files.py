@@ -26,7 +26,7 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     """
     if not overwrite and (path.exists() or path.is_symlink()):
         kind = "a folder" if path.is_dir() else "a file"
-        raise FileExistsError(f"{path}: found {kind}, expected none: pass overwrite=True (--force) to replace it")
+        raise FileExistsError(f"{path}: found {kind}, expected none: --force (in Python overwrite=True) replaces it")
 
 
 def near(path: Path, others: Iterable[str] = ()) -> str:

@@ -91,7 +91,8 @@ def _parse(name: str, prog: str, command_line: Sequence[str]) -> argparse.Namesp
     from sb3_pgfd.zoo.hyperparameters import default_algorithm
 
     whole = name != "train"
-    parser = argparse.ArgumentParser(prog=prog, description=COMMANDS[name], add_help=whole, allow_abbrev=whole)
+    usage = None if whole else argparse.SUPPRESS
+    parser = argparse.ArgumentParser(prog=prog, usage=usage, description=COMMANDS[name], add_help=whole, allow_abbrev=whole)
     parser.add_argument("--env", type=EnvironmentName, default="CartPole-v1", required=name.endswith("hub"), help="its id")
     parser.add_argument("--algo", choices=list(ALGOS), help="default: ddpgfd if it is tuned for --env, otherwise td3fd")
     parser.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, which register environments")

@@ -21,11 +21,11 @@ misused = partial(command_line.misused, command="compare")
 CONFIG = {"demonstrations": "Pendulum-v1", "gamma": 0.98}
 
 
-def result(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[dict[str, Any], str]:
-    """:return: The one JSON object that the command prints, and what it notes on standard error"""
+def result(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[dict[str, Any], list[str]]:
+    """:return: The one JSON object that the command prints, and its notes"""
     assert compare(*arguments, "--json") == 0
-    captured = capsys.readouterr()
-    return json.loads(captured.out), captured.err
+    found = json.loads(capsys.readouterr().out)
+    return found, found.pop("notes")
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def logs(tmp_path: Path) -> Path:
 def test_last_values_are_printed(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     output = tmp_path / "out.png"
     found, notes = result(capsys, logs, "-o", output)
-    assert notes == ""
+    assert notes == []
     assert (found["picture"], found["csv"]) == (str(output), str(tmp_path / "out.csv"))
     assert (found["statistic"], found["confidence"], found["reps"]) == ("mean", 0.95, 2000)
     pendulum, reach = found["environments"]
@@ -119,9 +119,11 @@ def test_damaged_runs_are_noted(logs: Path, tmp_path: Path, capsys: pytest.Captu
     (logs / "sac" / "Reach-v4_1" / "evaluations.npz").write_bytes(b"nothing")
     found, notes = result(capsys, logs, "-o", tmp_path / "out.png")
     assert [env["env"] for env in found["environments"]] == ["Pendulum-v1"]
-    assert notes.startswith("note: left out: ")
-    assert "Reach-v4_1" in notes
-    assert notes.count("\n") == 1
+    assert len(notes) == 1
+    assert notes[0].startswith("left out: ")
+    assert "Reach-v4_1" in notes[0]
+    assert compare(logs, "-o", tmp_path / "out.png", "--force") == 0
+    assert f"note: {notes[0]}\n" in capsys.readouterr().out
 
 
 def test_nothing_is_written_if_something_is_wrong(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

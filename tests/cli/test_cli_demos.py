@@ -115,7 +115,7 @@ def test_nothing_is_replaced_without_force(capsys: pytest.CaptureFixture[str], t
         # Before the source is looked at
         ("convert", tmp_path / "no-such-file", there),
     ):
-        assert f"{there}: found a file, expected none: pass overwrite=True (--force)" in fails(capsys, *arguments)
+        assert f"{there}: found a file, expected none: --force (in Python overwrite=True)" in fails(capsys, *arguments)
     assert there.read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there.npz", "toy.npz"]
     assert run("convert", toy, there, "--force") == 0

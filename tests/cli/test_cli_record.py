@@ -118,12 +118,12 @@ def test_an_interrupted_recording_is_resumed(
     assert "stopped. Finished episodes are in out.npz.recording: continue with --resume" in fails(capsys, *command)
     assert Demonstrations.load("out.npz.recording").n_episodes == 1
     monkeypatch.setenv("POWER", "is back")
-    assert "found an unfinished recording of 1 episodes, expected none: pass resume=True (--resume)" in fails(capsys, *command)
+    assert "found an unfinished recording of 1 episodes, expected none: pass --resume" in fails(capsys, *command)
     assert "found a recording with seed=0, expected seed=1" in fails(capsys, *command, "--resume", "--seed", 1)
     assert run(*command, "--resume") == 0
     resumed = Demonstrations.load("out.npz")
     capsys.readouterr()
-    assert "out.npz: found a file, expected none: pass overwrite=True (--force)" in fails(capsys, *command, "--resume")
+    assert "out.npz: found a file, expected none: --force (in Python overwrite=True)" in fails(capsys, *command, "--resume")
     assert run(*command, "--force") == 0
     whole = Demonstrations.load("out.npz")
     np.testing.assert_array_equal(resumed.actions, whole.actions)

@@ -62,6 +62,25 @@ def test_values_and_gradients_are_those_of_separate_networks(
         assert (one - other).norm() <= 1e-4 * other.norm() + 1e-5
 
 
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.PReLU])
+@pytest.mark.parametrize("picked", [[1], [3, 0], [2, 2, 4], [0, 1, 2, 3, 4]])
+@pytest.mark.parametrize("batched_on", [(), ("cpu",)])
+def test_the_critics_that_are_picked_answer_in_this_order(
+    batched_on: tuple[str, ...], picked: list[int], activation: type[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Critics, "batched_on", batched_on)
+    options: dict[str, Any] = {"activation_fn": activation, "layer_norm": True, "net_arch": [16, 8]}
+    policy = MlpPolicy(SPACES[MlpPolicy], spaces.Box(-1.0, 1.0, (2,)), lambda _: 1e-3, **options)
+    for parameter in policy.critic.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    observations, actions = th.rand(7, 3), th.rand(7, 2)
+    inputs = th.cat((observations, actions), dim=1)
+    found = policy.critic(observations, actions, th.tensor(picked))
+    assert len(found) == len(picked)
+    for values, number in zip(found, picked, strict=True):
+        assert th.allclose(values, policy.critic.q_networks[number](inputs), atol=1e-5)
+
+
 def test_two_linear_critics_by_hand() -> None:
     networks = [nn.Sequential(nn.Linear(2, 1)) for _ in range(2)]
     for network, weights, bias in zip(networks, ([1.0, 2.0], [-1.0, 3.0]), (0.5, -0.5), strict=True):

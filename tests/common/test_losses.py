@@ -154,8 +154,8 @@ def test_noise_is_clipped_and_leaves_no_action_outside() -> None:
 def test_the_q_filter_compares_two_actions_by_the_first_critic() -> None:
     policy = make_policy(n_critics=2)
     observations, actions, others = th.rand(50, 3), th.rand(50, 2), th.rand(50, 2).requires_grad_()
-    found = prefers(policy.critic.q1_forward, observations, actions, others)
+    found = prefers(policy.critic.q1_forward, observations, actions, policy.critic.q1_forward(observations, others))
     first, second = (policy.critic(observations, chosen)[0] for chosen in (actions, others))
     assert found.tolist() == (first > second).tolist()
     assert 0 < int(found.sum()) < 50
-    assert not prefers(policy.critic.q1_forward, observations, actions, actions).any()
+    assert not prefers(policy.critic.q1_forward, observations, actions, first).any()

@@ -225,7 +225,7 @@ def test_a_name_without_a_version_is_refused(name: str, tmp_path: Path):
 def test_a_dataset_is_replaced_only_if_asked_to(root: Path):
     path = episodes().save("minari:toy/test-v0")
     other = episodes(np.ones((6, 3)))
-    with pytest.raises(FileExistsError, match=r"found a folder, expected none: pass overwrite=True"):
+    with pytest.raises(FileExistsError, match=r"found a folder, expected none: --force"):
         other.save("minari:toy/test-v0")
     assert_same_bits(Demonstrations.load(path), episodes())
     other.save("minari:toy/test-v0", overwrite=True)

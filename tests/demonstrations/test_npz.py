@@ -82,7 +82,7 @@ def test_a_file_is_told_by_its_content(tmp_path: Path):
 def test_a_file_is_replaced_only_if_asked_to(tmp_path: Path):
     path = BOX.save(tmp_path / "a.npz")
     content = path.read_bytes()
-    with pytest.raises(FileExistsError, match="pass overwrite=True"):
+    with pytest.raises(FileExistsError, match=r"\(in Python overwrite=True\)"):
         DATASETS["images"].save(tmp_path / "a")
     assert path.read_bytes() == content
     DATASETS["images"].save(tmp_path / "a", overwrite=True)

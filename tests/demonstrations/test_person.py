@@ -261,7 +261,7 @@ def test_finished_episodes_outlive_a_crash_and_are_resumed_with_the_next_seed(tm
     assert not pygame.display.get_init()
     assert not path.exists()
     assert starts(Demonstrations.load(tmp_path / "a.npz.recording")) == [10, 12]
-    with pytest.raises(FileExistsError, match="pass resume=True"):
+    with pytest.raises(FileExistsError, match="pass --resume"):
         record_person(walk({}), 4, path, seed=10)
     again = {(0, 0): [*tap("space"), stick(0, 1.0)], (1, 0): tap("space")}
     demonstrations = record_person(walk(again), 4, path, seed=10, resume=True)

@@ -78,13 +78,13 @@ def test_resuming_what_was_never_begun_begins(tmp_path: Path):
 def test_a_file_is_refused_before_anything_is_recorded(tmp_path: Path):
     begin(tmp_path / "a.npz").finish({})
     for resume in (False, True):
-        with pytest.raises(FileExistsError, match=r"a.npz: found a file, expected none: pass overwrite=True \(--force\)"):
+        with pytest.raises(FileExistsError, match=r"a.npz: found a file, expected none: --force \(in Python overwrite=True\)"):
             begin(tmp_path / "a", resume=resume)
 
 
 def test_an_unfinished_recording_is_refused_without_a_word(tmp_path: Path):
     begin(tmp_path / "a.npz")
-    expected = r"a.npz.recording: found an unfinished recording of 2 episodes, .* pass resume=True \(--resume\)"
+    expected = r"a.npz.recording: found an unfinished recording of 2 episodes, .* pass --resume \(in Python resume=True\)"
     with pytest.raises(FileExistsError, match=expected):
         begin(tmp_path / "a.npz")
     assert Demonstrations.load(tmp_path / "a.npz.recording").n_episodes == 2

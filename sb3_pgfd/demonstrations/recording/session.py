@@ -201,8 +201,8 @@ class Session:
         if path.exists() and unfinished and resume and not self._overwrite:
             raise FileExistsError(
                 f"{path}: found the file and an unfinished recording of it, {folder.name}, expected one of them. A recorder "
-                "killed at the very end leaves both: remove the folder to keep the file, or also pass overwrite=True "
-                "(--force) to replace the file with the recording"
+                "killed at the very end leaves both: remove the folder to keep the file, or also pass --force "
+                "(in Python overwrite=True) to replace the file with the recording"
             )
         refuse_existing(path, self._overwrite)
         if not unfinished:
@@ -213,8 +213,8 @@ class Session:
         n_episodes = 0 if resume or self._overwrite else recording_folder.count_episodes(folder)
         if n_episodes:
             raise FileExistsError(
-                f"{folder}: found an unfinished recording of {n_episodes} episodes, expected none: pass resume=True "
-                "(--resume) to continue it, or overwrite=True (--force) to start again without it"
+                f"{folder}: found an unfinished recording of {n_episodes} episodes, expected none: pass --resume "
+                "(in Python resume=True) to continue it, or --force (overwrite=True) to start again without it"
             )
 
     def _resume(self, folder: Path) -> None:
@@ -224,7 +224,7 @@ class Session:
                 raise DemonstrationsError(
                     f"{folder}: found a recording with {key}={found.get(key)!r:.200}, expected "
                     f"{key}={self.settings.get(key)!r:.200}: resume with the settings of the recording, or pass "
-                    "overwrite=True (--force) without resume to start again"
+                    "--force (in Python overwrite=True) without resume to start again"
                 )
         for episode, state in recording_folder.read_episodes(folder):
             self.episodes.append(episode)
