@@ -60,7 +60,7 @@ benchmarks: $(VENV)/.installed  ## Everything the tables of the documentation sh
 	$(PYTHON) -m benchmarks.sac_entropy
 	$(PYTHON) -m benchmarks.interventions --processes 2
 	$(PYTHON) -m benchmarks.control_rate
-	$(PYTHON) -m benchmarks.sparse_suite.grid --processes 2
+	$(PYTHON) -m benchmarks.sparse_suite.grid --processes 2 --compile
 	$(PYTHON) -m benchmarks.sparse_suite.report --readme docs/benchmarks.md
 
 clean:

@@ -1,8 +1,8 @@
 """
 All cells of the benchmark, several at a time.
 
-    python -m benchmarks.sparse_suite.grid --processes 2
-    python -m benchmarks.sparse_suite.grid --part curves --methods td3fd bc
+    python -m benchmarks.sparse_suite.grid --processes 2 --compile
+    python -m benchmarks.sparse_suite.grid --part main --methods td3fd bc
     python -m benchmarks.sparse_suite.grid --list                              # runs nothing
 
     python -m benchmarks.sparse_suite.grid --processes 40 --address HEAD:6379  # on a cluster of Ray (docs/distributed.md)
@@ -104,6 +104,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", help=", ".join(METHODS))
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N - 1, where the method has so many")
     parser.add_argument("--part", nargs="+", choices=PARTS, help="default: all")
+    parser.add_argument("--compile", action="store_true", help="compile the updates of this package's algorithms")
     parser.add_argument("--list", action="store_true", help="list what is finished and what is not, and run nothing")
     parser.add_argument("--steps", type=int, metavar="N", help="environment steps; default: the task's")
     parser.add_argument("--eval-freq", type=int, metavar="N")
@@ -126,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     flags = {"steps": "--steps", "eval_freq": "--eval-freq", "n_episodes": "--eval-episodes"}
     options = [text for name, value in changes.items() for text in (flags[name], str(value))]
+    options += ["--compile"] if args.compile else []
     runs = runs_of_grid(
         Selection(args.tasks, args.methods, args.seeds, args.part), results=args.results, logs=args.logs, **changes
     )

@@ -54,6 +54,11 @@ class Method:
         """Whether the constructor and ``load`` have an argument ``demonstrations``"""
         return self.algorithm is not None and issubclass(self.algorithm, OURS)
 
+    @property
+    def compiles(self) -> bool:
+        """Whether the constructor has an argument ``compile``, and there is more than one clone to make"""
+        return self.takes_demonstrations and self.interacts
+
 
 METHODS: dict[str, Method] = {
     "td3fd": Method(TD3fD, settings_of.TD3FD),

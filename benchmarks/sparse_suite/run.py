@@ -40,6 +40,8 @@ class Run:
     n_episodes: int = 50
     results: Path = RESULTS_FILE
     logs: Path = LOGS
+    compile: bool = False
+    """Whether updates are compiled, where the method's can be: they are faster, and the same but for rounding"""
 
     @property
     def config(self) -> str:
@@ -165,7 +167,8 @@ def _evaluations(run: Run) -> list[dict[str, Any]]:
     env = make_env(run.task, run.settings)
     evaluations = Evaluations(run, progress)
     if checkpoint is None:
-        model = build(run.method, run.task, env, run.cell.seed, demonstrations, run.settings)
+        settings = {**run.settings, "compile": True} if run.compile and run.method.compiles else run.settings
+        model = build(run.method, run.task, env, run.cell.seed, demonstrations, settings)
     else:
         model = load_checkpoint(run, checkpoint, env, demonstrations)
     if isinstance(model, BaseAlgorithm) and model.num_timesteps < run.last_step:

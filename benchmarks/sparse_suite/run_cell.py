@@ -45,6 +45,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Run, bool]:
     parser.add_argument("--label", help="name in the results; default: the name of the method")
     parser.add_argument("--results", type=Path, default=RESULTS_FILE, metavar="FILE", help="CSV to write to")
     parser.add_argument("--logs", type=Path, default=LOGS, metavar="FOLDER", help="folder of the checkpoints")
+    parser.add_argument("--compile", action="store_true", help="compile the updates of this package's algorithms")
     parser.add_argument("--fresh", action="store_true", help="ignore a checkpoint")
     args = parser.parse_args(arguments)
     if args.set and args.label is None and args.results == RESULTS_FILE:
@@ -66,6 +67,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Run, bool]:
         n_episodes=args.eval_episodes,
         results=args.results,
         logs=args.logs,
+        compile=args.compile,
     )
     return run, args.fresh
 
