@@ -32,6 +32,7 @@ OFF_POLICY_NEEDS: Mapping[str, Need] = {
         ("keep_successes=True", lambda options: options.get("keep_successes")),
     ),
     "her_skip_reached": ("her_ratio > 0", lambda options: options.get("her_ratio")),
+    "her_random_share": ("her_ratio > 0", lambda options: options.get("her_ratio")),
     **dict.fromkeys(("clone_dropout", "clone_weight_decay"), ("proposals=True", lambda options: options["proposals"])),
     "proposals": ("pretrain_steps > 0, which trains the clone", lambda options: options["pretrain_steps"] > 0),
     "proposal_temperature": ('proposals="soft"', lambda options: options["proposals"] == "soft"),

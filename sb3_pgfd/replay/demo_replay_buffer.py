@@ -69,6 +69,8 @@ class DemoReplayBuffer(ReplayBuffer):
         (hindsight experience replay, see :mod:`sb3_pgfd.replay.hindsight`)
     :param her_skip_reached: Whether a transition keeps its own goal where the new one is reached already in its state, as
         long as an object has not moved: nothing is to be learned from it there
+    :param her_random_share: Share of the replaced goals that other transitions of the batch achieved. So values are passed on
+        between episodes whose paths cross, and the agent learns to join them. Such a row is not cloned: ``is_demo`` is False
     :param keep_successes: Whether successful episodes of the agent, by ``is_success`` or ``success`` in their last info
         and not in their first, join the demonstrations (self-imitation, Oh et al. 2018, arXiv 1806.05635)
     :param max_success_transitions: Transitions of own successes kept at most; the oldest episodes go first
@@ -107,6 +109,7 @@ class DemoReplayBuffer(ReplayBuffer):
         relative_priorities: bool = False,
         her_ratio: float = 0.0,
         her_skip_reached: bool = False,
+        her_random_share: float = 0.0,
         keep_successes: bool = False,
         max_success_transitions: int = 100_000,
         denoise_successes: bool = False,
@@ -127,6 +130,7 @@ class DemoReplayBuffer(ReplayBuffer):
         self.relative_priorities = relative_priorities
         self.her_ratio = her_ratio
         self.her_skip_reached = her_skip_reached
+        self.her_random_share = her_random_share
         self.keep_successes = keep_successes
         self.max_success_transitions = max_success_transitions
         self.denoise_successes = denoise_successes
@@ -441,7 +445,8 @@ class DemoReplayBuffer(ReplayBuffer):
         draw = self._draw(n_batches, batch_size, demos_only)
         drawn = read_drawn(draw.rows, self.n_steps, both)
         if self.her_ratio > 0.0:
-            drawn = relabel(drawn, draw, n_batches, self.her_ratio, both, self._goal_rewards, self.her_skip_reached)
+            ways = self.her_skip_reached, self.her_random_share
+            drawn = relabel(drawn, draw, n_batches, self.her_ratio, both, self._goal_rewards, *ways)
         beta = beta if self.demo_fraction is None else 0.0
         batch = read_batch(drawn, both, kinds, self.gamma, beta, env, self.needs_policy_actions)
         if draw.order is not None:

@@ -1,6 +1,7 @@
 """
 Hindsight experience replay (Andrychowicz et al. 2017, arXiv 1707.01495): transitions are replayed as if the goal had been
-one that was achieved later in the same episode (section 4.5, strategy "future").
+one that was achieved later in the same episode (section 4.5, strategy "future"), or one that was achieved anywhere (strategy
+"random"), by which values are passed on between episodes that meet.
 
 The environment needs what gymnasium-robotics' GoalEnv has: observations with ``achieved_goal`` and ``desired_goal``, a
 ``compute_reward`` that takes many goals at once and, if an episode is over when its goal is reached,
@@ -121,6 +122,7 @@ def relabel(
     both: Stores,
     rewards: GoalRewards | None,
     skip_reached: bool = False,
+    random_share: float = 0.0,
 ) -> Drawn:
     """
     Replace the goals of some transitions, the agent's and the demonstrations' alike.
@@ -132,6 +134,7 @@ def relabel(
     :param both: Where they lie
     :param rewards: The environment's
     :param skip_reached: Whether a row keeps its goal where the new one is reached in s already
+    :param random_share: Share of the new goals that come from other rows
     :return: The same rows under the new goals
     :raises ValueError: If there is no environment
     """
@@ -151,10 +154,15 @@ def relabel(
     # Inclusive, like SB3's: the goal may be what the transition itself achieved
     steps_ahead = np.random.randint(0, both.steps_left(rows) + 1)
     goals = both.take(next_obs_column(ACHIEVED), both.following(rows, steps_ahead))
+    are_foreign = np.zeros(len(places), dtype=bool)
+    if random_share > 0.0:
+        are_foreign = np.random.random(len(places)) < random_share
+        # What the other rows are to achieve was achieved anywhere
+        goals[are_foreign] = goals[np.random.permutation(len(places))[are_foreign]]
     if skip_reached:
         is_new = rewards.rewards(both.take(obs_column(ACHIEVED), rows), goals) < rewards.rewards(goals, goals)
-        places, goals = places[is_new], goals[is_new]
-    return with_goals(drawn, NewGoals(places, goals), both, rewards) if len(places) else drawn
+        places, goals, are_foreign = places[is_new], goals[is_new], are_foreign[is_new]
+    return with_goals(drawn, NewGoals(places, goals, are_foreign), both, rewards) if len(places) else drawn
 
 
 def with_goals(drawn: Drawn, new_goals: NewGoals, both: Stores, rewards: GoalRewards) -> Drawn:
@@ -165,7 +173,7 @@ def with_goals(drawn: Drawn, new_goals: NewGoals, both: Stores, rewards: GoalRew
     :param rewards: The environment's
     :return: The same rows with the rewards, the ends and the terminations that the new goals give
     """
-    places, goals = new_goals
+    places, goals, _ = new_goals
     window = drawn.window
     included = window.included[places]  # (m, n_steps)
     achieved = both.take(next_obs_column(ACHIEVED), window.rows.at(places))[included]

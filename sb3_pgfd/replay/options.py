@@ -46,6 +46,7 @@ OPTIONS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
     "relative_priorities": ("", is_switch, "True or False"),
     "her_ratio": (" (share of each batch)", _is_share, "0 to 1"),
     "her_skip_reached": ("", is_switch, "True or False"),
+    "her_random_share": (" (share of the replaced goals)", _is_share, "0 to 1"),
     "keep_successes": ("", is_switch, "True or False"),
     "max_success_transitions": ("", _is_positive_whole, "a whole number >= 1"),
     "denoise_successes": ("", is_switch, "True or False"),

@@ -48,7 +48,8 @@ class DemoBatch(NamedTuple):
     weights: th.Tensor
     """w_i = (N P(i))^-beta over the batch's largest, shape ``(B, 1)``"""
     is_demo: th.Tensor
-    """Whether the transition lies in the demonstration store, shape ``(B, 1)``, bool"""
+    """Whether the transition shows how to act: it lies in the demonstration store, under its own goal or one that its episode
+    achieved later, shape ``(B, 1)``, bool"""
     indices: np.ndarray
     """Which rows, for :meth:`DemoReplayBuffer.update_priorities`, shape ``(B,)``, int64: rows of the ring, and rows of the
     demonstration store plus the number of rows of the ring"""
@@ -111,6 +112,8 @@ class NewGoals(NamedTuple):
     """Which of the drawn transitions, in rising order, shape ``(m,)``"""
     goals: np.ndarray
     """Shape ``(m, *goal_shape)``"""
+    are_foreign: np.ndarray
+    """Which goals another transition achieved, shape ``(m,)``, bool"""
 
 
 class Drawn(NamedTuple):
@@ -172,6 +175,9 @@ def read_batch(
         # Only demonstrations are cloned, and only their store has the column
         of_demos = both.demonstrations.columns[INTENDED][rows.numbers[: rows.n_demos]]
         intended = th.from_numpy(np.concatenate((of_demos, actions[rows.n_demos :])))
+    is_demo = np.arange(len(indices)) < rows.n_demos
+    if drawn.new_goals is not None:
+        is_demo[drawn.new_goals.places[drawn.new_goals.are_foreign]] = False
     return DemoBatch(
         observations=_observations(obs_column, rows, drawn.new_goals, both, env),
         actions=th.from_numpy(actions),
@@ -179,7 +185,7 @@ def read_batch(
         rewards=_float(returns),
         bootstrap=_float(discounts * ~terminated),
         weights=_float(importance_weights(both.weights(rows), beta)[:, None]),
-        is_demo=th.from_numpy((np.arange(len(indices)) < rows.n_demos)[:, None]),
+        is_demo=th.from_numpy(is_demo[:, None]),
         indices=indices,
         terminated=terminated,
         discounts=discounts,
@@ -207,8 +213,8 @@ def _observations(
     for key, shape in schema.obs_shapes.items():
         array = both.take(column(key), rows)
         if new_goals is not None and key == DESIRED:
-            places, goals = new_goals
-            array[places] = goals if rows.numbers.ndim == 1 else goals[:, None]
+            goals = new_goals.goals
+            array[new_goals.places] = goals if rows.numbers.ndim == 1 else goals[:, None]
         taken[key] = array.reshape(-1, *shape)
     if not isinstance(schema.observation_space, spaces.Dict):
         array = taken[BOX_KEY]

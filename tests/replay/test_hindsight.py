@@ -54,7 +54,7 @@ def under(buffer: PickedRows, rows: list[int], goals: list[float]) -> Drawn:
     """These rows of the ring under these goals."""
     both = buffer._stores
     drawn = read_drawn(Rows(np.array(rows), 0), buffer.n_steps, both)
-    new_goals = NewGoals(np.arange(len(rows)), np.array(goals)[:, None])
+    new_goals = NewGoals(np.arange(len(rows)), np.array(goals)[:, None], np.zeros(len(rows), dtype=bool))
     rewards = buffer._goal_rewards
     assert rewards is not None
     return with_goals(drawn, new_goals, both, rewards)
@@ -176,6 +176,28 @@ def test_pretraining_relabels_demonstrations():
     batch = buffer.sample_batch(10, demos_only=True)
     assert sum(read.desired != 9.0 for read in as_read(batch)) == 5
     assert batch.is_demo.all()
+
+
+def test_goals_that_others_achieved_are_neither_near_nor_cloned():
+    np.random.seed(3)
+    # The demonstration walks from 10 to 14 and the agent from 0 to 4: neither achieves what the other does
+    shown = [step._replace(achieved=step.achieved + 10, next_achieved=step.next_achieved + 10) for step in FAR]
+    demonstrations = goal_demonstrations([[*shown[:3], shown[3]._replace(event="u")]])
+    goals: dict[float, set[float]] = {0.0: set(), 0.5: set(), 1.0: set()}
+    for share, of_agent in goals.items():
+        buffer = filled(FAR, demonstrations=demonstrations, demo_fraction=0.5, her_ratio=1.0, her_random_share=share)
+        n_cloned = 0
+        for _ in range(100):
+            batch = buffer.sample_batch(20)
+            for read, is_demo in zip(as_read(batch), batch.is_demo.flatten().tolist(), strict=True):
+                n_cloned += is_demo
+                of_agent |= {read.desired} if read.achieved < 5.0 else set()
+                assert read.reward == (0.0 if abs(read.next_achieved - read.desired) <= TOLERANCE else -1.0)
+                # A demonstration is cloned towards what it achieved itself, later
+                assert not is_demo or read.desired > read.achieved >= 10.0
+        # Of 1000 rows of demonstrations; the standard deviation is at most 16
+        assert n_cloned == pytest.approx(1000 * (1.0 - share), abs=80)
+    assert goals == {0.0: {1.0, 2.0, 3.0, 4.0}, **dict.fromkeys((0.5, 1.0), {1.0, 2.0, 3.0, 4.0, 11.0, 12.0, 13.0, 14.0})}
 
 
 @pytest.mark.parametrize(("her_ratio", "batch_size", "expected"), [(0.01, 8, 0), (0.8, 256, 205), (1.0, 7, 7), (0.5, 1, 0)])
