@@ -63,7 +63,9 @@ def test_a_write_that_fails_keeps_what_was_there(folder: bool, tmp_path: Path):
 @KINDS
 def test_what_is_there_is_replaced_only_if_asked_to(folder: bool, tmp_path: Path):
     write(tmp_path / "c", "old", folder=folder)
-    with pytest.raises(FileExistsError, match=r"c: found a (file|folder), expected none: --force \(in Python overwrite=True\)"):
+    with pytest.raises(
+        FileExistsError, match=r"c: found a (file|folder), expected none: --force \(in Python overwrite=True\)"
+    ):
         write(tmp_path / "c", "new", folder=folder)
     assert read(tmp_path / "c") == "old"
     write(tmp_path / "c", "new", overwrite=True, folder=folder)
