@@ -77,6 +77,12 @@ class ReachingEndsEpisode(gym.Wrapper):
         return observation, reward, terminated, truncated, {**info, "is_success": bool(terminated)}
 
 
+# Of Meta-World's observations: the vectors from the hand to the object, and from the object to its goal
+_HAND_OBJECT_GOAL: Mapping[str, Any] = {
+    "features_extractor_class": RelativePositions,
+    "features_extractor_kwargs": {"pairs": ((0, 4), (4, 36)), "scale": 10.0},
+}
+
 TASKS = {
     task.name: task
     for task in (
@@ -138,11 +144,7 @@ TASKS = {
             demos=(3, 1),
             gamma=0.98,
             q_range=(0.0, 1.0),
-            # The vectors from the hand to the peg, and from the peg to the hole
-            policy_kwargs={
-                "features_extractor_class": RelativePositions,
-                "features_extractor_kwargs": {"pairs": ((0, 4), (4, 36)), "scale": 10.0},
-            },
+            policy_kwargs=_HAND_OBJECT_GOAL,
         ),
         Task(
             name="assembly",
@@ -151,6 +153,7 @@ TASKS = {
             demos=(3,),
             gamma=0.98,
             q_range=(0.0, 1.0),
+            policy_kwargs=_HAND_OBJECT_GOAL,
         ),
         # No setting was chosen on the two last ones
         Task(
@@ -160,6 +163,7 @@ TASKS = {
             demos=(10,),
             gamma=0.98,
             q_range=(0.0, 1.0),
+            policy_kwargs=_HAND_OBJECT_GOAL,
         ),
         Task(
             name="door",
