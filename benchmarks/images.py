@@ -2,7 +2,7 @@
 Reaching from 64 x 64 pixels with a sparse reward and 20 demonstrations: cloning, and TD3fD from there.
 
     python -m benchmarks.images --processes 3 --device cuda --compile    # minutes on a GPU
-    python -m benchmarks.images                                          # an hour for a seed on one core of a CPU
+    python -m benchmarks.images                                          # half an hour for a seed on one core of a CPU
 
 The task is ``SparseArm-v0``, whose camera needs nothing but NumPy. Cloning is what pretraining leaves: its updates have the
 same network, the same random shifts and the same demonstrations. Each seed has demonstrations of its own. A finished run is in
@@ -141,8 +141,8 @@ def main() -> None:
     """Run the seeds that are not in the CSV yet, and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=15_000)
-    parser.add_argument("--every", type=int, default=1500, help="evaluate every so many steps")
+    parser.add_argument("--steps", type=int, default=12_000)
+    parser.add_argument("--every", type=int, default=2000, help="evaluate every so many steps")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true", help="on a GPU: one CUDA graph for each update")
     parser.add_argument("--processes", type=int, default=1)
