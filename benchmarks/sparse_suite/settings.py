@@ -46,10 +46,10 @@ class LayerNormSACPolicy(SACPolicy):
         return critic
 
 
-TD3FD: Settings = {"buffer_size": BUFFER_SIZE, "replay_buffer_kwargs": {"her_ratio": 0.6}}
+TD3FD: Settings = {"buffer_size": BUFFER_SIZE, "replay_buffer_kwargs": {"her_ratio": 0.8}}
 """The constructor's defaults, which are the best setting that was found"""
 
-SACFD: Settings = {"buffer_size": BUFFER_SIZE, "replay_buffer_kwargs": {"her_ratio": 0.6}}
+SACFD: Settings = {"buffer_size": BUFFER_SIZE, "replay_buffer_kwargs": {"her_ratio": 0.8, "her_random_share": 0.5}}
 """The constructor's defaults"""
 
 DDPGFD_PAPER: Settings = {
@@ -103,7 +103,9 @@ VARIANTS: dict[str, Settings] = {
     "plain": {
         **PLAIN,
         "replay_buffer_kwargs.denoise_successes": False,
+        "replay_buffer_kwargs.her_ratio": 0.6,
         "replay_buffer_kwargs.her_skip_reached": False,
+        "replay_buffer_kwargs.her_random_share": 0.0,
         **_TWIN_CRITICS,
     },
     "soft": {"proposals": "soft"},

@@ -91,7 +91,7 @@ class TD3fD(DDPGfD):
         nothing but the clone, as in IBRL. Without demonstrations or pretraining there is no clone that could propose
     :param replay_buffer_class: ``DemoReplayBuffer`` or a subclass, None: the former
     :param replay_buffer_kwargs: Options of the replay buffer, on top of ``demo_fraction=0.5``, ``keep_successes=True``,
-        ``denoise_successes=True`` and ``her_skip_reached=True``
+        ``denoise_successes=True``, ``her_skip_reached=True`` and ``her_random_share=0.5``; the last two need ``her_ratio``
     :param stats_window_size: Episodes to average rollout statistics over
     :param tensorboard_log: TensorBoard log location
     :param policy_kwargs: Options of the networks, see :class:`~sb3_pgfd.td3fd.policies.TD3fDPolicy`
@@ -118,6 +118,7 @@ class TD3fD(DDPGfD):
         "keep_successes": True,
         "denoise_successes": True,
         "her_skip_reached": True,
+        "her_random_share": 0.5,
     }
 
     def __init__(

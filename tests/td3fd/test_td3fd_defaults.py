@@ -42,7 +42,7 @@ def test_the_defaults_are_the_best_setting_of_the_sparse_suite(demonstrations: D
     assert (model.action_noise._mu.tolist(), model.action_noise._sigma.tolist()) == ([0.0], [0.1])
     buffer = model.buffer
     assert (buffer.demo_fraction, buffer.keep_successes, buffer.denoise_successes) == (0.5, True, True)
-    assert (buffer.her_ratio, buffer.her_skip_reached) == (0.0, True)
+    assert (buffer.her_ratio, buffer.her_skip_reached, buffer.her_random_share) == (0.0, True, 0.5)
     policy = model.policy
     assert (policy.layer_norm, policy.average_actor, policy.actor_dropout) == (True, 0.002, 0.0)
     assert [layer.out_features for layer in policy.actor.mu.children() if isinstance(layer, th.nn.Linear)] == [128, 128, 1]
