@@ -50,6 +50,8 @@ class RunSummary:
     best_evaluation: dict[str, float] | None
     """``mean_return`` and ``timesteps`` of the best evaluation"""
     demonstrations: EpisodeStatistics | None
+    evaluated_at: int | None = None
+    """``timesteps`` of the last evaluation"""
 
     def __str__(self) -> str:
         if self.agent is None:
@@ -58,7 +60,8 @@ class RunSummary:
             remark = f"last {self.agent.n_episodes} training episodes, with exploration"
         else:
             best, steps = self.best_evaluation["mean_return"], self.best_evaluation["timesteps"]
-            remark = f"best evaluation {_number(best)} at {steps:,} steps"
+            last = "" if self.evaluated_at is None else f"{self.agent.n_episodes} episodes at {self.evaluated_at:,} steps; "
+            remark = f"{last}best evaluation {_number(best)} at {steps:,} steps"
         agent = [f"agent {cell}" for cell in _cells(self.agent)]
         agent[0] += f" ({remark})"
         demonstrations = (
@@ -79,19 +82,19 @@ def summarize_run(
     :return: Return, success and episode length of both
     :raises DemonstrationsError: If the demonstrations cannot be read
     """
-    source, agent, best = "training", None, None
+    source, agent, best, evaluated_at = "training", None, None, None
     if model.ep_info_buffer:
         returns, lengths = ([float(episode[key]) for episode in model.ep_info_buffer] for key in ("r", "l"))
         agent = EpisodeStatistics.of(returns, lengths, model.ep_success_buffer)
     if evaluation is not None and evaluation.evaluations_results:
-        source = "evaluation"
+        source, evaluated_at = "evaluation", int(evaluation.evaluations_timesteps[-1])
         results, successes = evaluation.evaluations_results, evaluation.evaluations_successes
         agent = EpisodeStatistics.of(results[-1], evaluation.evaluations_length[-1], successes[-1] if successes else None)
         means = [float(np.mean(returns)) for returns in results]
         number = int(np.argmax(means))
         best = {"mean_return": means[number], "timesteps": evaluation.evaluations_timesteps[number]}
     compared = _demonstrations_of(model) if demonstrations is None else _statistics(Demonstrations.load(demonstrations))
-    return RunSummary(model.num_timesteps, source, agent, best, compared)
+    return RunSummary(model.num_timesteps, source, agent, best, compared, evaluated_at)
 
 
 def write_summary(summary: RunSummary, folder: str | Path) -> Path:

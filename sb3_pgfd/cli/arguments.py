@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sb3_pgfd.zoo.command_line import find_in_current_folder
+from sb3_pgfd.zoo.command_line import CommandError, find_in_current_folder
 
 SOURCE = "a file, a folder, the name of packaged demonstrations or minari:ID"
 OUTPUT = "a file, or minari:ID"
@@ -65,6 +65,8 @@ def import_packages(names: Sequence[str]) -> None:
     """Import packages that register environments; they may lie in the current folder."""
     find_in_current_folder()
     for name in names:
+        if name.endswith(".py"):
+            raise CommandError(f"--gym-packages: found {name}, expected the name of a module: {name.removesuffix('.py')}")
         importlib.import_module(name)
 
 

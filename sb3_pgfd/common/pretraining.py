@@ -42,6 +42,8 @@ from sb3_pgfd.utils.screen import can_show_progress, progress
 
 # Points on the curves of pretraining
 PRETRAIN_LOGS = 50
+TELL_EVERY = 30.0
+"""Seconds between two lines about pretraining where there is no progress bar"""
 
 
 class LearnsFromDemonstrations(LearnsInWholeSteps):
@@ -330,12 +332,16 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
         log_every = max(self.pretrain_steps // PRETRAIN_LOGS, 1)
         if self.verbose >= 1:
             print(f"Pretraining: {self.pretrain_steps:,} updates on demonstrations")
-        steps = range(self._pretrain_updates + 1, self.pretrain_steps + 1)
+        steps, told_at = range(self._pretrain_updates + 1, self.pretrain_steps + 1), time.monotonic()
         for step in progress(steps, progress_bar, "Pretraining", "update"):
             self._between_steps()
             self._is_between = False
             self._pretrain_update()
             self._pretrain_updates = step
+            # A log file has no progress bar
+            if self.verbose >= 1 and not progress_bar and time.monotonic() - told_at >= TELL_EVERY:
+                print(f"Pretraining: {step:,} of {self.pretrain_steps:,} updates", flush=True)
+                told_at = time.monotonic()
             if step % log_every == 0 or step == self.pretrain_steps:
                 for name, value in self._pretrain_logs().items():
                     self.logger.record(f"pretrain/{name}", value)

@@ -31,8 +31,9 @@ def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None, render_mo
         return gym.make(env_id, **arguments)
     except (*ENVIRONMENT_ERRORS, ImportError) as error:
         raise DemonstrationsError(
-            f"{env_id}: found no environment that can be made with {arguments} ({type(error).__name__}: {error}), "
-            "expected one: see --env, --env-kwargs and --gym-packages"
+            f"{env_id}: found no environment of this id that can be made{f' with {arguments}' if arguments else ''} "
+            f"({type(error).__name__}: {error}), expected one: --gym-packages names the module that registers it, see also "
+            "--env and --env-kwargs"
         ) from error
 
 

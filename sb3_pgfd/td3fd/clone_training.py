@@ -93,5 +93,5 @@ class CloneTraining:
         self._policy.clone.load_state_dict(weights)
         return (
             f"a clone after {n_updates:,} of {self.n_updates:,} updates, which had the smallest squared error on held-out "
-            f"demonstrations, {error:.3g}. Few demonstrations are soon known by heart"
+            f"demonstrations, {error:.3g}. The actor goes on to clone"
         )

@@ -22,7 +22,7 @@ from stable_baselines3.common.utils import FloatSchedule, set_random_seed
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_pgfd.demonstrations.inspection.replay import check_video_path, write_video
-from sb3_pgfd.utils.files import write_whole
+from sb3_pgfd.utils.files import refuse_existing, write_whole
 from sb3_pgfd.utils.run_folders import plain, read_settings, require_trust
 from sb3_pgfd.utils.screen import has_screen, progress
 from sb3_pgfd.zoo.command_line import CommandError
@@ -224,10 +224,12 @@ def enjoy(options: argparse.Namespace) -> None:
     Show or film an agent, and print the returns of its episodes.
 
     :raises CommandError: If a window is needed and there is no screen
+    :raises FileExistsError: If there is a video of this name and ``force`` is not given
     :raises DemonstrationsError: If the video's name does not end with ``.mp4``
     """
     if options.video is not None:
         check_video_path(options.video)
+        refuse_existing(options.video, options.force)
         options.env_kwargs = {**(options.env_kwargs or {}), "render_mode": "rgb_array"}
     elif not (options.no_render or has_screen()):
         raise CommandError(

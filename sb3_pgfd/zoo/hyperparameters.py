@@ -178,7 +178,7 @@ def resolve_demonstrations(named: Any, folders: Sequence[Path], origin: str) -> 
         locate(named)
     except DemonstrationsError as error:
         is_path = not path.is_absolute() and ":" not in str(named)
-        searched = f". Looked in {' and in '.join(map(str, folders))}" if is_path else ""
+        searched = f" (looked in {' and in '.join(map(str, folders))})" if is_path else ""
         raise DemonstrationsError(f"{origin}: demonstrations: {error}{searched}") from None
     return str(named)
 

@@ -29,11 +29,12 @@ def statistics(mean_return: float, success_rate: float | None = None) -> Episode
 
 def test_the_three_lines() -> None:
     best = {"mean_return": -138.41, "timesteps": 4500}
-    summary = RunSummary(5000, "evaluation", statistics(-140.23, 0.984), best, statistics(-1199.1, 1.0))
+    summary = RunSummary(5100, "evaluation", statistics(-140.2, 0.984), best, statistics(-1199.1, 1.0), evaluated_at=5000)
+    remark = "4 episodes at 5,000 steps; best evaluation -138.4 at 4,500 steps"
     assert str(summary).splitlines() == [
-        "return          agent -140.2 +- 80.1 (best evaluation -138.4 at 4,500 steps)   demonstrations -1,199.1 +- 80.1",
-        "success         agent 0.98                                                     demonstrations 1.00",
-        "episode length  agent 1,050.0                                                  demonstrations 1,050.0",
+        f"return          agent -140.2 +- 80.1 ({remark})   demonstrations -1,199.1 +- 80.1",
+        f"success         agent 0.98             {' ' * len(remark)}   demonstrations 1.00",
+        f"episode length  agent 1,050.0          {' ' * len(remark)}   demonstrations 1,050.0",
     ]
 
 

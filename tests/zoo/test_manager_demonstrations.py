@@ -67,7 +67,7 @@ def test_on_the_command_line_it_is_relative_to_the_current_folder_alone(
 ) -> None:
     demonstrations.save(there / "demo.npz")
     manager = make_manager(there, {**entry, "demonstrations": "nothing.npz"}, hyperparams={"demonstrations": "demo.npz"})
-    with pytest.raises(DemonstrationsError, match=r"-params: demonstrations: demo.npz: .* Looked in \S*here$"):
+    with pytest.raises(DemonstrationsError, match=r"-params: demonstrations: demo.npz: .* \(looked in \S*here\)$"):
         manager.setup_experiment()
     demonstrations.save(here / "demo.npz")
     assert read(manager) == str(here / "demo.npz")
@@ -106,7 +106,7 @@ def test_a_mapping_has_options(
 @pytest.mark.parametrize(
     ("named", "expected"),
     [
-        ("nothing.npz", r"my.yml: demonstrations: nothing.npz: found no such file.* Looked in \S*there and in \S*here$"),
+        ("nothing.npz", r"my.yml: demonstrations: nothing.npz: found no such file.* \(looked in \S*there and in \S*here\)$"),
         ("/nothing.npz", r"my.yml: demonstrations: /nothing.npz: found no such file, .*, Reacher-v5, .*$"),
         (
             "minari:nothing-v0",
@@ -139,7 +139,7 @@ def test_the_zoos_python_configurations_work(
     demonstrations.save(there / "demo.npz")
     assert read(make_manager(there, None, config=str(there / "conf.py"))) == str(there / "demo.npz")
     # Nobody knows which folder a package means but the current one
-    with pytest.raises(DemonstrationsError, match=r"my_hyperparams: demonstrations: demo.npz: .* Looked in \S*here$"):
+    with pytest.raises(DemonstrationsError, match=r"my_hyperparams: demonstrations: demo.npz: .* \(looked in \S*here\)$"):
         make_manager(there, None, config="my_hyperparams").read_hyperparameters()
     demonstrations.save(here / "demo.npz")
     assert read(make_manager(there, None, config="my_hyperparams")) == str(here / "demo.npz")
