@@ -187,4 +187,4 @@ def test_the_controller_of_the_crane_solves_it(monkeypatch: pytest.MonkeyPatch) 
 def test_the_crane_of_the_page_is_the_one_to_copy() -> None:
     page = (ROOT / "docs" / "own_task.md").read_text()
     for name in ("crane.py", "crane.yml"):
-        assert f"\n{(ROOT / 'examples' / name).read_text()}```\n" in page, f"docs/own_task.md: copy examples/{name} into it again"
+        assert f"\n{(ROOT / 'examples' / name).read_text()}```\n" in page, f"copy examples/{name} into docs/own_task.md"
