@@ -2,12 +2,12 @@
 
 import argparse
 import ast
-import importlib
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from sb3_pgfd.zoo.command_line import CommandError, find_in_current_folder
+from sb3_pgfd.zoo.command_line import find_in_current_folder
+from sb3_pgfd.zoo.command_line import import_packages as import_named
 
 SOURCE = "a file, a folder, the name of packaged demonstrations or minari:ID"
 OUTPUT = "a file, or minari:ID"
@@ -64,10 +64,7 @@ def add_environment_options(parser: argparse.ArgumentParser, required: bool = Fa
 def import_packages(names: Sequence[str]) -> None:
     """Import packages that register environments; they may lie in the current folder."""
     find_in_current_folder()
-    for name in names:
-        if name.endswith(".py"):
-            raise CommandError(f"--gym-packages: found {name}, expected the name of a module: {name.removesuffix('.py')}")
-        importlib.import_module(name)
+    import_named(names)
 
 
 def named_value(text: str) -> tuple[str, Any]:

@@ -445,8 +445,8 @@ class DemoReplayBuffer(ReplayBuffer):
         draw = self._draw(n_batches, batch_size, demos_only)
         drawn = read_drawn(draw.rows, self.n_steps, both)
         if self.her_ratio > 0.0:
-            ways = self.her_skip_reached, self.her_random_share
-            drawn = relabel(drawn, draw, n_batches, self.her_ratio, both, self._goal_rewards, *ways)
+            how = self.her_ratio, both, self._goal_rewards, self.her_skip_reached, self.her_random_share
+            drawn = relabel(drawn, draw, n_batches, *how)
         beta = beta if self.demo_fraction is None else 0.0
         batch = read_batch(drawn, both, kinds, self.gamma, beta, env, self.needs_policy_actions)
         if draw.order is not None:

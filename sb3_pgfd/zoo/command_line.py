@@ -135,13 +135,24 @@ def require_installed(env_id: object) -> None:
             raise ImportError(f"{env_id}: found no such environment, it looks like {library}") from error
 
 
+def import_packages(names: Sequence[str]) -> None:
+    """
+    :param names: Of packages that register environments
+    :raises ImportError: If there is no such package
+    :raises CommandError: If it is the name of a file
+    """
+    for name in names:
+        if name.endswith(".py"):
+            raise CommandError(f"--gym-packages: found {name}, expected the name of a module: {name.removesuffix('.py')}")
+        importlib.import_module(name)
+
+
 def require_registered(env_id: str, packages: Sequence[str] = ()) -> None:
     """
     :param packages: Import them first: they may register it
     :raises ImportError, CommandError: If there is no such environment, see also :func:`require_installed`
     """
-    for package in packages:
-        importlib.import_module(package)
+    import_packages(packages)
     # `module:Env-v0` imports that module when the environment is made
     if env_id in gym.registry or ":" in env_id:
         return

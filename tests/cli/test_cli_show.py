@@ -113,6 +113,7 @@ def test_show_replays_elsewhere(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert "Episode 0 cannot be brought to its recorded start: its seed is not known" in capsys.readouterr().out
     assert "found shape (3,)" in fails(capsys, "show", "Pendulum-v1", "--replay", "--env", "MountainCarContinuous-v0")
     assert "no-such-package" in fails(capsys, "show", "Pendulum-v1", "--gym-packages", "no-such-package")
+    assert "expected the name of a module: mine" in fails(capsys, "show", "Pendulum-v1", "--gym-packages", "mine.py")
     assert "Unknown-v0" in fails(capsys, "show", "Pendulum-v1", "--env", "Unknown-v0")
 
 
