@@ -67,5 +67,7 @@ def test_enjoy_without_a_screen_names_the_ways_out(
     assert "--video FILE.mp4" in message
     assert "--no-render" in message
     assert "expected '.mp4'" in refused(capsys, "enjoy", "--env", ENV_ID, "--video", "played.avi")
+    (tmp_path / "old.mp4").touch()
+    assert "--force" in refused(capsys, "enjoy", "--env", ENV_ID, "--video", str(tmp_path / "old.mp4"))
     monkeypatch.chdir(tmp_path)
     assert "logs/ddpgfd folder was not found" in refused(capsys, "enjoy", "--env", ENV_ID, "--no-render")

@@ -116,6 +116,15 @@ def test_pretraining_prints_one_table(make_model: MakeModel, capsys: pytest.Capt
     assert printed.count("| pretrain/") == printed.count("n_updates") == 1
 
 
+def test_a_log_file_says_how_far_pretraining_is(
+    make_model: MakeModel, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sb3_pgfd.common.pretraining.TELL_EVERY", 0.0)
+    make_model(pretrain_steps=3, verbose=1).learn(0)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if " of 3 " in line] == [f"Pretraining: {step} of 3 updates" for step in (1, 2, 3)]
+
+
 def test_cloning_gets_better_while_pretraining(
     make_model: MakeModel, attach: Callable[[DDPGfD], DDPGfD], recorder: Any
 ) -> None:
