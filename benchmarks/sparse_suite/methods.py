@@ -189,7 +189,7 @@ def options_of(method: Method, task: Task, env: GymEnv, settings: Mapping[str, A
     options = {"policy": "MultiInputPolicy" if has_goals else "MlpPolicy", "gamma": task.gamma, **deepcopy(dict(settings))}
     for name in ("n_envs", "normalize"):
         options.pop(name, None)
-    if not task.hindsight:
+    if not task.goal:
         for name in ("her_ratio", "her_skip_reached", "her_random_share"):
             options.get("replay_buffer_kwargs", {}).pop(name, None)
     noise_std, noise_type = options.pop("noise_std", 0.0), options.pop("noise_type", "normal")

@@ -46,7 +46,7 @@ class Run:
     @property
     def config(self) -> str:
         """Fingerprint of the settings of the method, the task and the schedule"""
-        task = (self.task.gamma, self.task.q_range, self.task.goal, self.task.hindsight, self.task.policy_kwargs)
+        task = (self.task.gamma, self.task.q_range, self.task.goal, self.task.policy_kwargs)
         schedule = (self.steps if self.method.interacts else 0, self.last_step, self.eval_freq, self.n_episodes)
         return fingerprint({**self.settings, "task": task, "schedule": schedule})
 

@@ -48,8 +48,6 @@ class Task:
     wrapper: Callable[[gym.Env], gym.Env] = lambda env: env
     goal: bool = False
     """Whether hindsight can relabel its goals"""
-    hindsight: bool = False
-    """Whether ``her_ratio`` is used: where objects are carried, replaced goals slow learning (docs/decisions.md)"""
     policy_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """For the networks of all methods; a method's own options override them"""
     expert_plans: bool = False
@@ -108,7 +106,6 @@ TASKS = {
             q_range=(0.0, 1.0),
             wrapper=ReportSuccess,
             goal=True,
-            hindsight=True,
         ),
         Task(
             name="fetch-push",
@@ -118,7 +115,6 @@ TASKS = {
             gamma=0.98,
             q_range=(-50.0, 0.0),
             goal=True,
-            hindsight=True,
             # The vectors from the gripper to the block, and from the block to the goal
             policy_kwargs={
                 "features_extractor_class": RelativePositions,

@@ -277,7 +277,7 @@ def test_return_range_discount_and_noise_are_the_task_s_and_goals_are_for_tasks_
     model: Any = build(METHODS["td3fd"], TOY, make_env(TOY, settings), 0, None, settings)
     assert (model.gamma, model.q_range) == (0.9, (0.0, 1.0))
     np.testing.assert_allclose(model.action_noise._sigma, [0.3])
-    # The toy task does not use hindsight
+    # The toy task has no goals
     assert "her_ratio" in METHODS["td3fd"].settings["replay_buffer_kwargs"]
     assert model.buffer.her_ratio == 0.0
 

@@ -118,7 +118,7 @@ def test_a_display_that_was_open_is_open_again():
     [
         (gym.make("Pendulum-v1"), {}, "found an environment with render_mode=None, expected 'rgb_array'"),
         (gym.make("CartPole-v1", render_mode="rgb_array"), {}, r"action_space: found Discrete\(2\), expected a Box of floats"),
-        ("Pendulum-v9", {}, "Pendulum-v9: found no environment that can be made"),
+        ("Pendulum-v9", {}, "Pendulum-v9: found no environment of this id that can be made"),
         (3, {}, "found env of type int, expected a gymnasium.Env or its id"),
         (Walk(), {"n_episodes": 0}, "found n_episodes=0, expected at least 1, or None"),
         (Walk(), {"fps": 0}, "found fps=0, expected a number > 0, or None"),
