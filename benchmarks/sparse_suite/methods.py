@@ -56,7 +56,7 @@ class Method:
 
     @property
     def compiles(self) -> bool:
-        """Whether the constructor has an argument ``compile``, and there is more than one clone to make"""
+        """Whether the constructor takes ``compile``, and the run is long enough to gain by it"""
         return self.takes_demonstrations and self.interacts
 
 

@@ -3,11 +3,7 @@
 import argparse
 import ast
 import re
-from collections.abc import Sequence
 from typing import Any
-
-from sb3_pgfd.zoo.command_line import find_in_current_folder
-from sb3_pgfd.zoo.command_line import import_packages as import_named
 
 SOURCE = "a file, a folder, the name of packaged demonstrations or minari:ID"
 OUTPUT = "a file, or minari:ID"
@@ -59,12 +55,6 @@ def add_environment_options(parser: argparse.ArgumentParser, required: bool = Fa
     text = "arguments of the environment, e.g. max_episode_steps=500"
     parser.add_argument("--env-kwargs", type=named_value, metavar="NAME=VALUE", help=text, **several)
     parser.add_argument("--gym-packages", metavar="PACKAGE", help="packages that register environments", **several)
-
-
-def import_packages(names: Sequence[str]) -> None:
-    """Import packages that register environments; they may lie in the current folder."""
-    find_in_current_folder()
-    import_named(names)
 
 
 def named_value(text: str) -> tuple[str, Any]:

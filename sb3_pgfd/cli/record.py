@@ -15,7 +15,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from sb3_pgfd.cli.arguments import add_environment_options, import_packages
+from sb3_pgfd.cli.arguments import add_environment_options
 from sb3_pgfd.cli.models import PolicySource, load_policy, render_mode_of
 from sb3_pgfd.cli.output import check_output, describe, report
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError, record, record_person
@@ -28,7 +28,7 @@ from sb3_pgfd.demonstrations.recording.session import session_folder
 from sb3_pgfd.utils.files import near
 from sb3_pgfd.utils.screen import can_show_progress
 from sb3_pgfd.zoo.agents import TRUST_HELP
-from sb3_pgfd.zoo.command_line import add_control_options, register_environments, require_installed
+from sb3_pgfd.zoo.command_line import add_control_options, import_packages, register_environments, require_installed
 
 # Options that have a meaning for some sources of actions only
 _ONLY_WITH = {

@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from sb3_pgfd.cli.arguments import SOURCE, add_environment_options, add_load_options, import_packages, load_options
+from sb3_pgfd.cli.arguments import SOURCE, add_environment_options, add_load_options, load_options
 from sb3_pgfd.cli.output import WIDTH, more, number, paragraph, table
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.environment import make_env, recorded_env
@@ -23,7 +23,7 @@ from sb3_pgfd.demonstrations.inspection.replay import DRIFT_THRESHOLD, ReplayedE
 from sb3_pgfd.demonstrations.inspection.summary import ActionSummary, ObservationSummary, Range, Summary, summarize
 from sb3_pgfd.utils.files import refuse_existing
 from sb3_pgfd.utils.screen import draw_without_screen
-from sb3_pgfd.zoo.command_line import register_environments, require_installed
+from sb3_pgfd.zoo.command_line import import_packages, register_environments, require_installed
 
 # Frames per second if the environment does not say
 _FPS = 30

@@ -137,10 +137,11 @@ def require_installed(env_id: object) -> None:
 
 def import_packages(names: Sequence[str]) -> None:
     """
-    :param names: Of packages that register environments
+    :param names: Of packages that register environments; they may lie in the current folder
     :raises ImportError: If there is no such package
     :raises CommandError: If it is the name of a file
     """
+    find_in_current_folder()
     for name in names:
         if name.endswith(".py"):
             raise CommandError(f"--gym-packages: found {name}, expected the name of a module: {name.removesuffix('.py')}")
