@@ -5,10 +5,10 @@ import json
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -184,14 +184,17 @@ def load_agent(options: argparse.Namespace, reward_log: str | None = None) -> Ag
     return Agent(model, Path(model_path), env, env_kwargs, deterministic)
 
 
-def play(agent: Agent, n_timesteps: int, show: Callable[[], Any], show_progress: bool = False) -> list[dict[str, Any]]:
+def play(
+    agent: Agent, n_timesteps: int, show: Callable[[list[dict[str, Any]]], Any], show_progress: bool = False
+) -> list[dict[str, Any]]:
     """
     :param n_timesteps: Steps in each environment
-    :param show: Called after the reset and after each step
+    :param show: Called after the reset and after each step, with the last infos of the episodes that it ended. What can be
+        drawn then is the beginning of the next ones
     :return: The infos of the last steps of all finished episodes, each with SB3's ``episode``
     """
     observations: Any = agent.env.reset()
-    show()
+    show([])
     state: Any = None
     starts, finished = np.ones(agent.env.num_envs, dtype=bool), []
     # Ctrl-C ends the show, and what was seen so far counts
@@ -199,34 +202,74 @@ def play(agent: Agent, n_timesteps: int, show: Callable[[], Any], show_progress:
         for _ in progress(range(n_timesteps), show_progress, "Steps", "step"):
             actions, state = agent.model.predict(observations, state, starts, deterministic=agent.deterministic)
             observations, _, starts, infos = agent.env.step(actions)
-            finished += [info for info in infos if "episode" in info]
-            show()
+            ended = [info for info in infos if "episode" in info]
+            finished += ended
+            show(ended)
     return finished
 
 
 def film(agent: Agent, n_timesteps: int, path: Path, show_progress: bool = False) -> list[dict[str, Any]]:
     """Play and write a video (``.mp4``) of all environments beside each other. See :func:`play`."""
-
-    def add_picture() -> None:
-        picture = agent.env.render()
-        if picture is None:
-            raise CommandError("found an environment that draws no pictures, expected render_mode 'rgb_array'")
-        add_frame(picture)
-
-    with write_video(path, agent.env.get_attr("metadata", 0)[0].get("render_fps") or 30, overwrite=True) as add_frame:
-        finished = play(agent, n_timesteps, add_picture, show_progress)
+    with _write_video(agent, path) as add_frame:
+        finished = play(agent, n_timesteps, lambda ended: add_frame(_picture(agent.env)), show_progress)
     print(f"Video: {path}")
     return finished
+
+
+def film_failures(agent: Agent, n_timesteps: int, path: Path, show_progress: bool = False) -> list[dict[str, Any]]:
+    """
+    Play, and write a video of the finished episodes without success; none if there are none. See :func:`play`.
+
+    :param agent: With one environment
+    :raises CommandError: If the environment does not report ``is_success``
+    """
+    # Compressed, because the frames of an episode may take a gigabyte
+    frames: list[bytes] = []
+    add_frame: Callable[[np.ndarray], None] | None = None
+    n_failures = 0
+    with ExitStack() as video:
+
+        def keep_failure(ended: list[dict[str, Any]]) -> None:
+            nonlocal n_failures, add_frame
+            picture = _picture(agent.env)
+            if ended:
+                if ended[0].get("is_success") is None:
+                    raise CommandError("--failures: found no 'is_success' in the info of an episode's last step, expected it")
+                if not ended[0]["is_success"]:
+                    n_failures += 1
+                    add_frame = add_frame or video.enter_context(_write_video(agent, path))
+                    for frame in frames:
+                        add_frame(np.frombuffer(zlib.decompress(frame), np.uint8).reshape(picture.shape))
+                frames.clear()
+            frames.append(zlib.compress(picture.tobytes(), 1))
+
+        finished = play(agent, n_timesteps, keep_failure, show_progress)
+    print(f"{n_failures} of {len(finished)} episodes failed{f', video: {path}' if n_failures else ', no video'}")
+    return finished
+
+
+def _picture(env: VecEnv) -> np.ndarray:
+    picture = env.render()
+    if picture is None:
+        raise CommandError("found an environment that draws no pictures, expected render_mode 'rgb_array'")
+    return picture
+
+
+def _write_video(agent: Agent, path: Path) -> AbstractContextManager[Callable[[np.ndarray], None]]:
+    return write_video(path, agent.env.get_attr("metadata", 0)[0].get("render_fps") or 30, overwrite=True)
 
 
 def enjoy(options: argparse.Namespace) -> None:
     """
     Show or film an agent, and print the returns of its episodes.
 
-    :raises CommandError: If a window is needed and there is no screen
+    :raises CommandError: If a window is needed and there is no screen, or ``failures`` cannot be filmed
     :raises FileExistsError: If there is a video of this name and ``force`` is not given
     :raises DemonstrationsError: If the video's name does not end with ``.mp4``
     """
+    if options.failures and (options.video is None or options.n_envs != 1):
+        found = "no --video" if options.video is None else f"--n-envs {options.n_envs}"
+        raise CommandError(f"--failures: found {found}, expected --video FILE.mp4 and one environment")
     if options.video is not None:
         check_video_path(options.video)
         refuse_existing(options.video, options.force)
@@ -238,9 +281,14 @@ def enjoy(options: argparse.Namespace) -> None:
         )
     agent = load_agent(options, options.reward_log or None)
     if options.video is not None:
-        finished = film(agent, options.n_timesteps, options.video, options.progress)
+        record = film_failures if options.failures else film
+        finished = record(agent, options.n_timesteps, options.video, options.progress)
     else:
-        show = (lambda: None) if options.no_render else partial(agent.env.render, "human")
+
+        def show(ended: list[dict[str, Any]]) -> None:
+            if not options.no_render:
+                agent.env.render("human")
+
         finished = play(agent, options.n_timesteps, show, options.progress)
     agent.env.close()
     if options.verbose <= 0 or not finished:

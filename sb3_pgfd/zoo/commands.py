@@ -108,6 +108,7 @@ def _parse(name: str, prog: str, command_line: Sequence[str]) -> argparse.Namesp
             parser.add_argument(*names, nargs="+", action=StoreDict)
     elif name == "enjoy":
         parser.add_argument("--video", type=Path, metavar="FILE.mp4", help="film it instead of showing it; needs no screen")
+        parser.add_argument("--failures", action="store_true", help="with --video: film only the episodes without success")
         parser.add_argument("--force", action="store_true", help="replace an existing video")
         parser.add_argument("--reward-log", default="", metavar="FOLDER", help="write the returns of the episodes there")
         parser.add_argument("-P", "--progress", action="store_true", help="show a progress bar")

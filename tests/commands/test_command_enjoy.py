@@ -3,11 +3,19 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from command import ENV_ID, call, frames, refused, run
 from foreign_files import give_away
+from gymnasium import spaces
+from stable_baselines3.common.env_util import make_vec_env
+
+from sb3_pgfd import DDPGfD
+from sb3_pgfd.zoo.agents import Agent, film_failures
+from sb3_pgfd.zoo.command_line import CommandError
 
 
 @pytest.fixture
@@ -45,6 +53,46 @@ def test_enjoy_plays_the_best_model_in_several_processes(here: Path, capsys: pyt
     assert np.abs(film[0, :500].astype(int) - film[0, 500:]).max() > 100
 
 
+class EverySecondFails(gym.Env[np.ndarray, np.ndarray]):
+    """Episodes of five steps, each of a grey of its own, that becomes lighter with the steps."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (1,))
+    action_space = spaces.Box(-1.0, 1.0, (1,))
+    render_mode = "rgb_array"
+    reports, n_episodes, n_steps = True, 0, 0
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        self.n_episodes, self.n_steps = self.n_episodes + 1, 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.n_steps += 1
+        info = {"is_success": self.n_episodes % 2 == 1} if self.reports else {}
+        return np.zeros(1, np.float32), 0.0, self.n_steps == 5, False, info
+
+    def render(self) -> np.ndarray:
+        return np.full((64, 64, 3), 20 * self.n_episodes + 4 * self.n_steps, np.uint8)
+
+
+def test_enjoy_films_failures_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    env = make_vec_env(EverySecondFails, 1)
+    agent = Agent(DDPGfD("MlpPolicy", env, device="cpu"), tmp_path / "model.zip", env, {}, True)
+    # Five episodes, of which the second and the fourth fail, and a part of the sixth
+    finished = film_failures(agent, 28, tmp_path / "failures.mp4")
+    assert [info["is_success"] for info in finished] == [True, False, True, False, True]
+    assert "2 of 5 episodes failed, video:" in capsys.readouterr().out
+    greys = frames(tmp_path / "failures.mp4").mean(axis=(1, 2, 3))
+    expected = [20 * episode + 4 * step for episode in (2, 4) for step in range(5)]
+    assert greys == pytest.approx(expected, abs=2.0)
+    # The seventh succeeds
+    film_failures(agent, 5, tmp_path / "none.mp4")
+    assert "0 of 1 episodes failed, no video" in capsys.readouterr().out
+    assert not (tmp_path / "none.mp4").exists()
+    env.env_method("get_wrapper_attr", "unwrapped")[0].reports = False
+    with pytest.raises(CommandError, match="found no 'is_success'"):
+        film_failures(agent, 5, tmp_path / "unknown.mp4")
+
+
 def test_a_run_of_another_user_is_played_and_continued_with_trust_only(
     here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,6 +115,7 @@ def test_enjoy_without_a_screen_names_the_ways_out(
     assert "--video FILE.mp4" in message
     assert "--no-render" in message
     assert "expected '.mp4'" in refused(capsys, "enjoy", "--env", ENV_ID, "--video", "played.avi")
+    assert "found no --video" in refused(capsys, "enjoy", "--env", ENV_ID, "--failures", "--no-render")
     (tmp_path / "old.mp4").touch()
     assert "--force" in refused(capsys, "enjoy", "--env", ENV_ID, "--video", str(tmp_path / "old.mp4"))
     monkeypatch.chdir(tmp_path)
