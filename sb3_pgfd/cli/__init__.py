@@ -9,7 +9,7 @@ from sb3_pgfd.cli import compare, edit, record, show, study
 from sb3_pgfd.comparison import ComparisonError
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.zoo import commands as zoo
-from sb3_pgfd.zoo.command_line import CommandError, explain, stop_writing
+from sb3_pgfd.zoo.command_line import CommandError, explain, print_warnings_plainly, stop_writing
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: 0, or 1 after an error, which is printed on standard error
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    print_warnings_plainly()
     if arguments and arguments[0] in zoo.COMMANDS:
         return zoo.main(arguments[0], arguments[1:], f"sb3-pgfd {arguments[0]}")
     args = make_parser().parse_args(arguments)

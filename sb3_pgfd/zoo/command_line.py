@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
@@ -29,6 +30,7 @@ _INSTALL_ROBOTICS = install("robotics")
 _ROBOTICS = re.compile(r"(Adroit|AntMaze|Fetch|FrankaKitchen|HandManipulate|HandReach|PointMaze)")
 # Raised on import of gymnasium-robotics if it is not installed, or mujoco is not
 _BROKEN = (ImportError, gym.error.Error)
+_format_warning = warnings.formatwarning
 
 
 class CommandError(Exception):
@@ -95,6 +97,17 @@ def explain(error: BaseException) -> str | None:
                 return f"{found}, expected mujoco < 3.12: {_INSTALL_ROBOTICS}"
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def print_warnings_plainly() -> None:
+    """Print warnings to the user without the line of code that they come from, which says nothing to him."""
+    warnings.formatwarning = _plain
+
+
+def _plain(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    if issubclass(category, UserWarning):
+        return f"Warning: {message}\n"
+    return _format_warning(message, category, filename, lineno, line)
 
 
 def stop_writing() -> None:

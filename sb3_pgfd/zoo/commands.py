@@ -18,6 +18,7 @@ from sb3_pgfd.zoo.command_line import (
     EndedRunError,
     expected_errors,
     find_in_current_folder,
+    print_warnings_plainly,
     register_environments,
     report,
     require_registered,
@@ -51,6 +52,7 @@ def main(name: str, command_line: Sequence[str] | None = None, prog: str | None 
     """
     command_line = sys.argv[1:] if command_line is None else command_line
     try:
+        print_warnings_plainly()
         if name != "train":
             # Before anything imports MuJoCo
             draw_without_screen()
