@@ -79,6 +79,12 @@ _MARKERS = dict(zip(LEARNING, "o^sDvP*Xd<>p", strict=True))
 _N_COLUMNS = 3
 
 
+def rows_with_results(outcomes: Sequence[Outcome]) -> list[tuple[Task, int]]:
+    """:return: The tasks with their numbers of demonstrations that a method has learned from"""
+    learned = {(outcome.cell.task, outcome.cell.demos) for outcome in outcomes if outcome.cell.method in MAIN}
+    return [(task, demos) for task, demos in MAIN_ROWS if (task.name, demos) in learned]
+
+
 def draw_learning(outcomes: Sequence[Outcome], path: Path) -> Path:
     """
     Success rate against environment steps, one plot per task and number of demonstrations.
@@ -87,8 +93,9 @@ def draw_learning(outcomes: Sequence[Outcome], path: Path) -> Path:
     :param path: Path of the figure
     :return: The path
     """
-    figure, axes = _plots(3.6)
-    for (task, demos), axis in zip(MAIN_ROWS, axes.flat, strict=False):
+    rows = rows_with_results(outcomes)
+    figure, axes = _plots(len(rows), 3.6)
+    for (task, demos), axis in zip(rows, axes.flat, strict=False):
         for method in LEARNING:
             own = select(outcomes, task.name, method, demos_of(method, demos))
             if own:
@@ -96,18 +103,18 @@ def draw_learning(outcomes: Sequence[Outcome], path: Path) -> Path:
         _format(axis, f"{task.env_id}, {_count(demos)}")
         axis.set_xlim(0, task.steps / 1000)
         axis.set_xlabel("1,000 environment steps")
-    for row in axes:
-        row[0].set_ylabel("success rate")
+    for plots in axes:
+        plots[0].set_ylabel("success rate")
     _legend(figure, axes.flat)
     return _save(figure, path)
 
 
-def _plots(height: float, **kwargs: Any) -> tuple[Figure, Any]:
-    """:return: A figure with one plot per task and number of demonstrations, each this high in inches"""
-    n_rows = -(-len(MAIN_ROWS) // _N_COLUMNS)
+def _plots(n_plots: int, height: float, **kwargs: Any) -> tuple[Figure, Any]:
+    """:return: A figure with so many plots, each this high in inches"""
+    n_rows = max(-(-n_plots // _N_COLUMNS), 1)
     figure = new_figure((12.0, height * n_rows))
     axes = figure.subplots(n_rows, _N_COLUMNS, squeeze=False, **kwargs)
-    for axis in axes.flat[len(MAIN_ROWS) :]:
+    for axis in axes.flat[n_plots:]:
         axis.set_axis_off()
     return figure, axes
 
@@ -134,13 +141,15 @@ def draw_scores(outcomes: Sequence[Outcome], path: Path) -> Path:
     :param path: Path of the figure
     :return: The path
     """
-    figure, axes = _plots(3.4, sharey=True)
-    for (task, demos), axis in zip(MAIN_ROWS, axes.flat, strict=False):
-        for place, method in enumerate(reversed(LEARNING)):
+    rows = rows_with_results(outcomes)
+    methods = [method for method in LEARNING if any(outcome.cell.method == method for outcome in outcomes)]
+    figure, axes = _plots(len(rows), 3.4, sharey=True)
+    for (task, demos), axis in zip(rows, axes.flat, strict=False):
+        for place, method in enumerate(reversed(methods)):
             own = select(outcomes, task.name, method, demos_of(method, demos))
             _draw_bar(axis, place, estimate([outcome.score(task.steps) for outcome in own]), COLORS[method])
         _format(axis, f"{task.env_id}\n{_count(demos)}", vertical=False)
-        axis.set_yticks(range(len(LEARNING)), [NAMES[method] for method in reversed(LEARNING)])
+        axis.set_yticks(range(len(methods)), [NAMES[method] for method in reversed(methods)])
     for axis in axes[-1]:
         axis.set_xlabel("score")
     return _save(figure, path)
@@ -165,11 +174,7 @@ def draw_demonstrations(outcomes: Sequence[Outcome], path: Path) -> Path:
     :param path: Path of the figure
     :return: The path
     """
-    n_rows = -(-len(TASKS) // _N_COLUMNS)
-    figure = new_figure((12.0, 3.4 * n_rows))
-    axes = figure.subplots(n_rows, _N_COLUMNS, squeeze=False)
-    for axis in axes.flat[len(TASKS) :]:
-        axis.set_axis_off()
+    figure, axes = _plots(len(TASKS), 3.4)
     for task, axis in zip(TASKS.values(), axes.flat, strict=False):
         for method in FEW_METHODS:
             found = {

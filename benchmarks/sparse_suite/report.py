@@ -22,7 +22,6 @@ from benchmarks.sparse_suite.cells import (
     FEW_DEMOS,
     FEW_METHODS,
     MAIN,
-    MAIN_ROWS,
     Selection,
     demos_of,
     runs_of_grid,
@@ -35,6 +34,7 @@ from benchmarks.sparse_suite.figures import (
     draw_demonstrations,
     draw_learning,
     draw_scores,
+    rows_with_results,
 )
 from benchmarks.sparse_suite.results import RESULTS_FILE, failures_file
 from benchmarks.sparse_suite.scores import GOOD, Outcome, estimate, outcomes_of, select
@@ -65,7 +65,7 @@ def score_table(outcomes: Sequence[Outcome]) -> str:
     """:return: The scores, one row per task and number of demonstrations, and one column per method"""
     methods = [method for method in MAIN if any(outcome.cell.method == method for outcome in outcomes)]
     rows = [["task", "demonstrations", *(NAMES[method] for method in methods)]]
-    for task, demos in MAIN_ROWS:
+    for task, demos in rows_with_results(outcomes):
         rows.append([task.env_id, str(demos), *(score_of(outcomes, task, method, demos) for method in methods)])
     return markdown(rows)
 
@@ -74,7 +74,7 @@ def steadiness_table(outcomes: Sequence[Outcome], method: str = "td3fd") -> str:
     """:return: For each task: the score, the first good evaluation, the lowest one after it and the time of each seed"""
     lowest_name = f"lowest evaluation after the first >= {GOOD:g}"
     rows = [["task, demonstrations", "score of each seed", f"steps to {GOOD:g}", lowest_name, "minutes"]]
-    for task, demos in MAIN_ROWS:
+    for task, demos in rows_with_results(outcomes):
         own = [item for item in select(outcomes, task.name, method, demos) if item.steps[-1] >= task.steps]
         if own:
             lowest = [item.lowest_after_good() for item in own]
@@ -119,6 +119,12 @@ TABLES = {
     "demonstrations": demonstrations_table,
     "ablation": ablation_table,
 }
+FIGURES = {
+    "scores": {"": draw_learning, "_scores": draw_scores},
+    "demonstrations": {"_demonstrations": draw_demonstrations},
+    "ablation": {"_ablation": draw_ablation},
+}
+"""What to add to the CSV's name, and what draws it, for the tables that have figures"""
 
 OLD_TABLE = re.compile(r"\A(\|.*\n)*")
 
@@ -139,22 +145,23 @@ def with_tables(text: str, tables: Mapping[str, str]) -> str:
     return text
 
 
-def report(results: Path, n_seeds: int | None = None, readme: Path | None = None) -> str:
+def report(results: Path, n_seeds: int | None = None, readme: Path | None = None, names: Sequence[str] = tuple(TABLES)) -> str:
     """
     :param results: The CSV; the figures are written beside it
     :param n_seeds: Largest number of seeds of each method, None: no limit
     :param readme: Markdown file to put the tables into
+    :param names: Of the tables that are made, with their figures
     :return: The tables and the cells that are missing, as text
     """
     rows, failures = read_results(results), read_results(failures_file(results))
     outcomes = outcomes_of(rows)
-    tables = {name: table(outcomes) for name, table in TABLES.items()}
+    tables = {name: TABLES[name](outcomes) for name in names}
     if readme is not None:
         filled = with_tables(readme.read_text(encoding="utf-8"), tables)
         with write_whole(readme, overwrite=True) as temporary:
             temporary.write_text(filled, encoding="utf-8")
     parts = list(tables.values())
-    figures = {"": draw_learning, "_scores": draw_scores, "_demonstrations": draw_demonstrations, "_ablation": draw_ablation}
+    figures = {ending: draw for name in names for ending, draw in FIGURES.get(name, {}).items()}
     paths = [draw(outcomes, results.with_name(f"{results.stem}{name}.png")) for name, draw in figures.items()]
     parts.append("\n".join(f"Figure: {path}" for path in paths))
     if outcomes:
@@ -174,8 +181,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS_FILE, metavar="FILE")
     parser.add_argument("--seeds", type=int, metavar="N", help="largest number of seeds of each method")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="Markdown file to put the tables into")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=tuple(TABLES), help="and their figures (default: all)")
     args = parser.parse_args(arguments)
-    print(report(args.results, args.seeds, args.readme))
+    print(report(args.results, args.seeds, args.readme, args.tables))
 
 
 if __name__ == "__main__":
