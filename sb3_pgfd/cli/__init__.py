@@ -38,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: 0, or 1 after an error, which is printed on standard error
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    print_warnings_plainly()
     if arguments and arguments[0] in zoo.COMMANDS:
         return zoo.main(arguments[0], arguments[1:], f"sb3-pgfd {arguments[0]}")
+    print_warnings_plainly()
     args = make_parser().parse_args(arguments)
     try:
         args.run(args)

@@ -22,6 +22,7 @@ from stable_baselines3.common.utils import FloatSchedule, set_random_seed
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_pgfd.demonstrations.inspection.replay import check_video_path, write_video
+from sb3_pgfd.demonstrations.recording.session import success_of
 from sb3_pgfd.utils.files import refuse_existing, write_whole
 from sb3_pgfd.utils.run_folders import plain, read_settings, require_trust
 from sb3_pgfd.utils.screen import has_screen, progress
@@ -221,7 +222,7 @@ def film_failures(agent: Agent, n_timesteps: int, path: Path, show_progress: boo
     Play, and write a video of the finished episodes without success; none if there are none. See :func:`play`.
 
     :param agent: With one environment
-    :raises CommandError: If the environment does not report ``is_success``
+    :raises CommandError: If the environment does not report ``is_success`` or ``success``
     """
     # Compressed, because the frames of an episode may take a gigabyte
     frames: list[bytes] = []
@@ -233,9 +234,13 @@ def film_failures(agent: Agent, n_timesteps: int, path: Path, show_progress: boo
             nonlocal n_failures, add_frame
             picture = _picture(agent.env)
             if ended:
-                if ended[0].get("is_success") is None:
-                    raise CommandError("--failures: found no 'is_success' in the info of an episode's last step, expected it")
-                if not ended[0]["is_success"]:
+                succeeded = success_of(ended[0])
+                if succeeded is None:
+                    raise CommandError(
+                        "--failures: found neither 'is_success' nor 'success' in the last info of an episode, expected one of "
+                        "them: sb3_pgfd.wrappers.ReportSuccess takes it from another key"
+                    )
+                if not succeeded:
                     n_failures += 1
                     add_frame = add_frame or video.enter_context(_write_video(agent, path))
                     for frame in frames:
@@ -296,7 +301,7 @@ def enjoy(options: argparse.Namespace) -> None:
     returns, lengths = ([float(info["episode"][key]) for info in finished] for key in ("r", "l"))
     for episode_return, length in zip(returns, lengths, strict=True):
         print(f"Episode Reward: {episode_return:.2f}\nEpisode Length {length:.0f}")
-    successes = [info["is_success"] for info in finished if info.get("is_success") is not None]
+    successes = [success for success in map(success_of, finished) if success is not None]
     if successes:
         print(f"Success rate: {100 * np.mean(successes):.2f}%")
     print(f"{len(finished)} Episodes")

@@ -14,6 +14,7 @@ from benchmarks.learning import replace_results
 from benchmarks.sparse_suite import report
 from benchmarks.sparse_suite.cells import Selection, make_run, runs_of_grid
 from benchmarks.sparse_suite.evaluation import Evaluator
+from benchmarks.sparse_suite.figures import rows_with_results
 from benchmarks.sparse_suite.methods import ScriptedModel
 from benchmarks.sparse_suite.results import Cell, store_failure
 from benchmarks.sparse_suite.scores import Estimate, Outcome, curve_of, estimate, outcomes_of, select
@@ -160,6 +161,17 @@ def test_the_tables_of_a_readme_are_replaced_and_nothing_else(tmp_path: Path):
         for name, table in zip(report.TABLES, tables, strict=True)
     )
     assert "| 0.25 |" in readme.read_text()
+
+
+def test_rows_are_those_that_a_method_has_learned_from_in_the_order_of_the_grid():
+    learned = [("assembly", "td3fd", 3), ("mountain-car", "bc", 1), ("fetch-push", "td3fd", 10), ("fetch-push", "bc", 10)]
+    others = [("peg-insert-side", "td3fd", 10), ("peg-insert-side", "expert", 0), ("peg-insert-side", "td3fd_no_bc", 3)]
+    outcomes = [Outcome(Cell(*cell, 100), np.array([0]), np.array([0.5]), 1.0) for cell in learned + others]
+    assert [(task.name, demos) for task, demos in rows_with_results(outcomes)] == [
+        ("mountain-car", 1),
+        ("fetch-push", 10),
+        ("assembly", 3),
+    ]
 
 
 def test_a_part_of_the_tables_may_be_made_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -67,7 +67,8 @@ class EverySecondFails(gym.Env[np.ndarray, np.ndarray]):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         self.n_steps += 1
-        info = {"is_success": self.n_episodes % 2 == 1} if self.reports else {}
+        # As Meta-World and PointMaze call it
+        info = {"success": self.n_episodes % 2 == 1} if self.reports else {}
         return np.zeros(1, np.float32), 0.0, self.n_steps == 5, False, info
 
     def render(self) -> np.ndarray:
@@ -79,7 +80,7 @@ def test_enjoy_films_failures_alone(tmp_path: Path, capsys: pytest.CaptureFixtur
     agent = Agent(DDPGfD("MlpPolicy", env, device="cpu"), tmp_path / "model.zip", env, {}, True)
     # Five episodes, of which the second and the fourth fail, and a part of the sixth
     finished = film_failures(agent, 28, tmp_path / "failures.mp4")
-    assert [info["is_success"] for info in finished] == [True, False, True, False, True]
+    assert [info["success"] for info in finished] == [True, False, True, False, True]
     assert "2 of 5 episodes failed, video:" in capsys.readouterr().out
     greys = frames(tmp_path / "failures.mp4").mean(axis=(1, 2, 3))
     expected = [20 * episode + 4 * step for episode in (2, 4) for step in range(5)]
@@ -89,7 +90,7 @@ def test_enjoy_films_failures_alone(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "0 of 1 episodes failed, no video" in capsys.readouterr().out
     assert not (tmp_path / "none.mp4").exists()
     env.env_method("get_wrapper_attr", "unwrapped")[0].reports = False
-    with pytest.raises(CommandError, match="found no 'is_success'"):
+    with pytest.raises(CommandError, match="found neither 'is_success' nor 'success'"):
         film_failures(agent, 5, tmp_path / "unknown.mp4")
 
 
