@@ -65,9 +65,9 @@ def main(name: str, command_line: Sequence[str] | None = None, prog: str | None 
         elif name == "zoo":
             _zoo(command_line, prog)
         else:
-            from sb3_pgfd.zoo import agents
+            from sb3_pgfd.zoo import agents, hub
 
-            functions = {"enjoy": agents.enjoy, "push-to-hub": agents.push_to_hub, "load-from-hub": agents.load_from_hub}
+            functions = {"enjoy": agents.enjoy, "push-to-hub": hub.push_to_hub, "load-from-hub": hub.load_from_hub}
             functions[name](_parse(name, prog, command_line))
         sys.stdout.flush()
     except BrokenPipeError:

@@ -13,7 +13,7 @@ from command import ENV_ID, call, fails, frames, refused, run
 from fake_hub import FakeHub, fake_hub
 from huggingface_sb3 import EnvironmentName
 
-from sb3_pgfd.zoo.agents import load_from_hub
+from sb3_pgfd.zoo.hub import load_from_hub
 
 LOAD = ["--algo", "ddpgfd", "--env", ENV_ID, "-orga", "somebody", "-f", "loaded"]
 PUSH = ["--algo", "ddpgfd", "--env", ENV_ID, "-orga", "somebody", "-f", "logs"]
