@@ -26,6 +26,7 @@ from sb3_pgfd.common.option_warnings import ON_POLICY_NEEDS, Need
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.common.updates import SingleUpdates, tensors_of, with_tensors
 from sb3_pgfd.demonstrations import Demonstrations
+from sb3_pgfd.demonstrations.recording.interventions import INTERVENE_ACTION
 from sb3_pgfd.replay.own_episodes import ENV_RESTARTED
 from sb3_pgfd.utils.checks import check_learning_rate, is_number, is_switch, is_whole
 
@@ -247,6 +248,12 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         return go_on
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
+        if any(INTERVENE_ACTION in info for info in infos):
+            # Its gradient is that of actions which its own policy chose
+            raise ValueError(
+                f"A2CfD: found info[{INTERVENE_ACTION!r}] (InterventionWrapper), expected an environment in which nobody "
+                "takes over: TD3fD, SACfD and DDPGfD learn from interventions"
+            )
         super()._update_info_buffer(infos, dones)
         self._restarted = np.array([bool(info.get(ENV_RESTARTED)) for info in infos])
 

@@ -99,6 +99,9 @@ class PgfdExperimentManager(SearchManager):
         if self._robot is not None and (self.optimize_hyperparameters or algo not in ALGORITHMS):
             found = "-optimize" if self.optimize_hyperparameters else f"--algo {algo}"
             raise CommandError(f"--intervene, --control-hz: found {found}, expected one run of {', '.join(ALGORITHMS)}")
+        takes_over = self._robot is not None and self._robot.device is not None
+        if takes_over and not issubclass(ALGORITHMS[algo], OffPolicyAlgorithm):
+            raise CommandError(f"--intervene: found --algo {algo}, expected an off-policy algorithm, such as td3fd")
         self._inner_wrapper: Callable[[gym.Env], gym.Env] | None = None
         self._dry_run, self._explains = dry_run, explains
         if run is not None:

@@ -16,6 +16,7 @@ from stable_baselines3.td3.policies import TD3Policy
 
 from sb3_pgfd import A2CfD, Demonstrations, DemonstrationsError
 from sb3_pgfd.a2cfd import MlpPolicy
+from sb3_pgfd.wrappers import InterventionWrapper
 
 MakeModel = Callable[..., A2CfD]
 
@@ -180,3 +181,9 @@ def test_box_demonstrations_for_dict_observations_are_refused(make_model: MakeMo
     refused(
         make_model, DemonstrationsError, r"observations: found one array, expected Dict\(", policy="MultiInputPolicy", env=env
     )
+
+
+def test_an_environment_in_which_somebody_takes_over_is_refused(make_model: MakeModel) -> None:
+    env = InterventionWrapper(gym.make("PointToGoal-v0"), lambda observation, action: None)
+    with pytest.raises(ValueError, match="expected an environment in which nobody takes over"):
+        make_model(env=env).learn(5)

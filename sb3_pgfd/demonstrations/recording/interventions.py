@@ -33,9 +33,10 @@ Controller = Callable[[Any, Any], Any]
 
 class InterventionWrapper(gym.Wrapper):
     """
-    Lets a controller take over at any step. ``info["intervene_action"]`` says what it did, or None. The algorithms of this
-    package store the executed action, the steps of an intervention join the demonstrations, and ``rollout/intervention_rate``
-    is logged. Put it outside of wrappers that change actions, and around the environment that is learned from alone.
+    Lets a controller take over at any step. ``info["intervene_action"]`` says what it did, or None. TD3fD, SACfD and DDPGfD
+    store the executed action, the steps of an intervention join the demonstrations, and ``rollout/intervention_rate`` is
+    logged. A2CfD refuses it. Put it outside of wrappers that change actions, and around the environment that is learned from
+    alone.
 
     :param env: The environment
     :param controller: A :class:`Person`, or any function of the observation and the policy's action. It returns the action to
