@@ -38,6 +38,7 @@ first.save("sac.zip")
 first.save_replay_buffer("sac_buffer.pkl")
 env = first.get_env()
 """,
+    "docs/algorithms/index.md": "import crane\nenv, demonstrations = 'Crane-v0', 'crane.npz'",
     "docs/export.md": """
 import numpy as np
 from sb3_pgfd import TD3fD
