@@ -47,7 +47,7 @@ check-wheel: $(VENV)/.installed
 demos: $(VENV)/.installed  ## Make the packaged demonstrations again
 	$(PYTHON) -m demos.make_demos
 
-benchmarks: $(VENV)/.installed  ## Everything the tables of the documentation show
+benchmarks: $(VENV)/.installed  ## Learning and speed; benchmarks/README.md has the rest
 	$(PYTHON) -m benchmarks.update_speed
 	$(PYTHON) -m benchmarks.replay_speed
 	$(PYTHON) -m benchmarks.reading_speed

@@ -26,11 +26,16 @@ from sb3_pgfd.common.option_warnings import ON_POLICY_NEEDS, Need
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.common.updates import SingleUpdates, tensors_of, with_tensors
 from sb3_pgfd.demonstrations import Demonstrations
-from sb3_pgfd.demonstrations.recording.interventions import INTERVENE_ACTION
+from sb3_pgfd.demonstrations.recording.interventions import INTERVENE_ACTION, InterventionWrapper
 from sb3_pgfd.replay.own_episodes import ENV_RESTARTED
 from sb3_pgfd.utils.checks import check_learning_rate, is_number, is_switch, is_whole
 
 SelfA2CfD = TypeVar("SelfA2CfD", bound="A2CfD")
+# Its gradient is that of actions which its own policy chose
+_NO_INTERVENTIONS = (
+    "A2CfD: found {found}, expected an environment in which nobody takes over: TD3fD, SACfD and DDPGfD learn from "
+    "interventions"
+)
 
 
 class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
@@ -249,11 +254,7 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
         if any(INTERVENE_ACTION in info for info in infos):
-            # Its gradient is that of actions which its own policy chose
-            raise ValueError(
-                f"A2CfD: found info[{INTERVENE_ACTION!r}] (InterventionWrapper), expected an environment in which nobody "
-                "takes over: TD3fD, SACfD and DDPGfD learn from interventions"
-            )
+            raise ValueError(_NO_INTERVENTIONS.format(found=f"info[{INTERVENE_ACTION!r}]"))
         super()._update_info_buffer(infos, dones)
         self._restarted = np.array([bool(info.get(ENV_RESTARTED)) for info in infos])
 
@@ -283,6 +284,10 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         super()._break_off_episodes()
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        assert self.env is not None
+        # Before it pretrains
+        if any(self.env.env_is_wrapped(InterventionWrapper)):
+            raise ValueError(_NO_INTERVENTIONS.format(found="an InterventionWrapper"))
         # They are made at the first draw: by then VecNormalize has taken in the demonstrations
         self._batches = None
         return super()._setup_learn(*args, **kwargs)

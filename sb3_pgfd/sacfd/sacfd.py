@@ -57,7 +57,8 @@ class SACfD(OffPolicyFromDemonstrations):
         a number or a schedule. By default it falls from 1e-3 to 0
     :param actor_learning_rate: Learning rate of the actor, None: the same
     :param buffer_size: The agent's own transitions kept at most; demonstrations are not counted
-    :param learning_starts: Environment steps before the first update, without pretraining
+    :param learning_starts: Environment steps before the first update; actions are random until the first update or
+        pretraining has been made
     :param batch_size: Transitions per update
     :param tau: Soft update coefficient of the target critics
     :param gamma: Discount factor

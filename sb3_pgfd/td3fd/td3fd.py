@@ -36,8 +36,9 @@ from sb3_pgfd.utils.checks import check_not_negative, check_whole, is_switch
 
 class TD3fD(DDPGfD):
     """
-    Twin Delayed DDPG from Demonstrations: the choice for sparse rewards and few demonstrations. Its defaults are the best
-    setting of the sparse suite (benchmarks/sparse_suite); ``gamma``, ``q_range`` and features belong to the task.
+    Twin Delayed DDPG from Demonstrations: the choice for sparse rewards and few demonstrations. Its defaults are the
+    setting that was chosen on the sparse suite (benchmarks/sparse_suite); ``gamma``, ``q_range`` and features belong to the
+    task.
 
     It is DDPGfD with what later work found:
 
@@ -62,7 +63,8 @@ class TD3fD(DDPGfD):
         default it falls from 1e-3 to 0
     :param actor_learning_rate: Learning rate of the actor, None: the same
     :param buffer_size: The agent's own transitions kept at most; demonstrations are not counted
-    :param learning_starts: Environment steps before the first update, without pretraining
+    :param learning_starts: Environment steps before the first update; actions are random until the first update or
+        pretraining has been made
     :param batch_size: Transitions per update
     :param tau: Soft update coefficient of the target networks
     :param gamma: Discount factor

@@ -71,6 +71,7 @@ class PgfdExperimentManager(SearchManager):
     :param robot: Who takes over, and how fast the environment steps; None: nobody, and it waits for the learner
     :param dry_run: Whether to stop before the first step, without writing anything
     :param explains: Whether to print every value that is used, and where it came from
+    :raises CommandError: If nobody can take over in such a run, or not at a fixed rate
     :raises UntrustedFileError: If it is to continue from another user's files, which are not trusted
     """
 
@@ -96,12 +97,10 @@ class PgfdExperimentManager(SearchManager):
         self._state: SaveTrainingState | None = None
         self._command = list(command)
         self._robot = None if robot is None or robot.changes_nothing else robot
-        if self._robot is not None and (self.optimize_hyperparameters or algo not in ALGORITHMS):
+        beside_a_robot = [name for name, algorithm in ALGORITHMS.items() if issubclass(algorithm, OffPolicyAlgorithm)]
+        if self._robot is not None and (self.optimize_hyperparameters or algo not in beside_a_robot):
             found = "-optimize" if self.optimize_hyperparameters else f"--algo {algo}"
-            raise CommandError(f"--intervene, --control-hz: found {found}, expected one run of {', '.join(ALGORITHMS)}")
-        takes_over = self._robot is not None and self._robot.device is not None
-        if takes_over and not issubclass(ALGORITHMS[algo], OffPolicyAlgorithm):
-            raise CommandError(f"--intervene: found --algo {algo}, expected an off-policy algorithm, such as td3fd")
+            raise CommandError(f"--intervene, --control-hz: found {found}, expected one run of {', '.join(beside_a_robot)}")
         self._inner_wrapper: Callable[[gym.Env], gym.Env] | None = None
         self._dry_run, self._explains = dry_run, explains
         if run is not None:

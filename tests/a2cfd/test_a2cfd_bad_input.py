@@ -183,7 +183,26 @@ def test_box_demonstrations_for_dict_observations_are_refused(make_model: MakeMo
     )
 
 
-def test_an_environment_in_which_somebody_takes_over_is_refused(make_model: MakeModel) -> None:
-    env = InterventionWrapper(gym.make("PointToGoal-v0"), lambda observation, action: None)
-    with pytest.raises(ValueError, match="expected an environment in which nobody takes over"):
-        make_model(env=env).learn(5)
+class SomebodyElseActs(gym.Wrapper):
+    """Another wrapper that reports interventions."""
+
+    def step(self, action: Any) -> Any:
+        *result, info = self.env.step(action)
+        return *result, {**info, "intervene_action": None}
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "found", "n_steps"),
+    [
+        (lambda env: InterventionWrapper(env, lambda observation, action: None), "an InterventionWrapper", 0),
+        (SomebodyElseActs, r"info\['intervene_action'\]", 1),
+    ],
+)
+def test_an_environment_in_which_somebody_may_take_over_is_refused(
+    make_model: MakeModel, wrapper: Callable[[gym.Env], gym.Env], found: str, n_steps: int
+) -> None:
+    model = make_model(env=wrapper(gym.make("PointToGoal-v0")))
+    with pytest.raises(ValueError, match=f"A2CfD: found {found}, expected an environment in which nobody takes over"):
+        model.learn(5)
+    # The first is refused before it pretrains
+    assert (model._pretrained, model.num_timesteps) == (n_steps > 0, n_steps)

@@ -79,7 +79,8 @@ def test_the_key_of_success_gives_the_reward_that_is_logged(capsys: pytest.Captu
             ["--intervene", "keyboard", "--vec-env", "subproc"],
             "--intervene: found environments of a SubprocVecEnv, expected one in this process",
         ),
-        (["--intervene", "keyboard", "--algo", "a2cfd"], "--intervene: found --algo a2cfd, expected an off-policy algorithm"),
+        (["--intervene", "keyboard", "--algo", "a2cfd"], "found --algo a2cfd, expected one run of ddpgfd, td3fd, sacfd"),
+        (["--control-hz", "10", "--algo", "a2cfd"], "found --algo a2cfd, expected one run of ddpgfd, td3fd, sacfd"),
         (["--control-hz", "10", "-optimize"], "--intervene, --control-hz: found -optimize, expected one run of"),
     ],
 )

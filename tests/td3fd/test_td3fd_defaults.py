@@ -18,7 +18,7 @@ from sb3_pgfd.ddpgfd.policies import CnnPolicy as DDPGfDCnnPolicy
 from sb3_pgfd.td3fd import CnnPolicy, MlpPolicy, MultiInputPolicy
 
 MakeModel = Callable[..., TD3fD]
-# The best setting of the sparse suite, written down by hand
+# The setting of the sparse suite, written down by hand
 BEST: dict[str, Any] = dict(batch_size=128, tau=0.01, gradient_steps=2, policy_delay=2, target_policy_noise=0.2)
 BEST |= dict(target_noise_clip=0.5, pretrain_steps=20_000, critic_warmup_steps=2000, n_steps=10, n_step_coef=1.0)
 BEST |= dict(
