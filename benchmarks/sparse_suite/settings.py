@@ -181,8 +181,8 @@ RLPD: Settings = {
     "normalize_actor_loss": False,
     "ent_coef": "auto",
     "q_range": None,
-    # Hindsight belongs to the task, as TD3fD has it
-    "replay_buffer_kwargs": {"keep_successes": False, "her_ratio": 0.8, "her_skip_reached": True, "her_random_share": 0.5},
+    # Hindsight belongs to the task: as TD3fD has it
+    "replay_buffer_kwargs": {**SACFD["replay_buffer_kwargs"], "her_skip_reached": True, "keep_successes": False},
     "policy_kwargs": {"net_arch": NET_ARCH, "n_critics": 10, "average_actor": None, "log_std_init": 0.0},
 }
 """RLPD (arXiv 2302.02948) by SACfD: ten critics, five of their updates and one of the actor per step, no entropy in targets"""
