@@ -5,6 +5,8 @@ import re
 from importlib.metadata import version as installed_version
 from typing import Any
 
+from jupyter_cache import get_cache
+
 # Classic control and the crane draw without a screen, in the notebooks too
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -49,6 +51,13 @@ def escape_bars(_app: Any, _what: str, _name: str, _object: Any, _options: Any, 
     lines[:] = [re.sub(r"(``.*?``)|\|", lambda match: match[1] or r"\|", line) for line in lines]
 
 
+def make_notebook_cache(_app: Any) -> None:
+    """Create the database of notebooks before Sphinx forks: two readers that create it at once fail."""
+    # Closed again: a connection of SQLite must not be carried across a fork
+    get_cache(nb_execution_cache_path).db.dispose()
+
+
 def setup(app: Any) -> None:
     """:param app: Sphinx"""
+    app.connect("builder-inited", make_notebook_cache)
     app.connect("autodoc-process-docstring", escape_bars)
