@@ -172,9 +172,18 @@ def build(
     options = options_of(method, task, env, settings)
     if method.takes_demonstrations:
         options["demonstrations"] = demonstrations
-    elif issubclass(options.get("replay_buffer_class", object), DemoReplayBuffer):
-        options["replay_buffer_kwargs"] |= {"demonstrations": demonstrations, "gamma": options["gamma"]}
-    return method.algorithm(env=env, seed=seed, device="cpu", **options)
+        return method.algorithm(env=env, seed=seed, device="cpu", **options)
+    hindsight: dict[str, Any] = {}
+    if issubclass(options.get("replay_buffer_class", object), DemoReplayBuffer):
+        of_buffer = options["replay_buffer_kwargs"] | {"demonstrations": demonstrations, "gamma": options["gamma"]}
+        hindsight = {name: of_buffer.pop(name) for name in settings_of.HINDSIGHT if name in of_buffer}
+        options["replay_buffer_kwargs"] = of_buffer
+    model: Any = method.algorithm(env=env, seed=seed, device="cpu", **options)
+    if hindsight:
+        # Behind the constructor: SB3's algorithms would save its arguments, and hindsight's is the environment
+        model.replay_buffer.configure(**hindsight)
+        model.replay_buffer.set_env(model.get_env())
+    return model
 
 
 def options_of(method: Method, task: Task, env: GymEnv, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,7 +199,7 @@ def options_of(method: Method, task: Task, env: GymEnv, settings: Mapping[str, A
     for name in ("n_envs", "normalize"):
         options.pop(name, None)
     if not task.goal:
-        for name in ("her_ratio", "her_skip_reached", "her_random_share"):
+        for name in settings_of.HINDSIGHT:
             options.get("replay_buffer_kwargs", {}).pop(name, None)
     noise_std, noise_type = options.pop("noise_std", 0.0), options.pop("noise_type", "normal")
     if noise_std:

@@ -24,6 +24,7 @@ from benchmarks.sparse_suite.methods import Method, Model, build, make_env
 from benchmarks.sparse_suite.results import LOGS, RESULTS_FILE, Cell, fingerprint, is_finished, locked, store
 from benchmarks.sparse_suite.tasks import Task, demonstrations_of
 from sb3_pgfd import Demonstrations
+from sb3_pgfd.replay import DemoReplayBuffer
 from sb3_pgfd.utils.files import write_whole
 
 
@@ -233,6 +234,9 @@ def load_checkpoint(run: Run, checkpoint: Path, env: GymEnv, demonstrations: Dem
         model.load_replay_buffer(checkpoint / "buffer.pkl")
     environment = model.get_env()
     assert environment is not None
+    if isinstance(model, OffPolicyAlgorithm) and isinstance(model.replay_buffer, DemoReplayBuffer):
+        # For hindsight; SB3's algorithms do not do it
+        model.replay_buffer.set_env(environment)
     # load() seeds the environment as at the beginning: the first starts would come again
     environment.seed(run.cell.seed + 1000 * (1 + model.num_timesteps))
     python, numpy, torch = pickle.loads((checkpoint / "random.pkl").read_bytes())

@@ -4,7 +4,7 @@ The settings of every method: constructor arguments, the same for all tasks, but
 ``noise_std`` is the standard deviation of Gaussian action noise. ``task_features: False`` leaves out the task's features.
 ``n_envs`` and ``normalize`` (arguments of ``VecNormalize``) belong to the environment. All methods make two updates per
 environment step, as TD3fD does by default, but for SACfD (one), RLPD (five) and what the Zoo's settings say. Schedules are
-spelled as in the RL Zoo (``lin_1e-3``). gamma and the return range come from the task, which also says whether ``her_ratio``
+spelled as in the RL Zoo (``lin_1e-3``). gamma and the return range come from the task, which also says whether hindsight
 is used.
 """
 
@@ -45,6 +45,9 @@ class LayerNormSACPolicy(SACPolicy):
                 layers.insert(number + 1, nn.LayerNorm(layers[number].out_features))
         return critic
 
+
+# As TD3fD has it by default, for the tasks that have goals
+HINDSIGHT: Settings = {"her_ratio": 0.8, "her_skip_reached": True, "her_random_share": 0.5}
 
 TD3FD: Settings = {"buffer_size": BUFFER_SIZE, "replay_buffer_kwargs": {"her_ratio": 0.8}}
 """The constructor's defaults, which were chosen on these tasks"""
@@ -160,8 +163,10 @@ SAC_DEMOS: Settings = {
     "policy": LayerNormSACPolicy,
     "learning_rate": 1e-3,
     "tau": 0.01,
+    # From 1 on it takes thousands of updates to fall (sac_entropy.py)
+    "ent_coef": "auto_0.01",
     "replay_buffer_class": DemoReplayBuffer,
-    "replay_buffer_kwargs": {"demo_fraction": 0.5, "n_steps": 10},
+    "replay_buffer_kwargs": {"demo_fraction": 0.5, "n_steps": 10, **HINDSIGHT},
 }
 """RLPD's sampling (arXiv 2302.02948): half of each batch comes from the demonstrations, critics have LayerNorm"""
 
@@ -181,8 +186,7 @@ RLPD: Settings = {
     "normalize_actor_loss": False,
     "ent_coef": "auto",
     "q_range": None,
-    # Hindsight belongs to the task: as TD3fD has it
-    "replay_buffer_kwargs": {**SACFD["replay_buffer_kwargs"], "her_skip_reached": True, "keep_successes": False},
+    "replay_buffer_kwargs": {**HINDSIGHT, "keep_successes": False},
     "policy_kwargs": {"net_arch": NET_ARCH, "n_critics": 10, "average_actor": None, "log_std_init": 0.0},
 }
 """RLPD (arXiv 2302.02948) by SACfD: ten critics, five of their updates and one of the actor per step, no entropy in targets"""

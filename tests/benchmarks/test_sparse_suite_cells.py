@@ -16,7 +16,7 @@ import pytest
 from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
-from toy_task import BREAKING, TOY
+from toy_task import BREAKING, TOY, TOY_WITH_GOALS, Breaks
 
 from benchmarks.learning import read_results
 from benchmarks.sparse_suite import run_cell
@@ -309,3 +309,24 @@ def test_sac_s_critics_normalise_their_hidden_layers():
     learned = {id(parameter) for group in model.critic.optimizer.param_groups for parameter in group["params"]}
     assert id(model.critic.q_networks[0][1].weight) in learned
     assert model.replay_buffer.gamma == 0.9
+
+
+def test_sac_on_our_buffer_replaces_goals_where_there_are_some_also_after_an_interruption(tmp_path: Path):
+    run = replace(toy_run(tmp_path, "sac_demos"), task=TOY_WITH_GOALS)
+    with pytest.raises(RuntimeError):
+        run_one(replace(run, task=replace(TOY_WITH_GOALS, eval_envs=3, wrapper=Breaks)))
+    checkpoint = find_checkpoint(run.folder)
+    assert checkpoint is not None
+    demonstrations = demonstrations_of(run.task, run.cell.demos, run.logs)
+    settings = run.settings
+    first: Any = build(run.method, run.task, make_env(run.task, settings), 0, demonstrations, settings)
+    then: Any = load_checkpoint(run, checkpoint, make_env(run.task, settings), demonstrations)
+    assert first.replay_buffer.n_own == 0 < then.replay_buffer.n_own
+    for model in (first, then):
+        stored = model.replay_buffer.to_demonstrations().observations["desired_goal"]
+        goals = model.replay_buffer.sample(500).observations["desired_goal"].numpy()
+        # 80 of 100, but for those that were reached already
+        assert 0.3 < np.mean(~np.isin(goals, stored)) <= 0.9
+    assert run_one(run)
+    # The toy task has no goals
+    assert build(run.method, TOY, make_env(TOY, settings), 0, None, settings).replay_buffer.her_ratio == 0.0  # type: ignore[union-attr]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import goal_line
 import gymnasium as gym
 import point_to_goal
 
@@ -23,6 +24,8 @@ class Breaks(gym.Wrapper):
         return super().step(action)
 
 
+gym.register("GoalLine-v0", "goal_line:GoalLineThatEnds", max_episode_steps=20)
+
 TOY = Task(
     name="toy",
     env_id="PointToGoal-v0",
@@ -34,3 +37,4 @@ TOY = Task(
     steps=100,
 )
 BREAKING = replace(TOY, eval_envs=3, wrapper=Breaks)
+TOY_WITH_GOALS = replace(TOY, env_id="GoalLine-v0", expert=lambda env: goal_line.straight, q_range=(-10.0, 0.0), goal=True)
