@@ -8,6 +8,7 @@ import torch as th
 
 from sb3_pgfd.common.demonstration_batches import DemonstrationBatches
 from sb3_pgfd.common.optimization import descend
+from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.td3fd.policies import TD3fDPolicy
 
 # One episode in so many is held out
@@ -45,6 +46,11 @@ class CloneTraining:
         """Smallest error on held-out demonstrations, after how many updates, and the weights"""
         self._losses: list[th.Tensor] = []
         self._held_out_loss = 0.0
+
+    @property
+    def demonstrations(self) -> Demonstrations:
+        """What is cloned"""
+        return self._batches.demonstrations
 
     def update(self) -> None:
         """One step of the clone's optimiser."""
@@ -93,5 +99,5 @@ class CloneTraining:
         self._policy.clone.load_state_dict(weights)
         return (
             f"a clone after {n_updates:,} of {self.n_updates:,} updates, which had the smallest squared error on held-out "
-            f"demonstrations, {error:.3g}. The actor goes on to clone"
+            f"demonstrations, {error:.3g}"
         )

@@ -35,6 +35,8 @@ class TD3fDPolicy(ddpgfd.DDPGfDPolicy):
     clone: Actor
     clone_is_trained: th.Tensor
     """Whether the clone proposes actions, one bool"""
+    critics_are_trained: th.Tensor
+    """Whether the critics can choose between the actor and the clone, one bool; until then the clone acts alone"""
     _smallest_shares: th.Tensor
 
     def __init__(
@@ -73,6 +75,7 @@ class TD3fDPolicy(ddpgfd.DDPGfDPolicy):
         self.clone.optimizer = self._make_optimizer(parameters, lr_schedule, weight_decay=self.clone_weight_decay)
         self.clone.set_training_mode(False)
         self.register_buffer("clone_is_trained", th.tensor(False))
+        self.register_buffer("critics_are_trained", th.tensor(False))
         n_critics = len(self.critic.q_networks)
         shares = smallest_shares(n_critics, self.n_target_critics or n_critics)
         self.register_buffer("_smallest_shares", th.tensor(shares)[:, None], persistent=False)
@@ -114,7 +117,8 @@ class TD3fDPolicy(ddpgfd.DDPGfDPolicy):
             th.cat(self.critic_target(observations, one), dim=1).sort(dim=1).values @ self._smallest_shares
             for one in (actions, cloned)
         )
-        return cloned, self._clone_weight(q, q_clone, greedy or self.proposals != "soft")
+        weight = self._clone_weight(q, q_clone, greedy or self.proposals != "soft")
+        return cloned, th.where(self.critics_are_trained, weight, self.clone_is_trained.to(weight.dtype))
 
     def _clone_weight(self, q: th.Tensor, q_clone: th.Tensor, greedy: bool) -> th.Tensor:
         return clone_weight(q, q_clone, None if greedy else self.proposal_temperature) * self.clone_is_trained

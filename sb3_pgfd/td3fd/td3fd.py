@@ -215,18 +215,18 @@ class TD3fD(DDPGfD):
         self._clone_training: CloneTraining | None = None
 
     def _pretrain(self, progress_bar: bool) -> None:
-        if self.proposals:
+        # A pretraining that was interrupted goes on with what it has
+        if self.proposals and (self._clone_training is None or self._clone_training.demonstrations is not self.demonstrations):
             assert isinstance(self.demonstrations, Demonstrations)
             batches = DemonstrationBatches(self.demonstrations, self.policy, self.gamma, self._vec_normalize_env)
-            self._clone_training = CloneTraining(
-                self.policy, batches, self.pretrain_steps, self.batch_size, self.lr_schedule(1.0)
-            )
+            n_updates = self.pretrain_steps - self._pretrain_updates
+            self._clone_training = CloneTraining(self.policy, batches, n_updates, self.batch_size, self.lr_schedule(1.0))
         super()._pretrain(progress_bar)
         if self._clone_training is not None:
             kept = self._clone_training.finish()
             self._clone_training = None
             if self.verbose >= 1:
-                print(f"Proposals come from {kept}")
+                print(f"Proposals come from {kept}." + (" The actor goes on to clone" if self.bc_coef > 0.0 else ""))
 
     def _pretrain_update(self) -> None:
         if self._clone_training is not None:
@@ -235,13 +235,19 @@ class TD3fD(DDPGfD):
         if self._clone_training is None or self.bc_coef > 0.0:
             super()._pretrain_update()
 
+    def _train_on_one_draw(self, n_batches: int, batch_size: int, demos_only: bool) -> None:
+        super()._train_on_one_draw(n_batches, batch_size, demos_only)
+        if self.proposals:
+            self.policy.critics_are_trained.fill_(True)
+
     def _pretrain_logs(self) -> dict[str, float]:
         return {**super()._pretrain_logs(), **(self._clone_training.logs() if self._clone_training else {})}
 
     @property
     def acting_networks(self) -> tuple[str, ...]:
         """Parts of the policy that choose actions for the environment."""
-        return ("actor", "clone", "clone_is_trained", "critic_target") if self.proposals else ("actor",)
+        of_clone = ("clone", "clone_is_trained", "critics_are_trained", "critic_target")
+        return ("actor", *of_clone) if self.proposals else ("actor",)
 
     def _needs_policy_actions(self) -> bool:
         return bool(self.proposals) or super()._needs_policy_actions()
@@ -253,9 +259,6 @@ class TD3fD(DDPGfD):
         observations, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]  # there is one
         actions = th.as_tensor(explored.reshape(len(explored), -1), dtype=th.float32, device=self.device)
         cloned, weight = self.policy.propose(observations, actions, greedy=False)
-        if self._n_updates == 0:
-            # The critics know nothing
-            weight = self.policy.clone_is_trained.to(weight.dtype).expand_as(weight)
         takes_clone = th.rand_like(weight) < weight if self.policy.proposals == "soft" else weight > 0.5
         self._rollout_metrics.add({"clone_share": takes_clone.float()})
         one_for_all = (-1, *([1] * (explored.ndim - 1)))

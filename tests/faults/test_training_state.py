@@ -5,6 +5,7 @@ import resource
 import signal
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from benchmarks.faults import Victim, learn, overwrite
 from benchmarks.resume_equality import KINDS, compare
-from sb3_pgfd import DDPGfD, Demonstrations
+from sb3_pgfd import DDPGfD, Demonstrations, TD3fD
 from sb3_pgfd.callbacks import SaveTrainingState
 from sb3_pgfd.common.environment_state import Resumable
 from sb3_pgfd.common.training_state import TrainingStateError, sets, verify
@@ -106,8 +107,14 @@ def test_two_runs_do_not_write_to_one_training_state(tmp_path: Path, demonstrati
     make(demonstrations).learn(3, callback=SaveTrainingState(tmp_path))
 
 
-def test_an_interrupted_pretraining_goes_on(tmp_path: Path, demonstrations: Demonstrations) -> None:
-    class Interrupted(DDPGfD):
+@pytest.mark.parametrize("algorithm", [DDPGfD, TD3fD])
+def test_an_interrupted_pretraining_goes_on(
+    tmp_path: Path, record: Callable[..., Demonstrations], algorithm: type[DDPGfD | TD3fD]
+) -> None:
+    # TD3fD's clone holds one of five out
+    demonstrations = record("box", 5)
+
+    class Interrupted(algorithm):  # type: ignore[misc, valid-type]
         def _pretrain_update(self) -> None:
             super()._pretrain_update()
             if self._n_updates == 20:
@@ -120,14 +127,14 @@ def test_an_interrupted_pretraining_goes_on(tmp_path: Path, demonstrations: Demo
         "device": "cpu",
         "learning_starts": 5,
     }
-    whole = DDPGfD("MlpPolicy", make_vec_env("PointToGoal-v0", seed=1), demonstrations, **options).learn(30)
+    whole = algorithm("MlpPolicy", make_vec_env("PointToGoal-v0", seed=1), demonstrations, **options).learn(30)
     model = Interrupted("MlpPolicy", make_vec_env("PointToGoal-v0", seed=1), demonstrations, **options)
     with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
         model.learn(30, callback=SaveTrainingState(tmp_path))
     (path,) = sets(tmp_path)
     # Of another class only for this test
-    (path / "manifest.json").write_text((path / "manifest.json").read_text().replace("Interrupted", "DDPGfD"))
-    resumed = DDPGfD.resume(tmp_path, make_vec_env("PointToGoal-v0", seed=1))
+    (path / "manifest.json").write_text((path / "manifest.json").read_text().replace("Interrupted", algorithm.__name__))
+    resumed = algorithm.resume(tmp_path, make_vec_env("PointToGoal-v0", seed=1))
     assert (resumed._n_updates, resumed.num_timesteps) == (20, 0)
     resumed.learn(30, callback=SaveTrainingState(tmp_path))
     assert resumed._n_updates == whole._n_updates

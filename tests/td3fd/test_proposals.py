@@ -42,8 +42,8 @@ def make_linear(make_model: MakeModel, attach: Callable[[TD3fD], TD3fD]) -> Make
             set_weights(critic, [1.0, slope])
         if model.proposals:
             set_weights(model.policy.clone.mu, [0.0], math.atanh(0.5))
-        # Before the first update the clone acts alone
-        model._n_updates = 1
+            # Until then the clone acts alone
+            model.policy.critics_are_trained.fill_(True)
         return model
 
     return _make
@@ -282,6 +282,31 @@ def test_weight_decay_and_dropout_are_the_clones_own(make_model: MakeModel) -> N
     assert not policy.clone.training
 
 
+def test_a_pretraining_that_goes_on_in_a_loaded_model_ends_with_a_rate_of_0(make_model: MakeModel, tmp_path: Any) -> None:
+    class Interrupted(TD3fD):
+        is_interrupted = False
+
+        def _pretrain_update(self) -> None:
+            if self._n_updates == 10 and not self.is_interrupted:
+                self.is_interrupted = True
+                raise KeyboardInterrupt
+            super()._pretrain_update()
+
+    options: dict[str, Any] = dict(proposals=True, pretrain_steps=50, learning_starts=1000)
+    model = make_model(algorithm=Interrupted, **options)
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(1)
+    model.save(tmp_path / "model")
+    # In the same process it goes on with the same clone
+    again = model.learn(1)
+    # A file has the clone's weights, not what its training remembers
+    loaded = TD3fD.load(tmp_path / "model", make_vec_env("PointToGoal-v0"), demonstrations=model.demonstrations).learn(1)
+    for one, n_left in ((again, 50), (loaded, 40)):
+        assert one._n_updates == 50
+        rate = one.policy.clone.optimizer.param_groups[0]["lr"]
+        assert rate == pytest.approx(one.lr_schedule(1.0) / n_left)
+
+
 def test_learning_leaves_the_clone_as_it_is(make_model: MakeModel) -> None:
     model = make_model(proposals=True, learning_rate=1e-2, pretrain_steps=20, learning_starts=2).learn(0)
     before = {name: value.clone() for name, value in model.policy.clone.state_dict().items()}
@@ -303,6 +328,11 @@ def test_without_cloning_pretraining_trains_the_clone_alone(make_model: MakeMode
     with th.no_grad():
         expected = model.policy.clone(th.as_tensor(own_rows(model, "observations/")))
     np.testing.assert_allclose(own_rows(model, "actions"), expected, rtol=1e-5)
+    # In evaluations too; the bounds of actions are -2 and 2
+    states = own_rows(model, "observations/")
+    np.testing.assert_allclose(model.predict(states, deterministic=True)[0], 2.0 * expected, rtol=1e-5)
+    model.learning_starts = 0
+    assert model.learn(4).policy.critics_are_trained
 
 
 # --- Models -----------------------------------------------------------------------------------------------------------
@@ -312,7 +342,8 @@ def test_all_other_networks_are_those_without_a_clone(make_model: MakeModel) -> 
     plain, proposing = (make_model(proposals=proposals) for proposals in (False, "soft"))
     found = proposing.policy.state_dict()
     assert all(th.equal(value, found[name]) for name, value in plain.policy.state_dict().items())
-    assert {name.split(".")[0] for name in found.keys() - plain.policy.state_dict().keys()} == {"clone", "clone_is_trained"}
+    added = {name.split(".")[0] for name in found.keys() - plain.policy.state_dict().keys()}
+    assert added == {"clone", "clone_is_trained", "critics_are_trained"}
 
 
 @pytest.mark.parametrize("view", ["box", "dict"])
