@@ -16,7 +16,8 @@ _MAX_ROWS = 3000
 
 def noise_of_demonstrations(demonstrations: Demonstrations | None, action_space: spaces.Box) -> NormalActionNoise:
     """
-    Where demonstrators did different things in nearby states, there is something to try. The standard deviation of each
+    Where demonstrators did different things in nearby states, there is something to try. Few demonstrations are far from each
+    other, and give much noise for that alone. The standard deviation of each
     component is the root mean square of the difference between the action of a step and that of the nearest step in another
     episode, divided by sqrt(2), because the difference of two independent actions has twice the variance of one.
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.noise import ActionNoise, NormalActionNoise
+from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.save_util import load_from_pkl
@@ -26,7 +26,7 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, unwrap_vec_wrapper
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_pgfd.common.acting import Collector, collector_of
+from sb3_pgfd.common.acting import Collector, collector_of, own_noise
 from sb3_pgfd.common.compilation import UpdateState
 from sb3_pgfd.common.exploration import noise_of_demonstrations
 from sb3_pgfd.common.images import has_images
@@ -82,6 +82,8 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     l2_coef: float
     bc_coef: float
     q_range: tuple[float, float] | None
+    _is_warmed_up: bool = False
+    """Whether the critic has learned from ``critic_warmup_steps`` own transitions, also if the buffer was not saved"""
     _policy_copy: PolicyCopy | None = None
     """Acts in an environment that does not wait for updates"""
     _n_late_steps: int = 0
@@ -176,12 +178,18 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         self._check_kwargs("replay_buffer_kwargs", set(self._buffer_options(buffer)))
 
     def _make_noise(self, noise: ActionNoise | float | str | None) -> ActionNoise | None:
+        if isinstance(noise, VectorizedActionNoise) and noise.n_envs != self.n_envs:
+            # Of a model that goes on in another number of environments; SB3 makes as many as there are
+            return own_noise(noise, 1)
         if noise is None or isinstance(noise, ActionNoise):
             return noise
         if noise == "demonstrations":
             assert isinstance(self.action_space, spaces.Box)
             assert not isinstance(self.demonstrations, (str, pathlib.Path))
-            return noise_of_demonstrations(self.demonstrations, self.action_space)
+            found = noise_of_demonstrations(self.demonstrations, self.action_space)
+            if self.verbose >= 1:
+                print(f"Exploration noise from demonstrations, of actions in [-1, 1]: {np.round(found._sigma, 3).tolist()}")
+            return found
         if isinstance(noise, str) or not is_number(noise, 0.0):
             wanted = "an ActionNoise, a standard deviation >= 0, 'demonstrations', or None"
             raise ValueError(f"action_noise: found {noise!r}, expected {wanted}")
@@ -287,6 +295,8 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
                 if isinstance(vars(self)[name], int | float | tuple | None)
             ]
         options = tuple(vars(self)[name] for name in self._update_options) if self.compile else ()
+        # Not from the buffer alone: a model that is loaded without it would forget its own way and clone again
+        self._is_warmed_up |= self.buffer.full or self.buffer.n_own >= self.critic_warmup_steps
         with matmul_precision(self.policy.precision, self.device):
             errors, metrics = self._updates(batch, turns, self._clones_only(demos_only), options)
         self._n_updates += n_batches
@@ -331,7 +341,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         """
         if self.bc_coef == 0.0 or self.buffer.n_given == 0:
             return False
-        return demos_only or (not self.buffer.full and self.buffer.n_own < self.critic_warmup_steps)
+        return demos_only or not self._is_warmed_up
 
     def _update_state(self) -> UpdateState:
         return UpdateState([self.policy], [self.critic.optimizer, self.actor.optimizer])

@@ -2,8 +2,10 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -103,6 +105,19 @@ def test_the_actor_goes_on_cloning_while_the_critic_warms_up(make_model: MakeMod
 
 def test_the_warm_up_is_over_when_a_small_buffer_is_full(make_model: MakeModel) -> None:
     assert clones_only(make_model, critic_warmup_steps=100, buffer_size=6) == [True] * 4 + [True] * 3 + [False] * 3
+
+
+def test_a_model_that_is_loaded_without_its_buffer_does_not_warm_up_again(
+    make_model: MakeModel, demonstrations: Demonstrations, tmp_path: Path
+) -> None:
+    make_model(critic_warmup_steps=5, learning_starts=2).learn(8).save(tmp_path / "model")
+    loaded = TD3fD.load(tmp_path / "model", gym.make("PointToGoal-v0"), demonstrations=demonstrations, device="cpu")
+    assert loaded.buffer.n_own == 0
+    assert not loaded._clones_only(demos_only=False)
+    # One that was saved too early does
+    make_model(critic_warmup_steps=50, learning_starts=2).learn(8).save(tmp_path / "early")
+    early = TD3fD.load(tmp_path / "early", gym.make("PointToGoal-v0"), demonstrations=demonstrations, device="cpu")
+    assert early._clones_only(demos_only=False)
 
 
 def test_own_successes_are_no_reason_to_warm_up(make_model: MakeModel) -> None:

@@ -162,6 +162,19 @@ def test_noise_can_be_changed_on_loading(make_model: MakeModel, tmp_path: Path) 
         assert noise._sigma.tolist() == pytest.approx([sigma])
 
 
+@pytest.mark.parametrize(("before", "after"), [(3, 1), (3, 2), (1, 3)])
+def test_a_model_explores_in_another_number_of_environments(
+    make_model: MakeModel, demonstrations: Demonstrations, tmp_path: Path, before: int, after: int
+) -> None:
+    make_model(env=make_vec_env("PointToGoal-v0", before), action_noise=0.3).learn(30).save(tmp_path / "model")
+    env = make_vec_env("PointToGoal-v0", after)
+    model = TD3fD.load(tmp_path / "model", env, demonstrations=demonstrations, device="cpu").learn(30)
+    single = model.action_noise.base_noise if isinstance(model.action_noise, VectorizedActionNoise) else model.action_noise
+    assert isinstance(single, NormalActionNoise)
+    assert single._sigma.tolist() == pytest.approx([0.3])
+    assert len(own_rows(model, "actions")) == 30
+
+
 @pytest.mark.parametrize("wrong", [-0.1, "0.1", True, float("nan")])
 def test_other_noise_is_refused(make_model: MakeModel, wrong: Any) -> None:
     with pytest.raises(
