@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.monitor import Monitor, ResultsWriter
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_pgfd.common.real_time import RealTime
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
@@ -24,7 +25,7 @@ from sb3_pgfd.demonstrations.recording.session import success_of
 from sb3_pgfd.utils.checks import is_number, is_whole
 
 __all__ = ["CameraObservation", "InterventionWrapper", "Person", "RealTime", "ReportSuccess", "StartInDemonstrations"]
-__all__ += ["SuccessMonitor", "SuccessReward", "monitor_successes"]
+__all__ += ["SuccessMonitor", "SuccessReward", "leave_demonstrations", "monitor_successes"]
 
 SUCCESS = "is_success"
 
@@ -86,6 +87,8 @@ class StartInDemonstrations(gym.Wrapper):
         env = StartInDemonstrations(gym.make("FetchPush-v4"), "my_demos.npz")
         model = TD3fD("MultiInputPolicy", env, demonstrations="my_demos.npz")
 
+    As the ``env_wrapper`` of a yaml it acts while an agent learns, and not in evaluations and ``sb3-pgfd enjoy``.
+
     The actions before the start count for the time limit, but are no part of the episode. A demonstration is done with when
     episodes from its beginning succeed. All other episodes start as the environment does.
 
@@ -96,8 +99,11 @@ class StartInDemonstrations(gym.Wrapper):
     :param window: Episodes from one demonstration whose success rate counts
     :param success_rate: Rate from which on its start moves
     :raises ValueError: If a number is out of range
-    :raises DemonstrationsError: If no demonstration can be replayed in the environment
+    :raises DemonstrationsError: If no demonstration can be replayed in the environment, or it reports no success
     """
+
+    read_by_reset = ("starts",)
+    """What :class:`~sb3_pgfd.common.environment_state.Resumable` must restore before it repeats an episode"""
 
     def __init__(
         self,
@@ -121,6 +127,7 @@ class StartInDemonstrations(gym.Wrapper):
         """Where episodes start in the demonstrations that are not done with, by their number"""
         self._successes: dict[int, deque[bool]] = {i: deque(maxlen=window) for i in self.starts}
         self._current: int | None = None
+        self._n_replayed, self._replayed_return = 0, 0.0
         self._rng = np.random.default_rng()
 
     def _replayable(self) -> dict[int, int]:
@@ -131,7 +138,8 @@ class StartInDemonstrations(gym.Wrapper):
                 "StartInDemonstrations: found demonstrations without the seeds of their resets, expected those that record() "
                 "makes"
             )
-        lengths, found = self.demonstrations.episode_lengths.tolist(), replay(self.demonstrations, self.env)
+        seen = _LastInfo(self.env)
+        lengths, found = self.demonstrations.episode_lengths.tolist(), replay(self.demonstrations, seen)
         same = {e.number: e.n_steps for e in found if e.drift_step is None and e.n_steps == lengths[e.number]}
         if not same:
             raise DemonstrationsError(
@@ -143,13 +151,19 @@ class StartInDemonstrations(gym.Wrapper):
                 f"StartInDemonstrations: the environment repeats {len(same)} of {n} demonstrations; episodes start in these",
                 stacklevel=4,
             )
+        if seen.info is not None:
+            _success_in(seen.info)
         return same
+
+    def leave_demonstrations(self) -> None:
+        """Start all episodes as the environment does, as evaluations should."""
+        self.share = 0.0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """:return: The first observation and the info, inside a demonstration or not"""
         if seed is not None:
             self._rng = np.random.default_rng(seed)
-        self._current = None
+        self._current, self._n_replayed, self._replayed_return = None, 0, 0.0
         if self.starts and self._rng.random() < self.share:
             return self._start_in(int(self._rng.choice(list(self.starts))))
         # A demonstration's seed would otherwise decide all starts after it
@@ -161,22 +175,24 @@ class StartInDemonstrations(gym.Wrapper):
         observation, info = self.env.reset(seed=int(demonstrations.episode_info["seed"][number]))
         for action in demonstrations.actions[first : first + self.starts[number]]:
             # A copy, because an environment may scale its action in place
-            observation, _, _, _, info = self.env.step(action.copy())
+            observation, reward, _, _, info = self.env.step(action.copy())
+            self._n_replayed += 1
+            self._replayed_return += float(reward)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """:return: The result of the environment"""
-        result = self.env.step(action)
+        *result, info = self.env.step(action)
         if self._current is not None and (result[2] or result[3]):
-            self._finish(self._current, success_of(result[4]))
+            self._finish(self._current, _success_in(info))
             self._current = None
-        return result
+            # Of a monitor inside, which has seen the actions before the start
+            if "episode" in info:
+                whole = info["episode"]
+                info["episode"] = {**whole, "r": whole["r"] - self._replayed_return, "l": whole["l"] - self._n_replayed}
+        return (*result, info)
 
-    def _finish(self, number: int, success: bool | None) -> None:
-        if success is None:
-            raise DemonstrationsError(
-                "StartInDemonstrations: found neither 'is_success' nor 'success' in the last info, expected one of them"
-            )
+    def _finish(self, number: int, success: bool) -> None:
         successes = self._successes[number]
         successes.append(success)
         if len(successes) < (successes.maxlen or 0) or np.mean(successes) < self.success_rate:
@@ -186,6 +202,37 @@ class StartInDemonstrations(gym.Wrapper):
             del self.starts[number]
         else:
             self.starts[number] = max(0, self.starts[number] - self.stride)
+
+
+class _LastInfo(gym.Wrapper):
+    """Remembers the info of the last step of an episode."""
+
+    info: dict[str, Any] | None = None
+
+    def step(self, action: Any) -> Any:
+        result = self.env.step(action)
+        if result[2] or result[3]:
+            self.info = result[4]
+        return result
+
+
+def _success_in(info: dict[str, Any]) -> bool:
+    success = success_of(info)
+    if success is None:
+        raise DemonstrationsError(
+            "StartInDemonstrations: found neither 'is_success' nor 'success' in the last info, expected one of them"
+        )
+    return success
+
+
+def leave_demonstrations(env: VecEnv) -> VecEnv:
+    """
+    :param env: For evaluations
+    :return: The same, whose episodes start as usual, also if it has a :class:`StartInDemonstrations`
+    """
+    for number in np.flatnonzero(env.env_is_wrapped(StartInDemonstrations)).tolist():
+        env.env_method("leave_demonstrations", indices=number)
+    return env
 
 
 class SuccessMonitor(Monitor):

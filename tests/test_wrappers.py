@@ -10,10 +10,12 @@ from point_to_goal import PointToGoal, to_goal
 from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_pgfd import Demonstrations, TD3fD
+from sb3_pgfd.common.environment_state import Resumable
 from sb3_pgfd.demonstrations import DemonstrationsError, record
-from sb3_pgfd.wrappers import ReportSuccess, StartInDemonstrations
+from sb3_pgfd.wrappers import ReportSuccess, StartInDemonstrations, leave_demonstrations
 
 gym.register_envs(gymnasium_robotics)
 
@@ -147,6 +149,40 @@ def test_other_episodes_start_as_the_environment_does():
     assert starts == [PointToGoal().reset(seed=seed)[0].item() for seed in (1, 2, 1)]
 
 
+def test_evaluations_and_monitors_know_nothing_of_what_was_replayed():
+    world, demonstrations = to_the_goal()
+    n = len(demonstrations)
+    env = DummyVecEnv([lambda: StartInDemonstrations(Monitor(world), demonstrations, share=1.0, stride=2)])
+    env.reset()
+    # Two steps of the demonstration are left; the way to the goal is as long
+    episodes = [env.step(np.full((1, 1), 1.9, dtype=np.float32)) for _ in range(2)][-1][3][0]["episode"]
+    assert (episodes["l"], episodes["r"]) == (2, 1.0)
+    assert leave_demonstrations(env) is env
+    env.reset()
+    lengths = [info["episode"]["l"] for _ in range(3 * n) for info in env.step(np.full((1, 1), 1.9))[3] if "episode" in info]
+    assert min(lengths) > 2
+
+
+def test_such_starts_are_repeated_when_a_run_goes_on():
+    _, demonstrations = to_the_goal()
+
+    def make() -> Resumable:
+        inner = gym.wrappers.TimeLimit(PointToGoal(), 20)
+        return Resumable(StartInDemonstrations(inner, demonstrations, share=1.0, stride=2, window=1))
+
+    env = make()
+    env.reset(seed=4)
+    for _ in range(2):
+        run_from_the_start(env, 1.9)
+    # In the third episode, which starts 6 steps before the end
+    env.reset()
+    position = env.step(np.full(1, -0.5))[0]
+    resumed = make()
+    assert resumed.restore_resumable(env.resumable_state())
+    assert resumed.step(np.zeros(1))[0] == pytest.approx(position)
+    assert run_from_the_start(resumed, 1.9) == run_from_the_start(env, 1.9)
+
+
 def test_a_model_learns_from_such_starts():
     world, demonstrations = to_the_goal()
     env = StartInDemonstrations(world, demonstrations)
@@ -163,3 +199,12 @@ def test_demonstrations_that_cannot_be_repeated_are_refused():
         StartInDemonstrations(world, moved)
     with pytest.raises(ValueError, match="share: found 2"):
         StartInDemonstrations(world, demonstrations, share=2)
+    with pytest.raises(DemonstrationsError, match="found neither 'is_success' nor 'success' in the last info"):
+        StartInDemonstrations(WithoutInfos(world), demonstrations)
+
+
+class WithoutInfos(gym.Wrapper):
+    """An environment that reports nothing."""
+
+    def step(self, action: Any) -> Any:
+        return (*self.env.step(action)[:4], {})

@@ -151,6 +151,7 @@ class Resumable(gym.Wrapper, gym.utils.RecordConstructorArgs):
     Remembers how the environment came into its state. The models of this package put it around each environment of a
     ``DummyVecEnv``. Around those of a ``SubprocVecEnv`` put it yourself, as ``wrapper_class`` of ``make_vec_env``. An
     environment with ``metadata["repeatable"]`` False, as a real robot should have, never repeats actions: its episode is cut.
+    A wrapper whose ``reset`` depends on attributes that change from episode to episode names them in ``read_by_reset``.
 
     :param env: The environment with all its wrappers
     """
@@ -218,9 +219,11 @@ class Resumable(gym.Wrapper, gym.utils.RecordConstructorArgs):
         state = pickle.loads(saved)
         # A new environment has none, and its place would not be found
         getattr(self.env.unwrapped, "np_random", None)
+        *wrappers, base = layers(self.env)
+        for layer, values in zip(wrappers, state["wrappers"], strict=True):
+            vars(layer).update({name: values[name] for name in getattr(type(layer), "read_by_reset", ()) if name in values})
         is_same = in_episode and state["start"] is not None and self._repeat(state["start"], state["actions"])
         is_same = is_same and (state["is_plain"] or _equal(self._last, state["last"]))
-        *wrappers, base = layers(self.env)
         for layer, values in zip((base, *wrappers), (state["base"], *state["wrappers"]), strict=True):
             vars(layer).update(values)
         set_generators(self.env, state["generators"])

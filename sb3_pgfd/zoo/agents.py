@@ -23,6 +23,7 @@ from sb3_pgfd.demonstrations.recording.session import success_of
 from sb3_pgfd.utils.files import refuse_existing
 from sb3_pgfd.utils.run_folders import plain, read_settings, require_trust
 from sb3_pgfd.utils.screen import has_screen, progress
+from sb3_pgfd.wrappers import leave_demonstrations
 from sb3_pgfd.zoo.command_line import CommandError
 
 TRUST_HELP = "load files of another user: models and their statistics can run code when they are loaded"
@@ -161,7 +162,7 @@ def load_agent(options: argparse.Namespace, reward_log: str | None = None) -> Ag
     model = load_without_buffer(ALGOS[options.algo], model_path, seed=options.seed, device=options.device)
     is_visual = ExperimentManager.is_atari(options.env.gym_id) or ExperimentManager.is_minigrid(options.env.gym_id)
     deterministic = not options.stochastic and (options.deterministic or not is_visual)
-    return Agent(model, Path(model_path), env, env_kwargs, deterministic)
+    return Agent(model, Path(model_path), leave_demonstrations(env), env_kwargs, deterministic)
 
 
 def play(

@@ -36,7 +36,7 @@ from sb3_pgfd.common.stepping import Interrupted
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.plotting import plot_run
 from sb3_pgfd.utils.run_folders import require_trust
-from sb3_pgfd.wrappers import monitor_successes
+from sb3_pgfd.wrappers import leave_demonstrations, monitor_successes
 from sb3_pgfd.zoo import ALGORITHMS
 from sb3_pgfd.zoo.agents import pickles_of, saved_with
 from sb3_pgfd.zoo.beside_the_robot import BesideTheRobot
@@ -157,13 +157,14 @@ class PgfdExperimentManager(SearchManager):
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
         """
-        cf ``ExperimentManager``. Nobody takes over in evaluations.
+        cf ``ExperimentManager``. Nobody takes over in evaluations, and they start as the environment does.
 
         :raises CommandError: If a person cannot take over
         """
         no_log = no_log or self._dry_run
         if self._robot is None or self._robot.device is None or eval_env or self._dry_run:
-            return super().create_envs(n_envs, eval_env, no_log)
+            env = super().create_envs(n_envs, eval_env, no_log)
+            return leave_demonstrations(env) if eval_env else env
         if n_envs > 1 or self.vec_env_class is not DummyVecEnv:
             found = f"{n_envs} environments" if n_envs > 1 else f"environments of a {self.vec_env_class.__name__}"
             raise CommandError(f"--intervene: found {found}, expected one in this process: a person takes over in one window")
