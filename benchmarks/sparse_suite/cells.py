@@ -116,6 +116,16 @@ def _ablation() -> Iterator[tuple[str, str, int]]:
 PARTS = {"main": _main, "few": _few, "ablation": _ablation}
 
 
+def finished_rows(runs: Sequence[Run], results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """
+    :param runs: Runs of the grid
+    :param results: Rows of the CSV of evaluations, perhaps also of other settings, seeds and numbers of steps
+    :return: The rows of the runs that are finished
+    """
+    finished = {run.cell: run.config for run in runs if is_finished(results, run.cell, run.config, run.last_step)}
+    return [row for row in results if finished.get(Cell.of(row)) == row["config"]]
+
+
 def status_of(
     runs: Sequence[Run], results: Sequence[Mapping[str, Any]], failures: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[str]]:

@@ -5,7 +5,8 @@ Figures and tables of the benchmark, from its CSV alone.
     python -m benchmarks.sparse_suite.report --readme docs/benchmarks.md   # puts the tables there
 
 The report prints the tables in Markdown, writes benchmarks/results/sparse_suite*.png, and names every cell of the grid that
-failed or is missing. The score of a run is the mean success of its last three evaluations up to the task's number of steps.
+failed or is missing. The tables have finished runs of the grid with the present settings and nothing else.
+The score of a run is the mean success of its last three evaluations up to the task's number of steps.
 The score of several seeds is the interquartile mean, with a 95 % bootstrap interval from five seeds on and otherwise with the
 range.
 """
@@ -24,6 +25,7 @@ from benchmarks.sparse_suite.cells import (
     MAIN,
     Selection,
     demos_of,
+    finished_rows,
     runs_of_grid,
     status_of,
 )
@@ -154,7 +156,8 @@ def report(results: Path, n_seeds: int | None = None, readme: Path | None = None
     :return: The tables and the cells that are missing, as text
     """
     rows, failures = read_results(results), read_results(failures_file(results))
-    outcomes = outcomes_of(rows)
+    # Whoever tries other settings or seeds may have written to the same file
+    outcomes = outcomes_of(finished_rows(runs_of_grid(Selection()), rows))
     tables = {name: TABLES[name](outcomes) for name in names}
     if readme is not None:
         filled = with_tables(readme.read_text(encoding="utf-8"), tables)

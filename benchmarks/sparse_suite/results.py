@@ -26,6 +26,11 @@ class Cell:
     demos: int
     seed: int
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Cell":
+        """:param row: Row of the results"""
+        return cls(row["task"], row["method"], int(row["demos"]), int(row["seed"]))
+
     @property
     def columns(self) -> dict[str, Any]:
         """The columns that identify its rows"""

@@ -68,8 +68,7 @@ def outcomes_of(rows: Sequence[Mapping[str, Any]]) -> list[Outcome]:
     """
     by_cell: dict[Cell, list[Mapping[str, Any]]] = {}
     for row in rows:
-        cell = Cell(row["task"], row["method"], int(row["demos"]), int(row["seed"]))
-        by_cell.setdefault(cell, []).append(row)
+        by_cell.setdefault(Cell.of(row), []).append(row)
     outcomes = []
     for cell in sorted(by_cell):
         own = sorted(by_cell[cell], key=lambda row: row["steps"])

@@ -89,7 +89,7 @@ ABLATIONS: dict[str, Settings] = {
     "no_pretraining": {"pretrain_steps": 0},
     "no_warmup": {"critic_warmup_steps": 0},
     "no_l2": {"l2_coef": 0.0},
-    # Without cloning, pretraining and warm-up follow Q
+    # The clone goes on proposing. Pretraining trains it and nothing else, and the actor follows Q from the first update on
     "no_bc": {"bc_coef": 0.0, "critic_warmup_steps": 0},
     "no_q_filter": {"q_filter": False},
     "no_proposals": {"proposals": False},
@@ -204,4 +204,4 @@ A2CFD: Settings = {
     "critic_warmup_steps": 5000,
     "policy_kwargs": {"net_arch": NET_ARCH, "log_std_min": -2.0, "log_std_max": 0.5},
 }
-"""The ``default`` entry of hyperparams/a2cfd.yml"""
+"""The ``default`` entry of hyperparams/a2cfd.yml, with smaller batches of demonstrations"""
