@@ -4,6 +4,7 @@ Every packaged task with its packaged demonstrations and tuned hyperparameters, 
 
     python -m benchmarks.tasks --processes 2            # all
     python -m benchmarks.tasks --tasks Reacher-v5       # one
+    python -m benchmarks.tasks --compile                # updates are compiled: the same but for rounding, in less time
     python -m benchmarks.tasks --report                 # table and figure from the CSV alone
 
 A run is one task with one seed. A finished run is in benchmarks/results/tasks.csv and does not run again without --fresh; its
@@ -18,6 +19,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,24 +69,25 @@ def hyperparameters_of(env_id: str) -> tuple[str, dict[str, Any]]:
     return algo, yaml.safe_load(hyperparams_file(algo).read_text())[env_id]
 
 
-def train(cell: tuple[Task, int]) -> tuple[tuple[Task, int], list[dict[str, Any]]]:
+def train(cell: tuple[Task, int], options: Sequence[str] = ()) -> tuple[tuple[Task, int], list[dict[str, Any]]]:
     """
     :param cell: Task and seed
+    :param options: More options of ``sb3-pgfd train``
     :return: The cell and its rows
     """
     task, seed = cell
     algo, _ = hyperparameters_of(task.env_id)
     folder = LOGS / algo / task.env_id / f"seed_{seed}"
-    options = ["--algo", algo, "--env", task.env_id, "--seed", str(seed), "--num-threads", "1", "-f", str(folder)]
+    run = ["--algo", algo, "--env", task.env_id, "--seed", str(seed), "--num-threads", "1", "-f", str(folder)]
     evaluation = ["--eval-freq", str(task.eval_freq), "--eval-episodes", str(N_EPISODES)]
     start = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "output.txt").open("w") as output:
-        command = [sys.executable, "-m", "sb3_pgfd.train", *options, *evaluation]
+        command = [sys.executable, "-m", "sb3_pgfd.train", *run, *evaluation, *options]
         subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=output, stderr=output, check=True)
     # Folders with a smaller number are those of interrupted runs
-    run = max((folder / algo).glob(f"{task.env_id}_*"), key=lambda path: int(path.name.rsplit("_", 1)[1]))
-    return cell, read_evaluations(run / "evaluations.npz", time.perf_counter() - start)
+    newest = max((folder / algo).glob(f"{task.env_id}_*"), key=lambda path: int(path.name.rsplit("_", 1)[1]))
+    return cell, read_evaluations(newest / "evaluations.npz", time.perf_counter() - start)
 
 
 def read_evaluations(path: Path, seconds: float) -> list[dict[str, Any]]:
@@ -173,6 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", metavar="ENV", help="default: all")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="compile the updates")
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--fresh", action="store_true", help="repeat runs that are finished")
     args = parser.parse_args()
@@ -181,7 +185,8 @@ def main() -> None:
     cells = [(task, seed) for task in tasks for seed in range(task.seeds) if (task.env_id, seed) not in done]
     if not args.report:
         with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
-            for (task, seed), rows in pool.imap_unordered(train, cells):
+            options = ["-params", "compile:True"] if args.compile else []
+            for (task, seed), rows in pool.imap_unordered(partial(train, options=options), cells):
                 replace_results(RESULTS_FILE, {"task": task.env_id, "seed": seed}, rows)
     # Of all tasks, also if one was run: the figure is one file
     report(read_results(RESULTS_FILE))
