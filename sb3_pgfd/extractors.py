@@ -31,7 +31,8 @@ class RelativePositions(BaseFeaturesExtractor):
         features_extractor_kwargs=dict(pairs=[(("observation", 0), "achieved_goal"), ("achieved_goal", "desired_goal")])
 
     The features then are all keys one after another, as in SB3's ``CombinedExtractor``, and the differences.
-    ``sb3-pgfd demos show --features`` proposes pairs.
+    ``sb3-pgfd demos show --features`` proposes pairs. ``VecNormalize`` must leave observations as they are, because it gives
+    each entry a unit of its own: ``norm_obs=False``, or ``norm_obs_keys`` without those of the pairs.
 
     :param observation_space: A ``Box`` of shape ``(k,)``, or a ``Dict`` of such
     :param pairs: Each pair ``(i, j)`` appends the position starting at j minus the position starting at i
@@ -52,6 +53,8 @@ class RelativePositions(BaseFeaturesExtractor):
         starts = [[_start(position, parts, size) for position in pair] for pair in pairs]
         super().__init__(observation_space, sum(parts.values()) + len(pairs) * size)
         self.keys, self.scale = list(parts), scale
+        self.compared_keys = {_key_of(position, parts) for pair in pairs for position in pair}
+        """Keys, '' of a Box, whose entries must have the same unit: algorithms of this package warn of ``VecNormalize``"""
         entries = th.tensor(starts)[:, :, None] + th.arange(size)
         first, second = entries.transpose(0, 1).flatten(1)
         # Buffers move to the policy's device; they are not saved, because the constructor makes them again
@@ -86,10 +89,19 @@ def _parts(space: spaces.Space) -> dict[str, int]:
     return {key: spaces.flatdim(part) for key, part in parts.items()}
 
 
+def _is_entry(position: Any) -> bool:
+    return _is_list(position) and len(position) == 2
+
+
+def _key_of(position: Any, parts: dict[str, int]) -> Any:
+    """:return: '' in a Box"""
+    return "" if "" in parts else position[0] if _is_entry(position) else position
+
+
 def _start(position: Any, parts: dict[str, int], size: int) -> int:
     """:return: The entry of the joined observation at which a position starts"""
     is_box = "" in parts
-    key, index = ("", position) if is_box else position if _is_list(position) and len(position) == 2 else (position, 0)
+    key, index = _key_of(position, parts), position if is_box else position[1] if _is_entry(position) else 0
     if not isinstance(key, str) or key not in parts or not is_whole(index, 0) or index + size > parts[key]:
         wanted = "an entry" if is_box else "a key, or (key, entry),"
         entries = f"{parts['']} entries" if is_box else " and ".join(f"{n} entries of {name!r}" for name, n in parts.items())

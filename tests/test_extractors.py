@@ -1,6 +1,8 @@
 """Features extractors."""
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,9 +10,11 @@ import torch as th
 from gymnasium import spaces
 from point_to_goal import PointToGoal
 from stable_baselines3 import SAC
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_pgfd import DDPGfD, TD3fD
 from sb3_pgfd.extractors import RelativePositions
+from sb3_pgfd.utils.checks import OptionWarning
 
 PENDULUM = {"features_extractor_class": RelativePositions, "features_extractor_kwargs": {"pairs": [(0, 2)], "size": 1}}
 
@@ -70,6 +74,27 @@ def test_a_position_in_a_dict_has_a_key_and_an_entry():
 def test_what_cannot_be_is_refused(space: spaces.Space, kwargs: dict[str, object], match: str):
     with pytest.raises(ValueError, match=match):
         RelativePositions(space, **kwargs)  # type: ignore[arg-type]  # some are wrong on purpose
+
+
+@pytest.mark.parametrize(
+    ("view", "pairs", "options", "is_named"),
+    [
+        ("box", [(0, 0)], {}, True),
+        ("box", [(0, 0)], {"norm_obs": False}, False),
+        ("dict", [("position", "goal")], {}, True),
+        ("dict", [("position", "position")], {"norm_obs_keys": ["goal"]}, False),
+    ],
+)
+def test_positions_that_are_standardised_apart_are_named(view: str, pairs: Any, options: dict[str, Any], is_named: bool):
+    env = VecNormalize(DummyVecEnv([lambda: PointToGoal(view)]), **options)
+    kwargs = {"features_extractor_class": RelativePositions, "features_extractor_kwargs": {"pairs": pairs, "size": 1}}
+    policy = "MlpPolicy" if view == "box" else "MultiInputPolicy"
+    model = TD3fD(policy, env, policy_kwargs=kwargs, device="cpu")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", OptionWarning)
+        model.check_options_for_learning()
+    named = [str(one.message) for one in found if "norm_obs=True with RelativePositions" in str(one.message)]
+    assert len(named) == is_named
 
 
 def test_a_model_learns_with_it_and_comes_back(tmp_path: Path):

@@ -200,8 +200,9 @@ def _features_block(ranking: FeatureRanking) -> list[str]:
         )
     if ranking.proposed is None:
         where = "come near each other" if not ranking.ranked else "help"
-        other = "--features 2 looks in a plane" if ranking.size == 3 else "--features 3 looks in space"
-        return [*lines, f"  No positions of {ranking.size} entries were found that {where}; {other}."]
+        others = {2: "; --features 2 looks in a plane", 3: "; --features 3 looks in space"}
+        other = next((words for size, words in others.items() if size != ranking.size and size <= ranking.width), "")
+        return [*lines, f"  No positions of {ranking.size} entries were found that {where}{other}."]
     kwargs = {"pairs": ranking.proposed.names(), "size": ranking.size, "scale": ranking.scale}
     return [
         *lines,

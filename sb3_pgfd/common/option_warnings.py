@@ -7,7 +7,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
+from torch import nn
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.arrays import discounted_returns
@@ -27,9 +29,10 @@ OFF_POLICY_NEEDS: Mapping[str, Need] = {
     "n_step_coef": ("n_steps > 1", lambda options: options["n_steps"] > 1),
     "target_noise_clip": ("target_policy_noise > 0", lambda options: options["target_policy_noise"] > 0.0),
     "target_entropy": ('ent_coef="auto"', lambda options: str(options["ent_coef"]).startswith("auto")),
-    **dict.fromkeys(
-        ("max_success_transitions", "denoise_successes"),
-        ("keep_successes=True", lambda options: options.get("keep_successes")),
+    "max_success_transitions": ("keep_successes=True", lambda options: options.get("keep_successes")),
+    "denoise_successes": (
+        "keep_successes=True and bc_coef > 0",
+        lambda options: options.get("keep_successes") and options["bc_coef"] > 0.0,
     ),
     "her_skip_reached": ("her_ratio > 0", lambda options: options.get("her_ratio")),
     "her_random_share": ("her_ratio > 0", lambda options: options.get("her_ratio")),
@@ -86,6 +89,23 @@ def options_without_effect(options: Options, chosen: Collection[str], needs: Map
         words, holds = needs[name]
         if options[name] and not holds(options):
             yield f"{name}={options[name]!r} has no effect: it needs {words}. Change that, or leave {name} out"
+
+
+def other_units(policy: nn.Module, env: VecNormalize) -> Iterator[str]:
+    """
+    :param policy: With its features extractors
+    :param env: Wrapper that may give each entry of an observation a unit of its own
+    :return: A warning if a features extractor compares such entries
+    """
+    normalized: set[str] = set()
+    if env.norm_obs:
+        normalized = set(env.norm_obs_keys or ()) if isinstance(env.observation_space, spaces.Dict) else {""}
+    for kind in {type(module).__name__ for module in policy.modules() if getattr(module, "compared_keys", set()) & normalized}:
+        yield (
+            f"VecNormalize: found norm_obs=True with {kind}, expected observations as they are: each entry gets a unit of its "
+            "own, so the difference of two positions says little. Use norm_obs=False, or leave the keys of the positions out "
+            "of norm_obs_keys"
+        )
 
 
 def doubtful_demonstrations(demonstrations: Demonstrations, options: Options, env: VecNormalize | None) -> Iterator[str]:

@@ -30,6 +30,7 @@ from sb3_pgfd.common.option_warnings import (
     check_without_demonstrations,
     doubtful_demonstrations,
     options_without_effect,
+    other_units,
 )
 from sb3_pgfd.common.whole_steps import LearnsInWholeSteps
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
@@ -278,6 +279,8 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
             found.append(check_without_demonstrations(type(self).__name__, options, self._chosen_options))
         if isinstance(self.demonstrations, Demonstrations):
             found += doubtful_demonstrations(self.demonstrations, options, self._vec_normalize_env)
+        if self._vec_normalize_env is not None:
+            found += other_units(self.policy, self._vec_normalize_env)
         for text in found:
             if text not in self._warnings_given:
                 self._warnings_given.add(text)

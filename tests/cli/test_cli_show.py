@@ -90,6 +90,14 @@ def test_show_proposes_features(capsys: pytest.CaptureFixture[str]):
     assert "found 0, expected at least 1" in fails(capsys, "show", "FetchReach-v4", "--features", 0)
 
 
+def test_show_advises_only_what_can_be(capsys: pytest.CaptureFixture[str]):
+    # Position and velocity: a plane may be looked in, space not
+    assert run("show", "MountainCarContinuous-v0", "--features", 1) == 0
+    assert "; --features 2 looks in a plane." in capsys.readouterr().out
+    assert run("show", "MountainCarContinuous-v0", "--features", 2) == 0
+    assert "No positions of 2 entries were found that come near each other." in capsys.readouterr().out
+
+
 def test_show_replays(capsys: pytest.CaptureFixture[str]):
     shown = result(capsys, "show", "MountainCarContinuous-v0", "--replay")
     assert [episode["largest_distance"] for episode in shown["replay"]] == [0, 0, 0]

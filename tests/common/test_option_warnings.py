@@ -119,6 +119,11 @@ def test_a_model_that_was_saved_before_it_learned_knows_what_was_chosen(tmp_path
             "max_success_transitions=9 has no effect: it needs keep_successes=True",
         ),
         (
+            DDPGfD,
+            {"replay_buffer_kwargs": {"denoise_successes": True, "keep_successes": True}},
+            "denoise_successes=True has no effect: it needs keep_successes=True and bc_coef > 0",
+        ),
+        (
             TD3fD,
             {"target_policy_noise": 0.0, "target_noise_clip": 0.3},
             "target_noise_clip=0.3 has no effect: it needs target_",

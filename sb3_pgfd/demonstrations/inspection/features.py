@@ -59,6 +59,8 @@ class FeatureRanking:
     """Scale for what is proposed"""
     n_left_out: int
     """Pairs that were not tried, because others come nearer"""
+    width: int
+    """Entries of the longest vector: no position has more"""
 
 
 def rank_pairs(demonstrations: Demonstrations, size: int = 3, seed: int = 0) -> FeatureRanking:
@@ -82,7 +84,8 @@ def rank_pairs(demonstrations: Demonstrations, size: int = 3, seed: int = 0) -> 
         best = next((found for found in ranked if len(found.pairs) == n_pairs), None)
         if best is not None and best.error < (1 - GAIN) * (error if proposed is None else proposed.error):
             proposed = best
-    return FeatureRanking(size, error, ranked, proposed, data.scale(proposed), n_left_out)
+    width = size + max(start for _, start in data.starts)
+    return FeatureRanking(size, error, ranked, proposed, data.scale(proposed), n_left_out, width)
 
 
 @dataclass(frozen=True)
