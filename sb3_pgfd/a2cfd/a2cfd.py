@@ -96,6 +96,7 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         "MultiInputPolicy": MultiInputPolicy,
     }
     _option_needs: ClassVar[Mapping[str, Need]] = ON_POLICY_NEEDS
+    _options_of_optimizer = frozenset({"use_rms_prop", "rms_prop_eps", "use_sde"})
     policy: ActorCriticPolicy
 
     def __init__(
@@ -274,6 +275,12 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         buffer.add(self._last_obs, actions, rewards, starts, step["values"], step["log_probs"])
         self._last_obs, self._last_episode_starts = step["new_obs"], dones
 
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """cf ``BaseAlgorithm``. What a stopped rollout holds ends as at a time limit."""
+        if force_reset:
+            self._break_off_episodes()
+        super().set_env(env, force_reset)
+
     def _break_off_episodes(self) -> None:
         n_present = self.rollout_buffer.pos if self._is_collecting else 0
         # The rollout goes on: what follows in it is another episode, as after a time limit
@@ -449,7 +456,9 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         if np.isfinite(explained):
             self.logger.record("train/explained_variance", explained)
         self.logger.record("train/learning_rate", self.lr_schedule(self._current_progress_remaining))
-        self.logger.record("train/actor_learning_rate", self.actor_lr_schedule(self._current_progress_remaining))
+        # A policy of SB3 learns at one rate
+        if any(group.get("name") == "actor" for group in self.policy.optimizer.param_groups):
+            self.logger.record("train/actor_learning_rate", self.actor_lr_schedule(self._current_progress_remaining))
         super().dump_logs(iteration)
 
     def learn(

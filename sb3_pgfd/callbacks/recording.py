@@ -12,6 +12,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.demonstrations.arrays import channels_first, json_copy, map_observations
 from sb3_pgfd.demonstrations.recording import Session
+from sb3_pgfd.demonstrations.recording.interventions import INTERVENE_ACTION
 from sb3_pgfd.demonstrations.recording.session import EpisodeBuilder, describe_env, success_of
 from sb3_pgfd.demonstrations.validation import as_dict, check_observations
 
@@ -108,7 +109,9 @@ class RecordSuccesses(BaseCallback):
             observation, episode = map_observations(observations, itemgetter(env)), self._episodes[env]
             if episode is not None:
                 last = self._last_observation(info, observation) if done else observation
-                episode.add(actions[env], last, rewards[env])
+                # What somebody executed in place of the policy's action
+                taken = info.get(INTERVENE_ACTION)
+                episode.add(actions[env] if taken is None else np.asarray(taken, actions.dtype), last, rewards[env])
             if done:
                 if episode is not None:
                     self._keep_success(episode, info)

@@ -8,6 +8,7 @@ from sb3_pgfd.cli.arguments import OUTPUT, SOURCE, add_load_options, add_output_
 from sb3_pgfd.cli.output import check_output, describe, report
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.demonstrations.editing import split
+from sb3_pgfd.demonstrations.formats.npz import with_ending
 
 
 def add_parsers(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -72,7 +73,7 @@ def _merge(args: argparse.Namespace) -> None:
 
 
 def _split(args: argparse.Namespace) -> None:
-    if args.output == args.rest:
+    if with_ending(args.output).resolve() == with_ending(args.rest).resolve():
         args.error(f"found {args.output} for both parts, expected two names")
     for path in (args.output, args.rest):
         check_output(path, args.force, args.format)

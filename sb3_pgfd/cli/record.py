@@ -106,6 +106,11 @@ def _run(args: argparse.Namespace) -> None:
     try:
         demonstrations = _record(args, path)
     except KeyboardInterrupt:
+        if not session_folder(path).is_dir():
+            raise DemonstrationsError(
+                "stopped before the first episode was finished, so nothing was kept. Without a time limit an episode may "
+                "go on for ever: see --max-episode-steps"
+            ) from None
         found = f"stopped. Finished episodes are in {session_folder(path)}"
         raise DemonstrationsError(f"{found}: continue with --resume") from None
     result = describe(demonstrations, with_ending(path))

@@ -203,6 +203,7 @@ class Resumable(gym.Wrapper, gym.utils.RecordConstructorArgs):
             # Arrays of a simulator may be views of its memory, which a copy would not be
             "base": plain if is_plain else {name: value for name, value in plain.items() if isinstance(value, _SCALARS)},
             "is_plain": is_plain,
+            "classes": [type(layer).__name__ for layer in layers(self.env)],
             "wrappers": [values_of(layer, options_of(layer)) for layer in list(layers(self.env))[:-1]],
             "generators": generators_of(self.env),
         }
@@ -215,8 +216,12 @@ class Resumable(gym.Wrapper, gym.utils.RecordConstructorArgs):
         :param saved: Of :meth:`resumable_state`
         :param in_episode: Whether to go on inside the episode; otherwise the environment must be reset next
         :return: Whether it is in the same state inside the episode
+        :raises ValueError: If the environment is another one, or has other wrappers
         """
         state = pickle.loads(saved)
+        found = [type(layer).__name__ for layer in layers(self.env)]
+        if found != state["classes"]:
+            raise ValueError(f"env: found {found} from the outside, expected {state['classes']} as in the saved run")
         # A new environment has none, and its place would not be found
         getattr(self.env.unwrapped, "np_random", None)
         *wrappers, base = layers(self.env)

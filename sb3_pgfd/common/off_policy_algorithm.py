@@ -84,6 +84,8 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     q_range: tuple[float, float] | None
     _is_warmed_up: bool = False
     """Whether the critic has learned from ``critic_warmup_steps`` own transitions, also if the buffer was not saved"""
+    _is_watched: bool = False
+    """Whether somebody who can take over has been heard of"""
     _policy_copy: PolicyCopy | None = None
     """Acts in an environment that does not wait for updates"""
     _n_late_steps: int = 0
@@ -149,7 +151,9 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
 
     def _check_options(self) -> None:
         """:raises ValueError: If an option is out of range"""
-        check_whole(vars(self), {"n_steps": 1, "pretrain_steps": 0, "batch_size": 1, "buffer_size": 1})
+        check_whole(vars(self), {"n_steps": 1, "pretrain_steps": 0, "batch_size": 1, "buffer_size": 1, "gradient_steps": -1})
+        if not is_number(self.learning_starts, 0.0):
+            raise ValueError(f"learning_starts: found {self.learning_starts!r}, expected a number >= 0")
         for name in ("tau", "gamma"):
             if not is_number(getattr(self, name), 0.0, 1.0):
                 raise ValueError(f"{name}: found {getattr(self, name)!r}, expected 0 to 1")
@@ -226,6 +230,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """cf ``BaseAlgorithm``. The replay buffer computes the rewards of replaced goals with this environment."""
         super().set_env(env, force_reset)
+        self._is_watched = False
         if self.replay_buffer is not None and self.env is not None:
             self.buffer.set_env(self.env)
 
@@ -385,7 +390,9 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     def _store_transition(
         self, replay_buffer: Any, buffer_action: Any, new_obs: Any, reward: Any, dones: Any, infos: list[dict[str, Any]]
     ) -> None:
-        if INTERVENE_ACTION in infos[0]:
+        # Some environments name it only where somebody acts
+        self._is_watched |= any(INTERVENE_ACTION in info for info in infos)
+        if self._is_watched:
             taken = [info.get(INTERVENE_ACTION) is not None for info in infos]
             self._rollout_metrics.add({"intervention_rate": th.tensor(taken, dtype=th.float32)})
         if self.buffer.needs_policy_actions:

@@ -36,7 +36,7 @@ from sb3_pgfd.common.whole_steps import LearnsInWholeSteps
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.inspection.warnings import continuity_warnings
 from sb3_pgfd.demonstrations.validation import normalised_units
-from sb3_pgfd.utils.checks import SAVE_FORMAT, OptionWarning, check_save_format
+from sb3_pgfd.utils.checks import SAVE_FORMAT, OptionWarning, check_save_format, is_number
 from sb3_pgfd.utils.files import write_whole
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
 from sb3_pgfd.utils.screen import can_show_progress, progress
@@ -73,6 +73,8 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
 
     _options_of_policy: ClassVar[frozenset[str]] = frozenset()
     """Arguments of the constructor that the policy takes too"""
+    _options_of_optimizer: ClassVar[frozenset[str]] = frozenset()
+    """Arguments of the constructor that an optimiser was made with"""
     _option_needs: ClassVar[Mapping[str, Need]]
     """What an option needs to have an effect"""
     _chosen_options: list[str]
@@ -139,18 +141,21 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
 
         :param env: An environment, or its id as in the constructor
 
-        :raises ValueError: If the file was saved by a version with another format, or an option asks for other networks
+        :raises ValueError: If the file was saved by a version with another format, or an option asks for other networks or
+            another optimiser
         :raises TypeError: If an option is unknown
         """
         data = read_saved_data(path)
         check_save_format("model", data.get("save_format", 1))
         arguments = signature(BaseAlgorithm.load).parameters
         check_keywords(f"{cls.__name__}.load", kwargs, {*accepted_keywords(cls), *arguments, *data}, cls._keyword_places())
-        for name in cls._options_of_policy & kwargs.keys():
-            if bool(kwargs[name]) != bool(data.get(name)):
+        for name in (cls._options_of_policy | cls._options_of_optimizer) & kwargs.keys():
+            # "hard" is True
+            found, saved = (value if is_number(value) else bool(value) for value in (kwargs[name], data.get(name)))
+            if found != saved:
                 raise ValueError(
                     f"{cls.__name__}.load: found {name}={kwargs[name]!r}, expected {data.get(name)!r} as saved: the model has "
-                    "other networks"
+                    f"{'other networks' if name in cls._options_of_policy else 'another optimiser or other networks'}"
                 )
         model = super().load(path, maybe_make_env(env, verbose=0), *args, **kwargs)
         model._chosen_options = sorted({*model._chosen_options, *kwargs, *_nested(kwargs)})

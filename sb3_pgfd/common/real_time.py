@@ -121,6 +121,7 @@ class RealTime(VecEnvWrapper):
         self.punctuality = Punctuality(period, period / 5 if tolerance is None else tolerance)
         # One thread for all: a window's events must be read by the thread that opened it
         self._thread = ThreadPoolExecutor(1, "environment")
+        self._is_closed = False
         self._steps: queue.SimpleQueue[Step] = queue.SimpleQueue()
         self._acting: Future[None] | None = None
         self._due: float | None = None
@@ -233,7 +234,10 @@ class RealTime(VecEnvWrapper):
             return self.venv.env_method(method_name, *args, indices=indices, **kwargs)
 
     def close(self) -> None:
-        """cf ``VecEnv``."""
+        """cf ``VecEnv``. A second call does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self.end()
         self._thread.submit(self.venv.close).result()
         self._thread.shutdown()

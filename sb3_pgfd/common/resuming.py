@@ -69,6 +69,7 @@ def save_run(model: BaseAlgorithm, callback: Any) -> dict[str, Any]:
     has_logger = getattr(model, "_logger", None) is not None
     return {
         "environment": save_environment(model.env),
+        "is_for": (model.observation_space, model.action_space),
         "spaces": _spaces(model),
         "callbacks": callbacks,
         "logger": {name: dict(getattr(model.logger, name)) for name in _OF_LOGGER} if has_logger else {},

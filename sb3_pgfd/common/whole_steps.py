@@ -11,6 +11,7 @@ import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_pgfd.common.resuming import make_all_resumable, restore_environments, restore_run, save_run, score_of
@@ -66,6 +67,7 @@ class LearnsInWholeSteps(BaseAlgorithm):
         :raises ValueError: If the environment is another one
         """
         model, run = read_model(cls, newest_set(Path(folder)), env, device)
+        check_for_correct_spaces(model.env, *run["is_for"])
         model._resumed = run
         return model
 

@@ -52,7 +52,8 @@ def edit(
     :param action_high: Its upper action bound
     :param recorded_low: The lower bound that they were recorded with
     :param recorded_high: The upper one
-    :param done_means: ``"truncated"``: what the source calls terminal or done was a time limit
+    :param done_means: ``"truncated"``: what the source calls terminal or done was a time limit; ``"terminated"``: all ends of
+        the source are terminal states
     :param final_reward: For sources without rewards, or with rewards that are all 0: what the last step of each episode gets,
         the others 0; episodes that are known to have failed get 0 throughout
     :param successful_only: Keep episodes that solved the task
@@ -172,7 +173,12 @@ def choose_observations(demonstrations: T, observation_keys: ObservationKeys | N
         else:
             names = observation_keys if isinstance(observation_keys, Mapping) else wanted
             chosen[field] = {name: arrays[key] for name, key in zip(names, wanted, strict=True)}
-    return demonstrations.changed(**chosen)
+    # It describes what was recorded
+    return demonstrations.changed(**chosen, metadata=_without(demonstrations.metadata, "observation_space"))
+
+
+def _without(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in metadata.items() if key != name}
 
 
 def rescale_actions(demonstrations: T, low: Any, high: Any, recorded_low: Any = -1.0, recorded_high: Any = 1.0) -> T:
@@ -207,7 +213,8 @@ def rescale_actions(demonstrations: T, low: Any, high: Any, recorded_low: Any = 
     with np.errstate(over="ignore", invalid="ignore"):
         rescaled = unscaled(2 * (actions - first) / (last - first) - 1, low, high)
     check_finite({"actions": rescaled}, Locator(demonstrations.episode_lengths))
-    return demonstrations.changed(actions=owned(rescaled))
+    # Its bounds are those that were recorded
+    return demonstrations.changed(actions=owned(rescaled), metadata=_without(demonstrations.metadata, "action_space"))
 
 
 def _shown(bound: np.ndarray) -> str:
@@ -223,11 +230,18 @@ def _bound(name: str, value: Any, actions: np.ndarray) -> np.ndarray:
 
 def select(demonstrations: T, episodes: int | Sequence[int] | np.ndarray) -> T:
     """
-    :param episodes: The first so many, or the numbers of the ones to keep, in that order
+    :param episodes: The first so many, or the numbers of the ones to keep, in that order, or whether to keep each
     :return: These episodes alone
     :raises DemonstrationsError: If there are not as many
     """
-    numbers = list(range(episodes)) if isinstance(episodes, (int, np.integer)) else [int(number) for number in episodes]
+    wanted = np.arange(episodes) if isinstance(episodes, (int, np.integer)) else np.asarray(episodes)
+    if wanted.dtype == bool and wanted.shape == (demonstrations.n_episodes,):
+        wanted = np.flatnonzero(wanted)
+    if wanted.size and wanted.dtype.kind not in "iu":
+        raise DemonstrationsError(
+            f"episodes: found {episodes}, expected whole numbers, or True or False for each of {demonstrations.n_episodes}"
+        )
+    numbers = wanted.tolist()
     if not numbers or min(numbers) < 0 or max(numbers) >= demonstrations.n_episodes:
         raise DemonstrationsError(f"episodes: asked for {episodes}, found {demonstrations.n_episodes} (numbered from 0)")
     starts, lengths = demonstrations.episode_starts, demonstrations.episode_lengths

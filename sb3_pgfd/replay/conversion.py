@@ -80,7 +80,7 @@ def steps_of(source: ReplayBuffer, like: ReplayBuffer) -> Iterator[tuple[Any, ..
     """
     :param source: SB3's own replay buffer
     :param like: The buffer that takes its steps
-    :return: Arguments of ``like.add`` for each, the oldest first. The last one ends all episodes
+    :return: Arguments of ``like.add`` for each, the oldest first. The last one cuts the episodes that go on
     :raises ValueError: If it keeps no next observations, or is of another environment or number of them
     """
     if not (hasattr(source, "dones") and isinstance(getattr(source, "next_observations", None), (np.ndarray, dict))):
@@ -104,7 +104,7 @@ def _steps(source: ReplayBuffer) -> Iterator[tuple[Any, ...]]:
         )
         done, timeout = source.dones[step] > 0, source.timeouts[step] > 0
         if step == steps[-1]:
-            timeout, done = timeout | ~done, np.ones_like(done)
+            timeout = timeout | ~done
         infos = [{"TimeLimit.truncated": bool(cut)} for cut in timeout]
         yield observed, then, source.actions[step], source.rewards[step], done, infos
 

@@ -318,6 +318,8 @@ class DemoReplayBuffer(ReplayBuffer):
         :raises ValueError: If it is another kind of buffer, or of another environment or number of them
         """
         steps = steps_of(buffer, self)
+        if buffer.size() == 0:
+            return
         self._read_demonstrations()
         for step in steps:
             self._store(*step)

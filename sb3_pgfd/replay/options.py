@@ -111,7 +111,7 @@ def warn_of_other_gamma(gamma: float, caller: Any) -> None:
     :param caller: The algorithm that draws from it
     """
     expected = getattr(caller, "gamma", None)
-    if isinstance(expected, float) and expected != gamma:
+    if is_number(expected) and expected != gamma:
         warnings.warn(
             f"gamma: found {gamma} in the replay buffer, expected {expected} as in {type(caller).__name__}: the buffer's "
             f"counts in n-step returns. Pass it in replay_buffer_kwargs=dict(..., gamma={expected})",

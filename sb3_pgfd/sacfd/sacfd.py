@@ -1,5 +1,6 @@
 """Soft actor-critic from demonstrations."""
 
+import io
 import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -27,6 +28,7 @@ from sb3_pgfd.common.losses import (
 from sb3_pgfd.common.off_policy_algorithm import OffPolicyFromDemonstrations
 from sb3_pgfd.common.optimization import FALLING_RATE, descend
 from sb3_pgfd.common.policies import TargetNetworks
+from sb3_pgfd.common.pretraining import read_saved_data
 from sb3_pgfd.common.updates import ERRORS, Turn
 from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.replay import DemoBatch
@@ -215,7 +217,7 @@ class SACfD(OffPolicyFromDemonstrations):
         :raises ValueError: If it is none
         """
         text = str(self.ent_coef)
-        learned, initial = text.startswith("auto"), text.removeprefix("auto").removeprefix("_") or "1"
+        learned, initial = _is_learned(text), text.removeprefix("auto").removeprefix("_") or "1"
         try:
             value = float(initial)
         except ValueError:
@@ -226,6 +228,32 @@ class SACfD(OffPolicyFromDemonstrations):
             )
         return value
 
+    @classmethod
+    def load(cls, path: str | pathlib.Path | io.BufferedIOBase, env: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """
+        cf ``BaseAlgorithm``. Another ``ent_coef`` than the saved one is alpha from now on, or where its learning begins anew.
+
+        :raises ValueError: If alpha was learned and is to be fixed, or the other way round
+        """
+        saved = read_saved_data(path).get("ent_coef")
+        wanted = kwargs.get("ent_coef", saved)
+        if _is_learned(wanted) != _is_learned(saved):
+            raise ValueError(
+                f"{cls.__name__}.load: found ent_coef={wanted!r}, expected "
+                f"{'auto, or auto_0.01 to begin with,' if _is_learned(saved) else 'a number'} as saved ({saved!r})"
+            )
+        model = super().load(path, env, *args, **kwargs)
+        if wanted != saved:
+            model._set_ent_coef()
+        return model
+
+    def _set_ent_coef(self) -> None:
+        coef = th.tensor([self._initial_ent_coef()], device=self.device)
+        if self.log_ent_coef is None:
+            self.ent_coef_tensor = coef
+        else:
+            self.log_ent_coef.data.copy_(coef.log())
+
     def _setup_model(self) -> None:
         super()._setup_model()
         self._targets = TargetNetworks((self.critic,), (self.critic_target,))
@@ -233,7 +261,7 @@ class SACfD(OffPolicyFromDemonstrations):
             self.target_entropy = -float(np.prod(self.action_space.shape or ()))
         self.log_ent_coef = self.ent_coef_optimizer = None
         ent_coef = th.tensor([self._initial_ent_coef()], device=self.device)
-        if isinstance(self.ent_coef, str) and self.ent_coef.startswith("auto"):
+        if _is_learned(self.ent_coef):
             self.log_ent_coef = ent_coef.log().requires_grad_()
             self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1))
         else:
@@ -335,3 +363,7 @@ class SACfD(OffPolicyFromDemonstrations):
 
         self._targets.update(self.tau)
         return metrics | batch_metrics(batch, errors, q_values[0])
+
+
+def _is_learned(ent_coef: Any) -> bool:
+    return str(ent_coef).startswith("auto")

@@ -69,6 +69,8 @@ class EntryManager(ExperimentManager):
             self._layers, self._unprocessed = [Layer(f"{self._run.folder}, config.yml", hyperparams)], deepcopy(hyperparams)
             return hyperparams, dict(hyperparams)
         check_config(self.config, self.env_name.gym_id, may_be_atari=self._is_atari)
+        # The Zoo would put these in the place of all of the entry's
+        of_command, self.env_kwargs = self.env_kwargs, {}
         self._entry = with_numbers(super().read_hyperparameters()[0])
         trial = {} if self._trial_to_train is None else self._load_trial(self._trial_to_train)
         changed = [Layer(f"trial {self._trial_to_train} of {self.study_name}", trial), Layer("-params", self._given)]
@@ -78,6 +80,9 @@ class EntryManager(ExperimentManager):
                 print(f"Hyperparameters of {origin}:")
                 pprint(changes)
         hyperparams = self._with_trial(trial)
+        if of_command:
+            hyperparams["env_kwargs"] = {**as_mapping(hyperparams.get("env_kwargs")), **of_command}
+            self._layers.append(Layer("--env-kwargs", {"env_kwargs": of_command}))
         if "n_timesteps" not in hyperparams:
             if self.n_timesteps <= 0:
                 raise CommandError(f"{self.config}: found no n_timesteps for {self.env_name.gym_id}, expected it, or -n STEPS")

@@ -282,6 +282,8 @@ class PgfdExperimentManager(SearchManager):
         if self.algo not in ALGORITHMS:
             super().learn(model)
             return
+        if self._run is not None and model.num_timesteps >= self.n_timesteps:
+            print(f"Nothing is left to do: the run has {model.num_timesteps:,} steps, and -n counts all, also those before")
         # -1: as the algorithm has it, below: none
         given = self.log_interval if self.log_interval >= 0 else None
         interval = {} if self.log_interval == -1 else {"log_interval": given}

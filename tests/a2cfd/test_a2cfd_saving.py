@@ -204,3 +204,23 @@ def test_normalised_runs_go_on_with_their_statistics(make_model: MakeModel, demo
     count = again.ret_rms.count
     A2CfD.load(tmp_path / "model", env=again, demonstrations=demo_file, device="cpu").learn(20)
     assert again.ret_rms.count == pytest.approx(count + 20), "demonstrations are taken in once"
+
+
+@pytest.mark.parametrize("changes", [{"use_rms_prop": True}, {"rms_prop_eps": 1e-2}, {"use_sde": True}])
+def test_an_optimiser_stays_as_it_was_made(trained: A2CfD, tmp_path: Path, changes: dict[str, Any]) -> None:
+    name = next(iter(changes))
+    with pytest.raises(ValueError, match=rf"A2CfD.load: found {name}=.*, expected .* as saved: .* another optimiser"):
+        load(tmp_path, **changes)
+    # What it was saved with may be said again, as the RL Zoo does
+    assert load(tmp_path, use_rms_prop=False, rms_prop_eps=1e-5, use_sde=False).use_rms_prop is False
+
+
+def test_a_stopped_rollout_ends_as_at_a_time_limit_when_the_environment_changes(make_model: MakeModel) -> None:
+    model = make_model(n_steps=6, gamma=0.5, demonstrations=None)
+    model.learn(6, callback=lambda variables, _: variables["self"].num_timesteps < 3)
+    before = model.rollout_buffer.rewards[:3].copy()
+    observations: Any = model._last_obs
+    with th.no_grad():
+        value = model.policy.predict_values(model.policy.obs_to_tensor(observations)[0]).item()
+    model.set_env(make_env())
+    np.testing.assert_allclose(model.rollout_buffer.rewards[:3] - before, [[0.0], [0.0], [0.5 * value]], rtol=1e-5)

@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack,
 
 from sb3_pgfd import A2CfD, DDPGfD, Demonstrations, DemonstrationsError
 from sb3_pgfd.callbacks import ProgressLog, RecordSuccesses
+from sb3_pgfd.wrappers import InterventionWrapper
 
 Log = list[dict[str, Any]]
 
@@ -127,6 +128,16 @@ def test_successful_episodes_are_recorded_as_they_happened(name: str, n_envs: in
     demonstrations.check_spaces(model.observation_space, model.action_space)
     assert demonstrations.metadata["producer"] == f"{type(model).__name__} while learning"
     assert demonstrations.metadata["success_rate"] == 1.0
+
+
+def test_actions_are_recorded_as_somebody_executed_them(tmp_path: Path):
+    log: Log = []
+    took_over = iter([None, np.full(1, 1.5)] * 200)
+    env = DummyVecEnv([lambda: InterventionWrapper(Monitor(Diary(log)), lambda observation, action: next(took_over))])
+    make_model("DDPGfD", env).learn(96, callback=RecordSuccesses(tmp_path / "a.npz"))
+    demonstrations = Demonstrations.load(tmp_path / "a.npz")
+    assert_recorded(demonstrations, successes(log))
+    assert 0.3 < np.mean(demonstrations.actions == np.float32(1.5)) < 0.7
 
 
 @pytest.mark.parametrize("name", ["DQN", "QRDQN", "PPO"])

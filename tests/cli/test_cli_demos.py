@@ -104,6 +104,12 @@ def test_values_are_what_python_reads_and_text_otherwise(text: str, name: str, v
     assert named_value(text) == (name, value)
 
 
+def test_the_parts_of_a_split_have_two_names(capsys: pytest.CaptureFixture[str], toy: Path, tmp_path: Path):
+    with pytest.raises(SystemExit):
+        run("split", toy, tmp_path / "part", tmp_path / "part.npz", "--first", 2)
+    assert "for both parts, expected two names" in capsys.readouterr().err
+
+
 def test_nothing_is_replaced_without_force(capsys: pytest.CaptureFixture[str], toy: Path, tmp_path: Path):
     there = tmp_path / "there.npz"
     there.write_text("mine")

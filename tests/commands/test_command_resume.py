@@ -50,6 +50,7 @@ def test_a_run_that_a_signal_ended_and_one_that_was_killed_go_on(
     assert all(th.equal(value, second[name]) for name, value in first.items())
     for name in ("evaluations.npz", "0.monitor.csv", "progress.csv"):
         assert _rows(whole / name) == _rows(run / name), name
+    assert "Nothing is left to do: the run has 1,500 steps, and -n counts all" in call(capsys, "train", *command, "-n", "20")
     (found,), _ = find_runs([tmp_path / "logs"])
     np.testing.assert_array_equal(found.timesteps, [0, 500, 1000, 1500])
 

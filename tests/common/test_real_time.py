@@ -78,6 +78,7 @@ def test_the_environment_goes_on_while_updates_run_and_every_step_is_stored_once
     model = slowly(model_in(real_time), 0.25)
     model.learn(40)
     real_time.close()
+    real_time.close()
     assert (model.num_timesteps, model.buffer.n_own, len(env.times)) == (40, 40, 40)
     assert_all_is_stored(model, env, 40)
     # 40 updates in turn would take 10 s. Some of the steps were taken together, and shared an update

@@ -139,3 +139,10 @@ def test_a_file_without_a_step_is_refused(tmp_path: Path):
     arrays = {name: array[:0] for name, array in d4rl_arrays().items()}
     with pytest.raises(DemonstrationsError, match=r"found no transition, expected at least one"):
         Demonstrations.load(write_arrays(tmp_path / "a.hdf5", arrays))
+
+
+def test_a_timeout_can_be_terminal_by_word_of_the_user(tmp_path: Path):
+    demonstrations = load(tmp_path, {"done_means": "terminated"})
+    assert box(demonstrations.observations)[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
+    # The last row is where the file ends
+    assert np.flatnonzero(demonstrations.terminated).tolist() == [2, 4, 6]

@@ -143,6 +143,17 @@ def test_select_keeps_the_order_asked_for():
     assert selected.episode_starts.tolist() == [0, 3]
 
 
+def test_select_takes_a_mask():
+    assert make().select(np.array([False, True])).rewards.tolist() == [3, 4, 5]
+    assert make().select([True, False]).rewards.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("episodes", [[True], [0.0, 1.9], ["0"]])
+def test_select_refuses_what_is_no_number(episodes: Any):
+    with pytest.raises(DemonstrationsError, match=r"episodes: found .*, expected whole numbers, or True or False"):
+        make().select(episodes)
+
+
 @pytest.mark.parametrize("episodes", [0, 3, -1, [], [2], [-1]])
 def test_select_refuses_episodes_that_are_not_there(episodes: Any):
     with pytest.raises(DemonstrationsError, match=r"episodes: asked for .*, found 2"):

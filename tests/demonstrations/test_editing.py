@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from point_to_goal import PointToGoal, to_goal
 from toy_dataset import assert_same, box, make, make_dict, make_discrete
 
 from sb3_pgfd import Demonstrations, DemonstrationsError
-from sb3_pgfd.demonstrations import Episode
+from sb3_pgfd.demonstrations import Episode, record
 from sb3_pgfd.demonstrations.editing import choose_observations, merge, split
 
 
@@ -268,3 +269,13 @@ def test_nothing_asked_for_copies_nothing():
     source = make()
     assert Demonstrations.load(source) is source
     assert Demonstrations.load(replace(source, source="a.npz"), n_episodes=1).source == "a.npz"
+
+
+def test_a_space_that_no_longer_holds_is_forgotten(tmp_path: Path):
+    path = record(to_goal, PointToGoal("dict"), 1).save(tmp_path / "a.npz")
+    plain = Demonstrations.load(path)
+    assert {"action_space", "observation_space"} <= plain.metadata.keys()
+    rescaled = Demonstrations.load(path, action_low=-4.0, action_high=4.0, recorded_low=-2.0, recorded_high=2.0)
+    assert rescaled.metadata.keys() == plain.metadata.keys() - {"action_space"}
+    flat = Demonstrations.load(path, flatten_observations=True)
+    assert flat.metadata.keys() == plain.metadata.keys() - {"observation_space"}

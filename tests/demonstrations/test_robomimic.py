@@ -202,3 +202,9 @@ def test_what_is_no_json_object_is_refused(text: str, tmp_path: Path):
     path = write_arrays(tmp_path / "a.hdf5", robomimic_arrays(), lambda file: file["data"].attrs.update({"env_args": text}))
     with pytest.raises(DemonstrationsError, match="found"):
         Demonstrations.load(path)
+
+
+def test_ends_can_be_terminal_by_word_of_the_user(tmp_path: Path):
+    demonstrations = load(tmp_path, {"done_means": "terminated"}, **NO_NEXT)
+    assert joints(demonstrations) == [2, 3, 10, 11, 12]
+    assert np.flatnonzero(demonstrations.terminated).tolist() == [1, 4]

@@ -44,6 +44,13 @@ def test_nothing_is_left_of_steps_without_a_following_one():
         shift(np.arange(3), terminated=flags(n=3), ended=flags(0, 1, n=3))
 
 
+def test_it_warns_if_the_only_rewards_are_dropped():
+    rewards, arrays = np.array([0.0, 1.0, 0.0, 1.0]), (np.arange(4), np.arange(4))
+    with pytest.warns(UserWarning, match="The only rewards that are not 0 .* dropped.*done_means='terminated'"):
+        from_steps(*arrays, rewards, flags(n=4), flags(1, 3, n=4))
+    assert from_steps(*arrays, rewards, flags(1, 3, n=4), flags(1, 3, n=4)).rewards.tolist() == [0, 1, 0, 1]
+
+
 def test_each_key_is_shifted():
     shifted = shift({"a": np.arange(3), "b": np.arange(6).reshape(3, 2)}, flags(2, n=3), flags(2, n=3))
     assert isinstance(shifted.next_observations, dict)

@@ -5,6 +5,7 @@ import resource
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -66,6 +67,19 @@ def test_a_part_that_is_damaged_or_missing_is_named(tmp_path: Path, demonstratio
     (third / "run.pkl").write_bytes(b"")
     with pytest.raises(TrainingStateError, match=r"run.pkl has 0 of \d+ bytes.*expected a training state"):
         DDPGfD.resume(tmp_path, make_vec_env("PointToGoal-v0"))
+
+
+def test_another_environment_is_refused(tmp_path: Path, demonstrations: Demonstrations) -> None:
+    make(demonstrations).learn(30, callback=SaveTrainingState(tmp_path))
+    wider = gym.wrappers.RescaleAction(gym.make("PointToGoal-v0"), np.float32(-5.0), np.float32(5.0))
+    with warnings.catch_warnings():
+        # Of the demonstrations, whose actions are in other units
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match="Action spaces do not match"):
+            DDPGfD.resume(tmp_path, wider)
+    more = gym.wrappers.TransformReward(gym.make("PointToGoal-v0"), lambda reward: reward)
+    with pytest.raises(ValueError, match=r"env: found \[.*'TransformReward'.*, expected \[.*\] as in the saved"):
+        DDPGfD.resume(tmp_path, more).learn(40)
 
 
 def test_what_cannot_be_pickled_is_named(tmp_path: Path, demonstrations: Demonstrations) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_buffer import PickedRows, as_expected
 from small_models import demo_rows, own_rows, small_model
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_pgfd import DDPGfD, TD3fD
 from sb3_pgfd.callbacks import ProgressLog
@@ -160,3 +161,23 @@ def test_a_judge_gives_the_reward_and_ends_the_episode() -> None:
         (0.0, False, {"is_success": False}),
         (1.0, True, {"is_success": True}),
     ]
+
+
+class NamesItWhenItActs(gym.Wrapper):
+    """:param env: Environment in which somebody acts in every fourth step, and nothing is said otherwise"""
+
+    n_steps = 0
+
+    def step(self, action: Any) -> Any:
+        *result, info = self.env.step(action)
+        self.n_steps += 1
+        return (*result, {**info, "intervene_action": np.zeros(1, dtype=np.float32)} if self.n_steps % 4 == 0 else info)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_rate_counts_steps_in_which_nothing_is_said(first: bool) -> None:
+    makers: list[Any] = [lambda: NamesItWhenItActs(gym.make("PointToGoal-v0")), lambda: gym.make("PointToGoal-v0")]
+    model = small_model(TD3fD, env=DummyVecEnv(makers if first else makers[::-1]), pretrain_steps=0)
+    model.learn(2 * 12)
+    # Of twelve steps of both, from the first one on in which somebody acted: 3 of 18
+    assert model._rollout_metrics.flush()["intervention_rate"] == pytest.approx(3 / 18)

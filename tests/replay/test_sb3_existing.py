@@ -91,7 +91,8 @@ def test_demonstrations_that_do_not_fit_are_refused_at_once(demonstrations: Demo
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "gammas", "is_named"), [(SAC, (0.95, 0.99), 1), (TD3, (0.9, 0.95), 1), (SAC, (0.95, 0.95), 0)]
+    ("algorithm", "gammas", "is_named"),
+    [(SAC, (0.95, 0.99), 1), (TD3, (0.9, 0.95), 1), (SAC, (1, 0.95), 1), (SAC, (0.95, 0.95), 0)],
 )
 def test_another_gamma_than_the_models_is_named_once(
     algorithm: Any, gammas: tuple[float, float], is_named: int, demonstrations: Demonstrations
@@ -133,20 +134,24 @@ def steps(buffer: ReplayBuffer) -> int:
     return 7
 
 
+@pytest.mark.parametrize("handles_timeouts", [True, False])
 @pytest.mark.parametrize("view", ["box", "dict"])
-def test_transitions_of_a_plain_buffer_become_the_agents(view: str) -> None:
+def test_transitions_of_a_plain_buffer_become_the_agents(view: str, handles_timeouts: bool) -> None:
     env = PointToGoal(view)
     spaces: tuple[Any, Any] = (env.observation_space, env.action_space)
     plain = (ReplayBuffer if view == "box" else DictReplayBuffer)(14, *spaces, device="cpu", n_envs=2)
     n_steps = steps(plain)
-    ours = DemoReplayBuffer(40, *spaces, device="cpu", n_envs=2, keep_successes=True)
+    options: dict[str, Any] = dict(keep_successes=True, handle_timeout_termination=handles_timeouts)
+    ours = DemoReplayBuffer(40, *spaces, device="cpu", n_envs=2, **options)
     ours.add_replay_buffer(plain)
     assert ours.n_own == 2 * n_steps
     columns = ours.ring.take(np.arange(2 * n_steps))
     # Steps 2 to 8: those before were overwritten
     assert columns["rewards"].tolist() == [sign * number for number in range(2, 9) for sign in (1, -1)]
     np.testing.assert_allclose(columns["actions"][:, 0], np.repeat(np.arange(2, 9) / 20, 2))
-    assert columns["terminated"].reshape(-1, 2).T.tolist() == [[False, True, *[False] * 5], [*[False] * 4, True, False, False]]
+    # A time limit in step 4, which may count as an end of the task; the last step is none
+    of_second = [False, False, not handles_timeouts, False, True, False, False]
+    assert columns["terminated"].reshape(-1, 2).T.tolist() == [[False, True, *[False] * 5], of_second]
     ends = columns["steps_left"].reshape(-1, 2).T == 0
     # By a flag, by the interruption after step 5, and with the last step
     assert [np.flatnonzero(end).tolist() for end in ends] == [[1, 3, 6], [2, 3, 4, 6]]
@@ -168,6 +173,17 @@ def test_other_buffers_are_refused() -> None:
     with pytest.raises(ValueError, match="found n_envs=1, expected 2"):
         ours.add_replay_buffer(ReplayBuffer(9, *spaces))
     assert ours.n_own == 0
+
+
+def test_an_empty_buffer_changes_nothing() -> None:
+    env = PointToGoal()
+    ours = DemoReplayBuffer(40, env.observation_space, env.action_space, device="cpu")
+    for number in range(6):
+        if number == 3:
+            ours.add_replay_buffer(ReplayBuffer(9, env.observation_space, env.action_space, device="cpu"))
+        states = np.array([[[number / 8]], [[(number + 1) / 8]]], dtype=np.float32)
+        ours.add(states[0], states[1], np.zeros((1, 1)), np.zeros(1), np.array([number == 5]), [{}])
+    assert ours.ring.take(np.arange(6))["steps_left"].tolist() == [5, 4, 3, 2, 1, 0]
 
 
 def test_our_algorithms_say_that_a_plain_buffer_has_no_demonstrations(tmp_path: Path, demonstrations: Demonstrations) -> None:

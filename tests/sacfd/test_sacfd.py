@@ -142,3 +142,31 @@ def test_it_reaches_the_goal_where_one_demonstration_shows_the_way(
     model.learn(300)
     returns, _ = evaluate_policy(model, gym.make("PointToGoal-v0"), 5, return_episode_rewards=True, warn=False)
     assert returns == [1.0] * 5
+
+
+@pytest.mark.parametrize(
+    ("saved", "wanted", "expected"),
+    # The same word leaves what was learned; another one begins anew
+    [(0.2, 0.01, 0.01), (0.2, 0.2, 0.2), ("auto_0.01", "auto_0.5", 0.5), ("auto_0.01", "auto_0.01", None)],
+)
+def test_another_entropy_coefficient_holds_after_loading(
+    make_model: MakeModel, tmp_path: Path, saved: Any, wanted: Any, expected: float | None
+) -> None:
+    model = make_model(ent_coef=saved, learning_rate=0.1).learn(20)
+    model.save(tmp_path / "model")
+    loaded = SACfD.load(tmp_path / "model", ent_coef=wanted, device="cpu")
+
+    def alpha(of: SACfD) -> float:
+        return float(of.ent_coef_tensor if of.log_ent_coef is None else of.log_ent_coef.exp())
+
+    assert loaded.ent_coef == wanted
+    assert alpha(loaded) == pytest.approx(alpha(model) if expected is None else expected)
+
+
+def test_an_entropy_coefficient_stays_learned_or_fixed(make_model: MakeModel, tmp_path: Path) -> None:
+    make_model(ent_coef=0.2).save(tmp_path / "fixed")
+    make_model(ent_coef="auto").save(tmp_path / "learned")
+    with pytest.raises(ValueError, match=r"SACfD.load: found ent_coef='auto', expected a number as saved \(0.2\)"):
+        SACfD.load(tmp_path / "fixed", ent_coef="auto")
+    with pytest.raises(ValueError, match=r"SACfD.load: found ent_coef=0.2, expected auto, .* as saved \('auto'\)"):
+        SACfD.load(tmp_path / "learned", ent_coef=0.2)

@@ -203,10 +203,12 @@ def test_the_environments_arguments_in_the_yaml_hold_for_evaluation_and_all_comm
         assert manager.create_envs(1, eval_env=evaluation).observation_space.shape == (2, 3)
     arguments = yaml.unsafe_load((tmp_path / f"logs/ddpgfd/{ENV_ID}_1/{ENV_ID}/args.yml").read_text())
     assert arguments["env_kwargs"] == {"view": "matrix"}
-    # Those of the command line count more
+    # Those of the command line count more, and leave the others
+    entry = {**entry, "env_kwargs": {"view": "matrix", "render_mode": "rgb_array"}}
     typed = make_manager(tmp_path, entry, env_kwargs={"view": "box"}, eval_env_kwargs={"render_mode": "rgb_array"})
     assert typed.setup_experiment() is not None
-    assert (typed.env_kwargs, typed.eval_env_kwargs) == ({"view": "box"}, {"render_mode": "rgb_array"})
+    assert typed.env_kwargs == {"view": "box", "render_mode": "rgb_array"}
+    assert typed.eval_env_kwargs == {"render_mode": "rgb_array"}
     assert typed.create_envs(1, eval_env=True).observation_space.shape == (1,)
 
 

@@ -73,7 +73,7 @@ def read_robomimic(
     :param mask: Read only the episodes that ``mask/<name>`` lists, e.g. ``"train"``
     :param observation_keys: Read only these keys, see :func:`sb3_pgfd.demonstrations.editing.edit`
     :param cut_at_done: End an episode at the first step whose ``done`` is set
-    :param done_means: ``"truncated"``: a ``done`` was a time limit
+    :param done_means: ``"truncated"``: a ``done`` was a time limit; ``"terminated"``: every episode ends in a terminal state
     :param final_reward: For files without rewards, see :func:`sb3_pgfd.demonstrations.editing.edit`
     :raises DemonstrationsError: If it is damaged or lacks something
     :raises ImportError: If h5py is not installed
@@ -98,7 +98,7 @@ def read_robomimic(
     ended[starts - 1] = True
     solved = _solved(rows.arrays.get("rewards"), ended, lengths, told)
     default = np.full(len(ended), final_reward is not None and final_reward > 0) if told is None else np.repeat(told, lengths)
-    terminated = ended & rows.arrays.get("dones", default) & (done_means != "truncated")
+    terminated = ended & (rows.arrays.get("dones", default) | (done_means == "terminated")) & (done_means != "truncated")
     metadata = {ours: arguments[theirs] for ours, theirs in _ENV_ARGS.items() if theirs in arguments}
     after = rows.observations("next_obs") or None
     transitions = from_steps(
@@ -204,7 +204,8 @@ def read_d4rl(
 
     :param path: An HDF5 file
     :param episode_length: End an episode after this many steps too, where a file does not say where its time limits were
-    :param done_means: ``"truncated"``: a terminal was a time limit
+    :param done_means: ``"truncated"``: a terminal was a time limit; ``"terminated"``: every end, also that of
+        the file, is a terminal state
     :param final_reward: For files without rewards, see :func:`sb3_pgfd.demonstrations.editing.edit`
     :raises DemonstrationsError: If it is damaged, lacks something, or does not say where an episode ends
     :raises ImportError: If h5py is not installed
@@ -219,7 +220,7 @@ def read_d4rl(
         arrays["observations"],
         arrays["actions"],
         arrays.get("rewards", final_reward or 0.0),
-        terminated & (done_means != "truncated"),
+        (terminated | (ended & (done_means == "terminated"))) & (done_means != "truncated"),
         ended,
         after=after,
         success=None if solved is None else np.logical_or.reduceat(solved, starts),

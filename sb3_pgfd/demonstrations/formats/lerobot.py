@@ -8,7 +8,6 @@ the rows before, neither is looked at. A table holds no observation after the la
 :mod:`~sb3_pgfd.demonstrations.formats.successors` says what becomes of that step.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,7 +100,7 @@ def read_lerobot(
     given = one_number(_REWARD, steps[_REWARD]) if _REWARD in steps else None
     check_final_reward(final_reward, given)
     rewards: np.ndarray | float = final_reward if final_reward is not None else np.asarray(given)
-    transitions = from_steps(
+    return from_steps(
         observations if observation_keys is not None or len(keys) > 1 else observations[keys[0]],
         actions if actions.dtype.kind in "iu" else _per_step(actions),
         rewards,
@@ -110,14 +109,6 @@ def read_lerobot(
         success=flags[_SUCCESS][ended] if _SUCCESS in flags else None,
         metadata={"producer": "imported from a LeRobot dataset", **{key: info[key] for key in _PROVENANCE if key in info}},
     )
-    if np.any(rewards) and final_reward is None and not transitions.rewards.any():
-        warnings.warn(
-            "The only rewards that are not 0 belong to last steps of episodes. These steps were dropped, as they are not "
-            "terminal and what was observed after them is not in the file. If they reached the goal, pass "
-            "done_means='terminated'",
-            stacklevel=2,
-        )
-    return transitions
 
 
 def _info(folder: Path) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ and the step before it, whose next observation is known, ends the episode as tru
 Rewards: the caller names one for the end of each episode, as demonstrations of a task are successes.
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,6 +70,13 @@ def from_steps(
     last = np.zeros(int(lengths.sum()), dtype=bool)
     last[np.cumsum(lengths) - 1] = True
     success = None if success is None else success[episodes]
+    if isinstance(rewards, np.ndarray) and rewards.any() and not rewards[rows].any():
+        warnings.warn(
+            "The only rewards that are not 0 belong to last steps of episodes. These steps were dropped, as they are not "
+            "terminal and what was observed after them is not in the file. If they reached the goal, pass "
+            "done_means='terminated'",
+            stacklevel=3,
+        )
     return Transitions(
         observations=map_observations(observations, lambda array: _compacted(array, rows) if reuse else kept(array)),
         actions=kept(actions),

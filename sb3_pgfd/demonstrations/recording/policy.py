@@ -123,6 +123,11 @@ class _Actor:
         self.deterministic, self.action_noise = settings["deterministic"], settings["action_noise"]
         if self.action_noise and not isinstance(space, spaces.Box):
             raise DemonstrationsError(f"record: found action_noise={self.action_noise} with {space}, expected a Box space")
+        if self.action_noise and isinstance(space, spaces.Box) and not space.is_bounded():
+            raise DemonstrationsError(
+                f"record: found action_noise={self.action_noise} with {space}, expected finite bounds, because its unit is "
+                "half their distance: add noise in the policy"
+            )
         self.policy, self.space, self.vec_normalize = policy, space, normalize
         self.max_steps = settings.get("max_episode_steps", float("inf"))
         self._has_warned = False
