@@ -74,7 +74,7 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
     _options_of_policy: ClassVar[frozenset[str]] = frozenset()
     """Arguments of the constructor that the policy takes too"""
     _options_of_optimizer: ClassVar[frozenset[str]] = frozenset()
-    """Arguments of the constructor that an optimiser was made with"""
+    """Arguments of the constructor that an optimiser, or what it learns, was made with: ``load`` cannot change them"""
     _option_needs: ClassVar[Mapping[str, Need]]
     """What an option needs to have an effect"""
     _chosen_options: list[str]

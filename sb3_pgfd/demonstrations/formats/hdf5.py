@@ -98,7 +98,7 @@ def read_robomimic(
     ended[starts - 1] = True
     solved = _solved(rows.arrays.get("rewards"), ended, lengths, told)
     default = np.full(len(ended), final_reward is not None and final_reward > 0) if told is None else np.repeat(told, lengths)
-    terminated = ended & (rows.arrays.get("dones", default) | (done_means == "terminated")) & (done_means != "truncated")
+    terminated = _terminal(rows.arrays.get("dones", default), ended, done_means)
     metadata = {ours: arguments[theirs] for ours, theirs in _ENV_ARGS.items() if theirs in arguments}
     after = rows.observations("next_obs") or None
     transitions = from_steps(
@@ -113,6 +113,13 @@ def read_robomimic(
         reuse=True,
     )
     return transitions if after is None else cut_at_jumps(transitions, path.name, solved)
+
+
+def _terminal(flags: np.ndarray, ended: np.ndarray, done_means: DoneMeans | None) -> np.ndarray:
+    """:return: Whether each step reached a terminal state, by the file's flags unless ``done_means`` says otherwise"""
+    if done_means is not None:
+        return ended & (done_means == "terminated")
+    return ended & flags
 
 
 def _told_successes(groups: Sequence[Any]) -> np.ndarray | None:
@@ -220,7 +227,7 @@ def read_d4rl(
         arrays["observations"],
         arrays["actions"],
         arrays.get("rewards", final_reward or 0.0),
-        (terminated | (ended & (done_means == "terminated"))) & (done_means != "truncated"),
+        _terminal(terminated, ended, done_means),
         ended,
         after=after,
         success=None if solved is None else np.logical_or.reduceat(solved, starts),
