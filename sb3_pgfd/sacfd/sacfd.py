@@ -260,12 +260,10 @@ class SACfD(OffPolicyFromDemonstrations):
         if self.target_entropy == "auto":
             self.target_entropy = -float(np.prod(self.action_space.shape or ()))
         self.log_ent_coef = self.ent_coef_optimizer = None
-        ent_coef = th.tensor([self._initial_ent_coef()], device=self.device)
         if _is_learned(self.ent_coef):
-            self.log_ent_coef = ent_coef.log().requires_grad_()
+            self.log_ent_coef = th.zeros(1, device=self.device, requires_grad=True)
             self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1))
-        else:
-            self.ent_coef_tensor = ent_coef
+        self._set_ent_coef()
 
     def _update_learning_rates(self) -> None:
         super()._update_learning_rates()
