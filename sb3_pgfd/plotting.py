@@ -148,7 +148,12 @@ def _episode_returns(folder: Path) -> Curve:
     for path in folder.glob("*monitor.csv"):
         with path.open(newline="") as file:
             file.readline()  # Monitor's header, a JSON comment
-            episodes += [(float(row["t"]), float(row["l"]), float(row["r"])) for row in csv.DictReader(file)]
+            begun, last = 0.0, 0.0
+            for row in csv.DictReader(file):
+                # The clock of a resumed run may begin anew
+                begun = last if begun + float(row["t"]) < last else begun
+                last = begun + float(row["t"])
+                episodes.append((last, float(row["l"]), float(row["r"])))
     table = np.array(sorted(episodes), dtype=np.float64).reshape(-1, 3)
     return np.cumsum(table[:, 1]), table[:, 2]
 

@@ -13,6 +13,7 @@ from benchmarks.sparse_suite.tasks import TASKS
 
 MAIN = (
     "td3fd",
+    "td3fd_starts",
     "bc",
     "bc_plain",
     "td3fd_ibrl",

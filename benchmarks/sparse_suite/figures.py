@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 NAMES = {
     "td3fd": "TD3fD",
+    "td3fd_starts": "TD3fD, half of the episodes start in demonstrations",
     "td3fd_ibrl": "IBRL",
     "sacfd": "SACfD",
     "ddpgfd_paper": "DDPGfD as in the paper",
@@ -46,6 +47,7 @@ NAMES = {
 # Okabe and Ito's colours, which people with any kind of colour vision can tell apart. The strongest is for TD3fD
 COLORS = {
     "td3fd": "#D55E00",
+    "td3fd_starts": "#8F3F00",
     "ddpgfd_paper": "#0072B2",
     "ddpgfd_relative": "#7FB8D8",
     "bc": "#000000",
@@ -75,7 +77,7 @@ ABLATION_NAMES = {
     "td3fd_no_averaging": "no averaged actor",
 }
 LEARNING = tuple(method for method in MAIN if method in COLORS)
-_MARKERS = dict(zip(LEARNING, "o^sDvP*Xd<>p", strict=True))
+_MARKERS = dict(zip(LEARNING, "oH^sDvP*Xd<>p", strict=True))
 _N_COLUMNS = 3
 
 

@@ -20,10 +20,13 @@ from benchmarks.sparse_suite.tasks import Task
 from sb3_pgfd import A2CfD, DDPGfD, Demonstrations, SACfD, TD3fD
 from sb3_pgfd.common.off_policy_algorithm import OffPolicyFromDemonstrations
 from sb3_pgfd.replay import DemoReplayBuffer
+from sb3_pgfd.wrappers import StartInDemonstrations
 from sb3_pgfd.zoo.hyperparameters import with_schedules
 
 OURS = (OffPolicyFromDemonstrations, A2CfD)
 """Algorithms, with their subclasses, that take ``demonstrations`` in the constructor and in ``load``"""
+OF_ENVIRONMENT = ("n_envs", "normalize", "start_in_demonstrations")
+"""Settings that are no constructor arguments"""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ METHODS |= {
 METHODS |= {
     f"td3fd_{name}": Method(TD3fD, with_changes(settings_of.TD3FD, changes)) for name, changes in settings_of.VARIANTS.items()
 }
+# Where a single demonstration is not enough
+METHODS["td3fd_starts"] = replace(METHODS["td3fd_starts"], is_for=lambda task: 1 in task.demos and task.name != "mountain-car")
 
 
 class ScriptedModel:
@@ -140,13 +145,17 @@ class ScriptedModel:
 Model = BaseAlgorithm | ScriptedModel
 
 
-def make_env(task: Task, settings: Mapping[str, Any]) -> GymEnv:
+def make_env(task: Task, settings: Mapping[str, Any], demonstrations: Demonstrations | None = None) -> GymEnv:
     """
     :param task: Task to learn
-    :param settings: Settings of the method, of which ``n_envs`` and ``normalize`` are used
+    :param settings: Settings of the method, of which those in :data:`OF_ENVIRONMENT` are used
+    :param demonstrations: Demonstrations that episodes start in, if the settings say so
     :return: One environment, or several
     """
     n_envs, normalize = settings.get("n_envs", 1), settings.get("normalize")
+    if settings.get("start_in_demonstrations", False):
+        assert demonstrations is not None
+        return StartInDemonstrations(task.make_env(), demonstrations)
     if n_envs == 1 and normalize is None:
         return task.make_env()
     env = DummyVecEnv([task.make_env] * n_envs)
@@ -196,7 +205,7 @@ def options_of(method: Method, task: Task, env: GymEnv, settings: Mapping[str, A
     """
     has_goals = isinstance(env.observation_space, gym.spaces.Dict)
     options = {"policy": "MultiInputPolicy" if has_goals else "MlpPolicy", "gamma": task.gamma, **deepcopy(dict(settings))}
-    for name in ("n_envs", "normalize"):
+    for name in OF_ENVIRONMENT:
         options.pop(name, None)
     if not task.goal:
         for name in settings_of.HINDSIGHT:

@@ -165,7 +165,7 @@ def _evaluations(run: Run) -> list[dict[str, Any]]:
             "run with --fresh, or with another --label"
         )
     demonstrations = demonstrations_of(run.task, run.cell.demos, run.logs / "demonstrations")
-    env = make_env(run.task, run.settings)
+    env = make_env(run.task, run.settings, demonstrations)
     evaluations = Evaluations(run, progress)
     if checkpoint is None:
         settings = {**run.settings, "compile": True} if run.compile and run.method.compiles else run.settings

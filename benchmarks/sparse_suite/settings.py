@@ -2,10 +2,10 @@
 The settings of every method: constructor arguments, the same for all tasks, but for methods that the RL Zoo has tuned for one.
 
 ``noise_std`` is the standard deviation of Gaussian action noise. ``task_features: False`` leaves out the task's features.
-``n_envs`` and ``normalize`` (arguments of ``VecNormalize``) belong to the environment. All methods make two updates per
-environment step, as TD3fD does by default, but for SACfD (one), RLPD (five) and what the Zoo's settings say. Schedules are
-spelled as in the RL Zoo (``lin_1e-3``). gamma and the return range come from the task, which also says whether hindsight
-is used.
+``n_envs``, ``normalize`` (arguments of ``VecNormalize``) and ``start_in_demonstrations`` belong to the environment. All
+methods make two updates per environment step, as TD3fD does by default, but for SACfD (one), RLPD (five) and what the Zoo's
+settings say. Schedules are spelled as in the RL Zoo (``lin_1e-3``). gamma and the return range come from the task, which
+also says whether hindsight is used.
 """
 
 from pathlib import Path
@@ -112,6 +112,8 @@ VARIANTS: dict[str, Settings] = {
         **_TWIN_CRITICS,
     },
     "soft": {"proposals": "soft"},
+    # It needs a simulator. The curriculum of an interrupted run begins anew
+    "starts": {"start_in_demonstrations": True},
     # After IBRL (arXiv 2311.02198): no cloning in learning, and dropout in the actor
     "ibrl": {
         "proposals": "soft",

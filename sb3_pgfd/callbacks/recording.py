@@ -53,12 +53,22 @@ class RecordSuccesses(BaseCallback):
         self._session: Session | None = None
         # For each environment; None: the callback did not see the start of this episode
         self._episodes: list[EpisodeBuilder | None] = []
+        self._n_saved = 0
 
     @property
     def session(self) -> Session:
         """What has been recorded so far"""
         assert self._session is not None, "there is no recording before the first learn()"
         return self._session
+
+    def before_saving(self) -> None:
+        """Episodes that are recorded after a training state was saved will be recorded again when it is resumed."""
+        self._n_saved = len(self.session.episodes)
+
+    def after_restoring(self) -> None:
+        """Go on behind the episodes of the run that is resumed."""
+        while self.session.unfinished and len(self.session.episodes) > self._n_saved:
+            self.session.discard_last()
 
     # An existing file is refused before the training, not after it
     def _init_callback(self) -> None:

@@ -18,21 +18,37 @@ from sb3_pgfd.utils.files import write_whole
 class Evaluation(EvalCallback):
     """
     SB3's ``EvalCallback``, which prints its results in three lines and not in a table as well. ``evaluations.npz`` is whole or
-    as it was, whatever happens while it is written.
+    as it was, whatever happens while it is written. A resumed run must have as many episodes in each evaluation as before.
     """
+
+    def after_restoring(self) -> None:
+        """:raises ValueError: If the evaluations so far had another number of episodes: they are rows of one table"""
+        before = {len(returns) for returns in self.evaluations_results}
+        if before - {self.n_eval_episodes}:
+            raise ValueError(
+                f"Evaluation: found n_eval_episodes={self.n_eval_episodes}, expected {min(before)} as in the evaluations of "
+                "the run that goes on"
+            )
 
     def _on_step(self) -> bool:
         with without_tables(self.logger):
             if self.log_path is None or self.eval_freq <= 0 or self.n_calls % self.eval_freq != 0:
                 return super()._on_step()
-            path = self.log_path
-            with write_whole(Path(f"{path}.npz"), overwrite=True) as temporary, temporary.open("wb") as file:
-                # NumPy writes to open files, too
-                self.log_path = file  # type: ignore[assignment]
-                try:
-                    return super()._on_step()
-                finally:
-                    self.log_path = path
+            path, best = self.log_path, self.best_mean_reward
+            # They read the file, so they come after it
+            callbacks = self.callback, self.callback_on_new_best
+            self.callback = self.callback_on_new_best = None
+            try:
+                with write_whole(Path(f"{path}.npz"), overwrite=True) as temporary, temporary.open("wb") as file:
+                    # NumPy writes to open files, too
+                    self.log_path = file  # type: ignore[assignment]
+                    super()._on_step()
+            finally:
+                self.log_path, (self.callback, self.callback_on_new_best) = path, callbacks
+            go_on = True
+            if self.callback_on_new_best is not None and self.best_mean_reward > best:
+                go_on = self.callback_on_new_best.on_step()
+            return go_on and self._on_event()
 
 
 class EvaluateFirst(BaseCallback):

@@ -1,6 +1,5 @@
 """Save models, statistics of ``VecNormalize`` and training states while an algorithm learns."""
 
-import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -26,6 +25,7 @@ class Checkpoints(CheckpointCallback):
 
     def __init__(self, save_freq: int, save_path: str, **options: Any):
         super().__init__(save_freq, save_path, **options)
+        # Its name alone: a run may go on from another working directory
         self._newest_buffer: str | None = None
 
     def _on_step(self) -> bool:
@@ -35,11 +35,12 @@ class Checkpoints(CheckpointCallback):
         self.save_vecnormalize = saves_normalization
         if self.save_vecnormalize and self.n_calls % self.save_freq == 0:
             SaveNormalization.write(self.model, Path(self._checkpoint_path("vecnormalize_", extension="pkl")))
-        path = self._checkpoint_path("replay_buffer_", extension="pkl")
-        if self.save_replay_buffer and self.n_calls % self.save_freq == 0 and os.path.isfile(path):
-            if self._newest_buffer is not None and self._newest_buffer != path:
-                os.remove(self._newest_buffer)
-            self._newest_buffer = path
+        path = Path(self._checkpoint_path("replay_buffer_", extension="pkl"))
+        if self.save_replay_buffer and self.n_calls % self.save_freq == 0 and path.is_file():
+            previous, self._newest_buffer = self._newest_buffer, path.name
+            if previous is not None and previous != path.name:
+                # Gone if a run was killed behind this checkpoint and goes on from before it
+                path.with_name(previous).unlink(missing_ok=True)
         return go_on
 
 

@@ -66,7 +66,9 @@ def load_policy(args: argparse.Namespace) -> PolicySource:
         for name, value in (("arguments of the environment", run_kwargs), ("wrapper", wrapper), ("statistics", statistics)):
             if value and value != args.vecnormalize:
                 print(f"{folder}: found a run of the RL Zoo, using its {name}: {value}", file=sys.stderr)
-    env = make_env(args.env, env_kwargs, render_mode_of(args))
+    # A model that sees pictures was trained with it
+    draws = env_kwargs.get("render_mode") == "rgb_array"
+    env = make_env(args.env, env_kwargs, "rgb_array" if draws else render_mode_of(args))
     env = wrap(env) if wrap else env
     producer = f"{args.algo} model {path.name}" + (f" in {wrapper}" if wrapper else "")
     statistics = args.vecnormalize or statistics

@@ -21,6 +21,7 @@ from sb3_pgfd.demonstrations.inspection.features import FeatureRanking, rank_pai
 from sb3_pgfd.demonstrations.inspection.plots import check_picture_path, plot_demonstrations
 from sb3_pgfd.demonstrations.inspection.replay import DRIFT_THRESHOLD, ReplayedEpisode, check_video_path, replay, write_video
 from sb3_pgfd.demonstrations.inspection.summary import ActionSummary, ObservationSummary, Range, Summary, summarize
+from sb3_pgfd.demonstrations.recording.camera import CameraObservation
 from sb3_pgfd.utils.files import refuse_existing
 from sb3_pgfd.utils.screen import draw_without_screen
 from sb3_pgfd.zoo.command_line import import_packages, register_environments, require_installed
@@ -93,8 +94,11 @@ def _run(args: argparse.Namespace) -> None:
 def _make_env(demonstrations: Demonstrations, args: argparse.Namespace) -> gym.Env:
     register_environments()
     require_installed(args.env or demonstrations.metadata.get("env_id"))
-    options: Any = dict(args.env_kwargs), "rgb_array" if args.video else None
-    return make_env(args.env, *options) if args.env is not None else recorded_env(demonstrations, *options)
+    camera = demonstrations.metadata.get("camera")
+    options: Any = dict(args.env_kwargs), None if camera is None and not args.video else "rgb_array"
+    env = make_env(args.env, *options) if args.env is not None else recorded_env(demonstrations, *options)
+    # As record(camera=...) does
+    return env if camera is None else CameraObservation(env, camera)
 
 
 def _film(demonstrations: Demonstrations, env: gym.Env, args: argparse.Namespace) -> Sequence[ReplayedEpisode]:

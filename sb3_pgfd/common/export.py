@@ -76,12 +76,17 @@ def export_policy(model: BaseAlgorithm, path: str | Path) -> Path:
     :param model: Whose deterministic policy to write
     :param path: Of the file, which is replaced: ``.onnx``, or ``.pt`` for ``torch.jit.load``
     :return: The path
-    :raises ValueError: If the name has another ending
+    :raises ValueError: If the name has another ending, or the statistics of the model's ``VecNormalize`` are missing
     :raises ImportError: If a library for ONNX is missing
     """
     path = Path(path)
     if path.suffix not in (".onnx", ".pt"):
         raise ValueError(f"export: found the ending {path.suffix!r} in {path}, expected .onnx or .pt")
+    if getattr(model, "_saw_normalized", False) and model.get_vec_normalize_env() is None:
+        raise ValueError(
+            "export: found a model that learned from normalised observations and no VecNormalize, expected its statistics: "
+            "load(path, env=VecNormalize.load(statistics, env))"
+        )
     policy = ExportedPolicy(_copied(model.policy), model.get_vec_normalize_env()).eval()
     with write_whole(path, overwrite=True) as temporary, th.no_grad(), _tracing():
         (_write_onnx if path.suffix == ".onnx" else _write_script)(policy, _examples(model.observation_space), temporary)

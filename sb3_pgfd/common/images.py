@@ -220,7 +220,7 @@ class ForImages(LearnsFromImages):
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):
         options = {"features_extractor_class": ImageEncoder, **kwargs}
-        super().__init__(observation_space, action_space, lr_schedule, **options)
+        super().__init__(observation_space, action_space, lr_schedule, **_with_range(options))
 
 
 class ForDicts(LearnsFromImages):
@@ -229,4 +229,12 @@ class ForDicts(LearnsFromImages):
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Box, lr_schedule: Schedule, **kwargs: Any):
         sees_images = has_images(observation_space, normalized=not kwargs.get("normalize_images", True))
         options = {"features_extractor_class": ImageEncoder if sees_images else CombinedExtractor, **kwargs}
-        super().__init__(observation_space, action_space, lr_schedule, **options)
+        super().__init__(observation_space, action_space, lr_schedule, **_with_range(options))
+
+
+def _with_range(options: dict[str, Any]) -> dict[str, Any]:
+    """:return: Options of a policy that tell an :class:`ImageEncoder` of images from 0 to 1. SB3 tells its own encoders"""
+    if options.get("normalize_images", True) or not issubclass(options["features_extractor_class"], ImageEncoder):
+        return options
+    of_encoder = {"normalized_image": True, **(options.get("features_extractor_kwargs") or {})}
+    return {**options, "features_extractor_kwargs": of_encoder}

@@ -35,7 +35,7 @@ from sb3_pgfd.common.metrics import MeanMetrics
 from sb3_pgfd.common.optimization import LearningRates
 from sb3_pgfd.common.option_warnings import OFF_POLICY_NEEDS, Need
 from sb3_pgfd.common.policies import matmul_precision
-from sb3_pgfd.common.pretraining import LearnsFromDemonstrations, check_normalization
+from sb3_pgfd.common.pretraining import LearnsFromDemonstrations, check_integers, check_normalization
 from sb3_pgfd.common.real_time import PolicyCopy, real_time_of
 from sb3_pgfd.common.updates import Turn, Updates
 from sb3_pgfd.demonstrations import Demonstrations
@@ -124,6 +124,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         # Replaces OffPolicyAlgorithm's, to which `n_steps` > 1 means SB3's own n-step buffer
         self.replay_buffer_kwargs = {**self.buffer_defaults, **(self.replay_buffer_kwargs or {})}
         check_normalization(self._vec_normalize_env, self.observation_space)
+        check_integers(self._vec_normalize_env)
         self._check_options()
         self._check_classes()
         self._resolve_demonstrations()

@@ -66,6 +66,8 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
     _warnings_given: set[str]
     _pretrain_updates: int = 0
     """How many have been made: an interrupted pretraining goes on"""
+    _saw_normalized: bool = False
+    """Whether it learned from observations that ``VecNormalize`` had normalised"""
     _in_normalization: bool = False
     """Whether the statistics of ``VecNormalize`` have the demonstrations"""
     _other_ways_back: ClassVar[str] = ""
@@ -314,6 +316,7 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
         """
         begin = False
         self.check_options_for_learning()
+        self._saw_normalized = self._vec_normalize_env is not None and self._vec_normalize_env.norm_obs
         if isinstance(self.demonstrations, Demonstrations):
             # The environment may have been set later than the demonstrations
             self._check_wrappers()
@@ -393,8 +396,27 @@ def check_normalization(env: VecNormalize | None, observation_space: spaces.Spac
     if env is not None and get_obs_shape(env.observation_space) != get_obs_shape(observation_space):
         raise ValueError(
             f"env: found VecNormalize around {env.observation_space}, expected {observation_space} as the model sees it. "
-            "Make VecNormalize the outermost wrapper, e.g. VecNormalize(VecTransposeImage(env))"
+            "Make VecNormalize the outermost wrapper, e.g. VecNormalize(VecTransposeImage(env)). The RL Zoo puts it inside, "
+            "so in a yaml normalize goes neither with frame_stack nor with images: stack frames in an env_wrapper, such as "
+            "gymnasium.wrappers.FrameStackObservation, and scale rewards in one"
         )
+
+
+def check_integers(env: VecNormalize | None) -> None:
+    """
+    :param env: Wrapper whose normalisation an off-policy algorithm undoes, in the observations' own dtype
+    :raises ValueError: If it normalises integers: SB3 would store the last observation of each episode cut to other ones
+    """
+    if env is None or not env.norm_obs:
+        return
+    whole = env.observation_space
+    normalized = [whole[key] for key in env.norm_obs_keys or ()] if isinstance(whole, spaces.Dict) else [whole]
+    for space in normalized:
+        if space.dtype is not None and space.dtype.kind in "iu":
+            raise ValueError(
+                f"env: found VecNormalize of {space}, expected floats, as normalised integers would be stored cut: put "
+                "gymnasium.wrappers.DtypeObservation(env, np.float32) inside"
+            )
 
 
 def update_normalization(env: VecNormalize, demonstrations: Demonstrations) -> None:

@@ -119,7 +119,7 @@ def _runs_of_study(path: Path) -> list[Run]:
         for (task, _, algo, setting, seed), evaluations in cells.items():
             timesteps, returns, successes = zip(*sorted(evaluations, key=itemgetter(0)), strict=True)
             solved = None if None in successes else np.array(successes, dtype=np.float64)
-            place = path.parent / "cells" / task.replace("/", "-") / algo / setting / f"seed_{seed}"
+            place = path.resolve().parent / "cells" / task.replace("/", "-") / algo / setting / f"seed_{seed}"
             label = f"{algo} {setting}" if several else algo
             arrays = np.array(timesteps), np.array(returns)
             runs.append(Run(place, folder_name(task), algo, *arrays, solved, label=label, seed=int(seed)))
@@ -162,19 +162,26 @@ def _env_from_folder(folder: Path) -> str:
 
 
 def _label(runs: Sequence[Run]) -> list[Run]:
-    """The algorithm, followed by as much of the log root's path as tells several roots of the algorithm apart."""
+    """
+    The algorithm, or the label within a study, followed by as much of the path of the log root, or of the study, as tells
+    several of them apart.
+    """
     labelled = []
     for run in runs:
-        if run.label:
-            labelled.append(run)
-            continue
-        roots = {other.folder.parent.parent for other in runs if other.algo == run.algo}
+        label = run.label or run.algo
+        roots = {_root(other) for other in runs if (other.label or other.algo) == label}
         length = 1
         while len({root.parts[-length:] for root in roots}) < len(roots):
             length += 1
-        name = "/".join(run.folder.parent.parent.parts[-length:])
-        labelled.append(replace(run, label=f"{run.algo} ({name})" if len(roots) > 1 else run.algo))
+        name = "/".join(_root(run).parts[-length:])
+        labelled.append(replace(run, label=f"{label} ({name})" if len(roots) > 1 else label))
     return labelled
+
+
+def _root(run: Run) -> Path:
+    """:return: The study's folder, or the log root"""
+    # <study>/cells/<task>/<algorithm>/<setting>/seed_<number>, <log root>/<algorithm>/<environment>_<number>
+    return run.folder.parents[4] if run.label else run.folder.parents[1]
 
 
 def read_evaluations(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

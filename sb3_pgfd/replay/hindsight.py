@@ -8,15 +8,17 @@ The environment needs what gymnasium-robotics' GoalEnv has: observations with ``
 ``compute_terminated``.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, unwrap_vec_wrapper
 
-from sb3_pgfd.replay.n_step import NStepWindow, Stores, two_columns
+from sb3_pgfd.replay.n_step import NStepWindow, Rows, Stores, two_columns
 from sb3_pgfd.replay.samples import DESIRED, Draw, Drawn, NewGoals
 from sb3_pgfd.replay.storage import next_obs_column, obs_column
+from sb3_pgfd.utils.checks import OptionWarning
 
 ACHIEVED = "achieved_goal"
 
@@ -32,6 +34,7 @@ class GoalRewards:
         self._env = env
         self._asked_for_termination = False
         self._terminal_reward: float | None = None
+        self._is_compared = False
         # Making a thousand of them each time would cost more than all the rest
         self._empty_infos: list[dict[str, Any]] = []
 
@@ -55,6 +58,30 @@ class GoalRewards:
                 "her_ratio > 0 needs a compute_reward that takes many goals at once, as SB3's HerReplayBuffer does"
             )
         return rewards.astype(np.float32)
+
+    def compare(self, both: Stores, rows: Rows) -> None:
+        """
+        Warn, once, if stored rewards are not those that the environment computes, as under a wrapper that changes rewards.
+
+        :param both: Where the rows lie
+        :param rows: With their own goals
+        """
+        if self._is_compared:
+            return
+        self._is_compared = True
+        computed = self.rewards(both.take(next_obs_column(ACHIEVED), rows), both.take(obs_column(DESIRED), rows))
+        stored = both.take("rewards", rows)
+        differs = ~np.isclose(computed, stored, atol=1e-4)
+        if differs.any():
+            first = int(np.argmax(differs))
+            warnings.warn(
+                f"her_ratio > 0: found a stored reward of {stored[first]:g} where compute_reward gives {computed[first]:g}, "
+                f"{int(differs.sum())} such in {len(differs)} rows, expected equal ones: replaced goals are rewarded by "
+                "compute_reward. Does a wrapper change the rewards, or have the demonstrations others? Change them in "
+                "compute_reward, or set her_ratio to 0",
+                OptionWarning,
+                stacklevel=2,
+            )
 
     def terminal_reward(self, goal: np.ndarray) -> float | None:
         """
@@ -109,6 +136,11 @@ def goal_rewards(her_ratio: float, observation_space: spaces.Space, env: Any) ->
             f"her_ratio > 0: found env={env}, expected the VecEnv that is learned from: its compute_reward gives the "
             "rewards of replaced goals. SB3's own algorithms take it in replay_buffer_kwargs"
         )
+    if unwrap_vec_wrapper(env, VecFrameStack) is not None:
+        raise ValueError(
+            "her_ratio > 0: found VecFrameStack, which stacks goals too, expected none: the environment computes the rewards "
+            "of single goals. Stack what is to be stacked in a wrapper of the environment that leaves the goals alone"
+        )
     if not env.has_attr("compute_reward"):
         raise ValueError("her_ratio > 0: found an environment without compute_reward, expected one, see gymnasium-robotics")
     return GoalRewards(env)
@@ -143,6 +175,7 @@ def relabel(
             f"sample: found no environment, expected one for her_ratio={her_ratio}: it computes the rewards of new goals "
             "and is not saved with the buffer. Give it back with set_env(env)"
         )
+    rewards.compare(both, drawn.rows)
     batch_size = len(drawn.rows.numbers) // n_batches
     n_replaced = round(her_ratio * batch_size)
     picked = [np.random.permutation(batch_size)[:n_replaced] + number * batch_size for number in range(n_batches)]

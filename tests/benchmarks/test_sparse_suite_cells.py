@@ -30,6 +30,7 @@ from benchmarks.sparse_suite.settings import VARIANTS
 from benchmarks.sparse_suite.tasks import TASKS, demonstrations_of
 from sb3_pgfd import TD3fD
 from sb3_pgfd.extractors import RelativePositions
+from sb3_pgfd.wrappers import StartInDemonstrations
 
 _SMALL_TD3FD = {"pretrain_steps": 5, "learning_starts": 20, "batch_size": 16, "policy_kwargs.net_arch": [16]}
 SMALL: dict[str, dict[str, Any]] = {
@@ -56,7 +57,10 @@ def command(folder: Path, *arguments: str) -> list[str]:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_other_settings_learn(name: str, tmp_path: Path):
     run = toy_run(tmp_path, f"td3fd_{name}")
-    model = build(run.method, TOY, make_env(TOY, run.settings), 0, demonstrations_of(TOY, 2, tmp_path), run.settings)
+    demonstrations = demonstrations_of(TOY, 2, tmp_path)
+    env = make_env(TOY, run.settings, demonstrations)
+    assert isinstance(env, StartInDemonstrations) == (name == "starts")
+    model = build(run.method, TOY, env, 0, demonstrations, run.settings)
     assert isinstance(model, TD3fD)
     assert model.learn(25)._n_updates > 0
     assert (model.policy.n_target_critics, len(model.critic.q_networks)) == ((None, 2) if name == "plain" else (2, 5))

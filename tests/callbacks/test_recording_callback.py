@@ -17,7 +17,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
 from sb3_pgfd import A2CfD, DDPGfD, Demonstrations, DemonstrationsError
-from sb3_pgfd.callbacks import ProgressLog, RecordSuccesses
+from sb3_pgfd.callbacks import ProgressLog, RecordSuccesses, SaveTrainingState
 from sb3_pgfd.wrappers import InterventionWrapper
 
 Log = list[dict[str, Any]]
@@ -276,6 +276,23 @@ def test_a_training_that_crashes_loses_nothing(tmp_path: Path):
     again.learn(48, callback=RecordSuccesses(tmp_path / "a.npz", resume=True))
     assert len(successes(log)) > n_kept
     assert_recorded(Demonstrations.load(tmp_path / "a.npz"), successes(log))
+
+
+@pytest.mark.parametrize("step", [3, 20])
+def test_a_resumed_run_records_no_episode_twice(step: int, tmp_path: Path):
+    whole: Log = []
+    make_model("DDPGfD", make_envs(whole), train_freq=1).learn(80)
+    model = make_model("DDPGfD", make_envs([]), train_freq=1)
+    saving = SaveTrainingState(tmp_path / "state", save_freq=step, every=0.0, keep=20)
+    with pytest.raises(ArithmeticError):
+        model.learn(80, callback=[RecordSuccesses(tmp_path / "a.npz"), saving, Crashes()])
+    del model, saving
+    # As if it had been killed then. The episodes up to the crash are on disk
+    assert len(Demonstrations.load(tmp_path / "a.npz.recording").episode_lengths) > 3
+    resumed = DDPGfD.resume(tmp_path / "state" / f"step_{step}", make_envs([]))
+    assert resumed.num_timesteps == step
+    resumed.learn(80, callback=[RecordSuccesses(tmp_path / "a.npz", resume=True)])
+    assert_recorded(Demonstrations.load(tmp_path / "a.npz"), successes(whole))
 
 
 def test_a_file_is_refused_before_anything_is_learned(tmp_path: Path):

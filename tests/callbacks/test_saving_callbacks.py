@@ -5,17 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib import pyplot
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_pgfd import DDPGfD, Demonstrations
-from sb3_pgfd.callbacks import Checkpoints, ProgressLog, RunFigure, SaveNormalization
+from sb3_pgfd.callbacks import Checkpoints, Evaluation, ProgressLog, RunFigure, SaveNormalization, SaveTrainingState
 
 SMALL: dict[str, Any] = {"batch_size": 4, "policy_kwargs": {"net_arch": [4]}, "seed": 0, "device": "cpu"}
 
@@ -106,3 +107,67 @@ def test_the_picture_is_drawn_after_evaluations(figures: Callable[..., list[int]
 def test_without_tensorboard_nothing_is_drawn(tmp_path: Path, demonstrations: Demonstrations) -> None:
     make_ddpgfd(demonstrations).learn(20, callback=RunFigure(tmp_path / "nowhere", draw_freq=5))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_goes_on_in_another_folder_and_without_the_last_buffer(
+    tmp_path: Path, demonstrations: Demonstrations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    callback = Checkpoints(20, "run", save_replay_buffer=True)
+    make_ddpgfd(demonstrations).learn(20, callback=callback)
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    callback.save_path = "../run"
+    model = make_ddpgfd(demonstrations)
+    model.learn(40, callback=callback)
+    assert numbers(tmp_path / "run", r"rl_model_replay_buffer_(\d+)_steps.pkl") == [40]
+    # As after a kill behind a later checkpoint
+    (tmp_path / "run" / "rl_model_replay_buffer_40_steps.pkl").unlink()
+    model.learn(20, callback=callback, reset_num_timesteps=False)
+    assert numbers(tmp_path / "run", r"rl_model_replay_buffer_(\d+)_steps.pkl") == [60]
+
+
+class Reads(BaseCallback):
+    """How many evaluations are in the file."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = path
+        self.found: list[int] = []
+
+    def _on_step(self) -> bool:
+        self.found.append(len(np.load(self.path)["timesteps"]))
+        return len(self.found) < 3
+
+
+def test_callbacks_of_an_evaluation_read_its_file(tmp_path: Path, demonstrations: Demonstrations) -> None:
+    after, best = Reads(tmp_path / "evaluations.npz"), Reads(tmp_path / "evaluations.npz")
+    evaluation = Evaluation(
+        make_vec_env("PointToGoal-v0"),
+        n_eval_episodes=1,
+        eval_freq=10,
+        log_path=str(tmp_path),
+        callback_after_eval=after,
+        callback_on_new_best=best,
+        verbose=0,
+    )
+    model = make_ddpgfd(demonstrations)
+    model.learn(100, callback=evaluation)
+    # The callback stops the training
+    assert after.found == [1, 2, 3]
+    assert model.num_timesteps == 30
+    assert best.found[0] == 1
+
+
+def test_a_resumed_run_evaluates_as_many_episodes_as_before(tmp_path: Path, demonstrations: Demonstrations) -> None:
+    def callbacks(n_eval_episodes: int) -> list[BaseCallback]:
+        env = make_vec_env("PointToGoal-v0")
+        evaluation = Evaluation(env, n_eval_episodes=n_eval_episodes, eval_freq=10, log_path=str(tmp_path), verbose=0)
+        return [evaluation, SaveTrainingState(tmp_path / "state")]
+
+    make_ddpgfd(demonstrations).learn(20, callback=callbacks(2))
+    model = DDPGfD.resume(tmp_path / "state", make_vec_env("PointToGoal-v0"))
+    with pytest.raises(ValueError, match="found n_eval_episodes=3, expected 2 as in the evaluations of the run"):
+        model.learn(40, callback=callbacks(3))
+    assert model.num_timesteps == 20

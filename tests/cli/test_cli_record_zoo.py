@@ -3,6 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -14,6 +15,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_pgfd import Demonstrations
+from sb3_pgfd.wrappers import CameraObservation
 
 WRAPPER = {"rl_zoo3.wrappers.HistoryWrapper": {"horizon": 2}}
 CONFIG = {
@@ -109,6 +111,26 @@ def test_the_runs_wrapper_statistics_and_arguments_are_found(
 def test_arguments_on_the_command_line_come_first(logs: Path, tmp_path: Path):
     assert run(*command(tmp_path, "--zoo", logs, "--env-kwargs", "g=8.0")) == 0
     assert Demonstrations.load(tmp_path / "out.npz").metadata["env_kwargs"] == {"g": 8.0}
+
+
+def test_a_model_that_sees_pictures_is_recorded(logs: Path, tmp_path: Path):
+    shutil.copytree(logs, tmp_path / "logs")
+    folder = run_folder(tmp_path / "logs")
+    kept = {"normalize": False, "env_wrapper": [{"sb3_pgfd.wrappers.CameraObservation": {"size": 36, "keep": False}}]}
+    changes: dict[str, dict[str, Any]] = {
+        "config.yml": kept,
+        "args.yml": {"env_kwargs": {"g": 9.5, "render_mode": "rgb_array"}},
+    }
+    for name, values in changes.items():
+        path = folder / "Pendulum-v1" / name
+        before = yaml.load(path.read_text(), Loader=yaml.UnsafeLoader)
+        path.write_text(yaml.dump(type(before)({**before, **values})))
+    env = CameraObservation(gym.make("Pendulum-v1", render_mode="rgb_array"), 36, keep=False)
+    PPO("CnnPolicy", env, n_steps=8, batch_size=8, device="cpu").save(folder / "Pendulum-v1.zip")
+    assert run(*command(tmp_path, "--zoo", tmp_path / "logs", "--max-episode-steps", "5")) == 0
+    found = Demonstrations.load(tmp_path / "out.npz")
+    assert isinstance(found.observations, np.ndarray)
+    assert found.observations.shape == (5, 36, 36, 3)
 
 
 def test_a_run_that_is_not_there_is_refused(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -134,6 +134,20 @@ def test_a_file_is_replaced_and_another_ending_is_refused(tmp_path: Path) -> Non
         model.export(tmp_path / "policy.pth")
 
 
+@pytest.mark.parametrize("algorithm", [DDPGfD, A2CfD])
+def test_statistics_that_are_missing_are_named(algorithm: Any, tmp_path: Path) -> None:
+    for norm_obs in (True, False):
+        model = make_model(algorithm, BOX, normalize={"norm_obs": norm_obs})
+        model.save(tmp_path / "model")
+        loaded = algorithm.load(tmp_path / "model", device="cpu")
+        if norm_obs:
+            with pytest.raises(ValueError, match="a model that learned from normalised observations and no VecNormalize"):
+                loaded.export(tmp_path / "policy.pt")
+            assert not (tmp_path / "policy.pt").exists()
+        else:
+            loaded.export(tmp_path / "policy.pt")
+
+
 def test_without_the_library_of_onnx_the_extra_is_named(tmp_path: Path) -> None:
     code = (
         "import sys\nsys.modules['onnxscript'] = None\n"

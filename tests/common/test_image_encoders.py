@@ -10,7 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import NatureCNN
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from sb3_pgfd import TD3fD
+from sb3_pgfd import SACfD, TD3fD
 from sb3_pgfd.common.images import Encoded, ImageEncoder, WithHead, random_shift
 
 IMAGE = spaces.Box(0, 255, (3, 40, 36), np.uint8)
@@ -121,3 +121,28 @@ def test_options_of_images_out_of_range_are_refused():
         model(image_shift=-1)
     with pytest.raises(ValueError, match="image_head: found 0, expected a whole number >= 1, or None"):
         model(image_head=0)
+
+
+class Floats(Pictures):
+    """Images from 0 to 1, alone or beside a state."""
+
+    def __init__(self, as_dict: bool):
+        image = spaces.Box(0.0, 1.0, (3, 36, 36), np.float32)
+        vector = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.observation_space: Any = spaces.Dict({"image": image, "state": vector}) if as_dict else image
+
+    def reset(self, *, seed=None, options=None):
+        return self.observation_space.sample(), {}
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+@pytest.mark.parametrize("algorithm", [TD3fD, SACfD])
+def test_images_may_be_numbers_from_0_to_1(algorithm, as_dict, tmp_path):
+    options: dict[str, Any] = {"buffer_size": 50, "batch_size": 4, "learning_starts": 8, "device": "cpu"}
+    env, policy = Floats(as_dict), "MultiInputPolicy" if as_dict else "CnnPolicy"
+    learned = algorithm(policy, env, policy_kwargs={"normalize_images": False}, **options).learn(12)
+    assert isinstance(learned.critic.features_extractor.encoder, ImageEncoder)
+    learned.save(tmp_path / "model")
+    seen = env.observation_space.sample()
+    loaded = algorithm.load(tmp_path / "model", device="cpu")
+    np.testing.assert_array_equal(loaded.predict(seen, deterministic=True)[0], learned.predict(seen, deterministic=True)[0])

@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_pgfd.comparison import ComparisonError, Run, find_runs
-from sb3_pgfd.comparison.runs import folder_name, read_evaluations
+from sb3_pgfd.comparison.runs import STUDY_COLUMNS, folder_name, read_evaluations
 
 CURVE = {0: 1.0, 100: 2.0}
 
@@ -68,6 +68,17 @@ def test_the_roots_of_the_same_algorithm_are_told_apart(logs: Path, tmp_path: Pa
     assert labels(find_runs([logs, tmp_path / "old"])[0]) == {"ddpgfd", "sac (logs)", "sac (old)"}
     write_run(tmp_path / "old" / "logs", "sac/Pendulum-v1_1", CURVE)
     assert "sac (old/logs)" in labels(find_runs([logs, tmp_path / "old" / "logs"])[0])
+
+
+def test_studies_are_told_apart(logs: Path, tmp_path: Path):
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        rows = [",".join(STUDY_COLUMNS), *(f"Pendulum-v1,Pendulum-v1,sac,default,0,{t},1.0," for t in CURVE)]
+        (tmp_path / name / "results.csv").write_text("\n".join(rows))
+    studies = [tmp_path / "old" / "results.csv", tmp_path / "new" / "results.csv"]
+    assert labels(find_runs(studies)[0]) == {"sac (old)", "sac (new)"}
+    assert labels(find_runs([studies[0], logs])[0]) == {"sac (old)", "sac (logs)", "ddpgfd"}
+    assert labels(find_runs(studies[:1])[0]) == {"sac"}
 
 
 def test_labels_name_folders(logs: Path):

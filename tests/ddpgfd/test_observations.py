@@ -178,6 +178,12 @@ def test_a_wrapper_that_would_store_what_the_model_does_not_see_is_refused(
         make_model(policy, env(), demonstrations=None)
 
 
+def test_integers_whose_normalisation_cannot_be_undone_are_refused(make_model: MakeModel) -> None:
+    env = VecNormalize(DummyVecEnv([lambda: gym.wrappers.DtypeObservation(gym.make("PointToGoal-v0"), np.int64)]))
+    with pytest.raises(ValueError, match=r"found VecNormalize of Box\(.*int64\), expected floats, as normalised integers"):
+        make_model(env=env, demonstrations=None)
+
+
 def test_a_stack_of_frames_can_be_normalised(make_model: MakeModel) -> None:
     env = VecNormalize(VecFrameStack(vec_env("box"), 2))
     model = make_model(env=env, demonstrations=None, learning_starts=20).learn(40)

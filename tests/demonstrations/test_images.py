@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import pytest
+from command_line import result
 from gymnasium import spaces
 from lerobot_dataset import INFO, steps, write_dataset, write_table
 
@@ -25,7 +26,7 @@ KEY = "observation.images.top"
 class Lamp(gym.Env):
     """Its picture is as bright as its state, which grows by 40 with each step up to 200."""
 
-    metadata = gym.Env.metadata | {"render_modes": ["rgb_array"]}
+    metadata = gym.Env.metadata | {"render_modes": ["rgb_array"], "render_fps": 10}
     observation_space, action_space = spaces.Box(0.0, 255.0, (1,)), spaces.Box(-1.0, 1.0, (1,))
 
     def __init__(self, render_mode: str | None = None):
@@ -60,6 +61,32 @@ def test_pictures_are_recorded_beside_what_the_policy_sees():
     assert (found.next_observations["image"].reshape(10, -1) == states + 40).all()
     with pytest.raises(DemonstrationsError, match="render_mode=None, expected 'rgb_array'"):
         record(policy, Lamp(), 1, camera=16)
+
+
+def test_a_policy_sees_the_pictures_of_its_environment():
+    seen = []
+
+    def policy(observation):
+        seen.append(observation)
+        return np.zeros(1)
+
+    found = record(policy, CameraObservation(Lamp("rgb_array"), 16), 1)
+    assert [int(observation["image"].max()) for observation in seen] == [0, 40, 80, 120, 160]
+    np.testing.assert_array_equal(found.observations["image"], [observation["image"] for observation in seen])
+    alone = record(lambda image: image[0, 0, :1] / 255, CameraObservation(Lamp("rgb_array"), 16, keep=False), 1)
+    assert isinstance(alone.observations, np.ndarray)
+    assert alone.observations.shape == (5, 16, 16, 3)
+    np.testing.assert_allclose(alone.actions[:, 0], np.arange(0, 200, 40) / 255, rtol=1e-6)
+
+
+def test_what_a_camera_recorded_is_replayed_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    spec = gym.envs.registration.EnvSpec("Lamp-v0", entry_point=lambda **kwargs: Lamp(**kwargs))
+    monkeypatch.setitem(gym.registry, "Lamp-v0", spec)
+    record(lambda observation: np.zeros(1), "Lamp-v0", 2, camera=16, path=tmp_path / "lamp.npz")
+    shown = result(capsys, "show", tmp_path / "lamp.npz", "--replay")
+    assert [episode["largest_distance"] for episode in shown["replay"]] == [0, 0]
 
 
 def test_the_image_alone_or_beside_some_keys_is_observed():

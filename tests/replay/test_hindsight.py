@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,8 +32,9 @@ from naive_goals import (
     goal_demonstrations,
     under_goal,
 )
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack, VecNormalize
 
+from sb3_pgfd import OptionWarning
 from sb3_pgfd.replay import DemoReplayBuffer
 from sb3_pgfd.replay.hindsight import GoalRewards, with_goals
 from sb3_pgfd.replay.n_step import Rows
@@ -425,3 +427,23 @@ def test_nothing_is_replaced_where_all_goals_are_reached():
     steps = [GoalStep(0.0, 0.0, 9.0, 0.0, -1.0, "-") for _ in range(3)]
     batch = filled(steps, her_skip_reached=True).read([0, 1, 2])
     assert {(read.desired, read.reward) for read in as_read(batch)} == {(9.0, -1.0)}
+
+
+# --- Where goals and rewards are others than the environment's ------------------------------------------------------------
+
+
+def test_stacked_goals_are_refused():
+    with pytest.raises(ValueError, match="found VecFrameStack, which stacks goals too, expected none"):
+        goal_buffer(10, her_ratio=0.5, env=VecFrameStack(goal_vec_env(GoalLine), 2))
+
+
+def test_rewards_that_compute_reward_does_not_give_are_named_once():
+    # Walks to 1 and 2, whose rewards are -1, but a wrapper has made them 0 and 1
+    other = [GoalStep(0, 1, 9.0, 0.0, 0.0, "-"), GoalStep(1, 2, 9.0, 0.0, 1.0, "-"), GoalStep(2, 3, 9.0, 0.0, -1.0, "-")]
+    buffer = filled(other)
+    with pytest.warns(OptionWarning, match=r"a stored reward of [01] where compute_reward gives -1, 2 such in 3 rows"):
+        buffer.read([0, 1, 2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        buffer.read([0, 1, 2])
+        filled(FAR).read([0, 1, 2])

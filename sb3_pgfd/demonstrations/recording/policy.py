@@ -107,7 +107,7 @@ def record(
             **({} if max_episode_steps is None else {"max_episode_steps": int(max_episode_steps)}),
             **({} if camera is None else {"camera": int(camera)}),
         }
-        actor = _Actor(policy, environment.action_space, settings, vec_normalize)
+        actor = _Actor(policy, environment.action_space, settings, vec_normalize, hides_image=camera is not None)
         session = Session(path, settings, resume, overwrite)
         kept = _keep_episodes(session, actor, environment, n_episodes, max_attempts or 10 * n_episodes)
         for _ in progress(kept, progress_bar, "Recording", "episode", n_episodes, len(session.episodes)):
@@ -119,7 +119,14 @@ def record(
 class _Actor:
     """A policy with its memory, its noise and its normalisation; see :func:`record` for the parameters."""
 
-    def __init__(self, policy: AnyPolicy, space: spaces.Space, settings: dict[str, Any], normalize: VecNormalize | None):
+    def __init__(
+        self,
+        policy: AnyPolicy,
+        space: spaces.Space,
+        settings: dict[str, Any],
+        normalize: VecNormalize | None,
+        hides_image: bool,
+    ):
         self.deterministic, self.action_noise = settings["deterministic"], settings["action_noise"]
         if self.action_noise and not isinstance(space, spaces.Box):
             raise DemonstrationsError(f"record: found action_noise={self.action_noise} with {space}, expected a Box space")
@@ -128,7 +135,7 @@ class _Actor:
                 f"record: found action_noise={self.action_noise} with {space}, expected finite bounds, because its unit is "
                 "half their distance: add noise in the policy"
             )
-        self.policy, self.space, self.vec_normalize = policy, space, normalize
+        self.policy, self.space, self.vec_normalize, self.hides_image = policy, space, normalize, hides_image
         self.max_steps = settings.get("max_episode_steps", float("inf"))
         self._has_warned = False
         self.rng = np.random.default_rng(settings["seed"])
@@ -141,7 +148,10 @@ class _Actor:
         if callable(reset):
             reset()
         while not rollout.over and len(rollout) < self.max_steps:
-            seen = env.without_image(rollout.observation) if isinstance(env, CameraObservation) else rollout.observation
+            seen = rollout.observation
+            if self.hides_image:
+                assert isinstance(env, CameraObservation)
+                seen = env.without_image(seen)
             rollout.step(self._act(seen, len(rollout) == 0))
         return rollout.episode()
 

@@ -191,6 +191,9 @@ class Session:
                 self._lock = hold(self.folder, str(self.path))
                 self._resume(self.folder)
 
+    def __reduce__(self) -> Any:
+        raise TypeError("found a recording to pickle, expected none: a copy would not see what changes on disk")
+
     @property
     def state(self) -> Mapping[str, Any] | None:
         """The ``state`` of the last :meth:`add`; None if there is no episode"""
