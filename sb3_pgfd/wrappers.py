@@ -5,6 +5,7 @@ demonstrations; let somebody take over (``InterventionWrapper``, ``Person``); st
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -122,6 +123,8 @@ class StartInDemonstrations(gym.Wrapper):
             if not is_whole(value, 1):
                 raise ValueError(f"{name}: found {value!r}, expected a whole number >= 1")
         self.demonstrations = Demonstrations.load(demonstrations)
+        # A monitor is not to take what is repeated for episodes
+        self._unmonitored = env.env if isinstance(env, Monitor) else env
         self.share, self.stride, self.success_rate = share, stride, success_rate
         self.starts = {i: max(0, n - stride) for i, n in self._replayable().items()}
         """Where episodes start in the demonstrations that are not done with, by their number"""
@@ -138,7 +141,7 @@ class StartInDemonstrations(gym.Wrapper):
                 "StartInDemonstrations: found demonstrations without the seeds of their resets, expected those that record() "
                 "makes"
             )
-        seen = _LastInfo(self.env)
+        seen = _LastInfo(self._unmonitored)
         lengths, found = self.demonstrations.episode_lengths.tolist(), replay(self.demonstrations, seen)
         same = {e.number: e.n_steps for e in found if e.drift_step is None and e.n_steps == lengths[e.number]}
         if not same:
@@ -175,9 +178,10 @@ class StartInDemonstrations(gym.Wrapper):
         observation, info = self.env.reset(seed=int(demonstrations.episode_info["seed"][number]))
         for action in demonstrations.actions[first : first + self.starts[number]]:
             # A copy, because an environment may scale its action in place
-            observation, reward, _, _, info = self.env.step(action.copy())
-            self._n_replayed += 1
-            self._replayed_return += float(reward)
+            observation, reward, _, _, info = self._unmonitored.step(action.copy())
+            if self._unmonitored is self.env:
+                self._n_replayed += 1
+                self._replayed_return += float(reward)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -186,7 +190,7 @@ class StartInDemonstrations(gym.Wrapper):
         if self._current is not None and (result[2] or result[3]):
             self._finish(self._current, _success_in(info))
             self._current = None
-            # Of a monitor inside, which has seen the actions before the start
+            # Of a monitor further inside, which has seen the actions before the start
             if "episode" in info:
                 whole = info["episode"]
                 info["episode"] = {**whole, "r": whole["r"] - self._replayed_return, "l": whole["l"] - self._n_replayed}
@@ -254,15 +258,24 @@ class SuccessMonitor(Monitor):
 
     def step(self, action: Any) -> Any:
         result = super().step(action)
-        info = result[-1]
         if self.needs_reset:
-            success = success_of(info)
-            if success is not None:
-                info.setdefault(SUCCESS, success)
-                info["episode"][SUCCESS] = float(success)
-            if self.filename is not None:
-                self._write(self.filename, info["episode"])
+            self._finish(result[-1])
         return result
+
+    def end(self, info: dict[str, Any]) -> None:
+        """:param info: Of the last step of an episode that a wrapper around the monitor has ended"""
+        self.needs_reset = True
+        seconds = round(time.time() - self.t_start, 6)
+        info["episode"] = {"r": round(sum(self.rewards), 6), "l": len(self.rewards), "t": seconds}
+        self._finish(info)
+
+    def _finish(self, info: dict[str, Any]) -> None:
+        success = success_of(info)
+        if success is not None:
+            info.setdefault(SUCCESS, success)
+            info["episode"][SUCCESS] = float(success)
+        if self.filename is not None:
+            self._write(self.filename, info["episode"])
 
     def _write(self, filename: str, episode: dict[str, Any]) -> None:
         if self._writer is None:
@@ -278,6 +291,20 @@ class SuccessMonitor(Monitor):
         super().close()
         if self._writer is not None:
             self._writer.close()
+
+
+class _TellsMonitor(gym.Wrapper):
+    """Tells a monitor inside of episodes that a wrapper between has ended: it would wait for their end, and so would SB3."""
+
+    def __init__(self, env: gym.Env, monitor: SuccessMonitor):
+        super().__init__(env)
+        self._monitor = monitor
+
+    def step(self, action: Any) -> Any:
+        result = self.env.step(action)
+        if (result[2] or result[3]) and not self._monitor.needs_reset:
+            self._monitor.end(result[4])
+        return result
 
 
 def _has_rows(filename: str) -> bool:
@@ -304,5 +331,6 @@ def monitor_successes(
         if writer is not None:
             writer.close()
             filename = writer.file_handler.name
-        env = SuccessMonitor(env.env if inside is None else inside(env.env), filename)
+        monitor = SuccessMonitor(env.env if inside is None else inside(env.env), filename)
+        return monitor if then is None else _TellsMonitor(then(monitor), monitor)
     return env if then is None else then(env)

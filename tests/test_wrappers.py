@@ -163,6 +163,15 @@ def test_evaluations_and_monitors_know_nothing_of_what_was_replayed():
     assert min(lengths) > 2
 
 
+def test_the_log_of_a_monitor_has_what_was_learned_from(tmp_path: Path):
+    world, demonstrations = to_the_goal()
+    env = StartInDemonstrations(Monitor(world, str(tmp_path / "0")), demonstrations, share=1.0, stride=2)
+    # Two steps of the demonstration are left
+    run_from_the_start(env, 1.9)
+    log = (tmp_path / "0.monitor.csv").read_text().splitlines()
+    assert [row.split(",")[:2] for row in log[2:]] == [["1.0", "2"]]
+
+
 def test_such_starts_are_repeated_when_a_run_goes_on():
     _, demonstrations = to_the_goal()
 

@@ -16,6 +16,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+from sb3_pgfd.common.environment_state import layers
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.demonstrations.arrays import channels_first, map_observations
 from sb3_pgfd.demonstrations.environment import make_env
@@ -23,6 +24,7 @@ from sb3_pgfd.demonstrations.recording.policy import AnyPolicy
 from sb3_pgfd.demonstrations.validation import check_observations
 from sb3_pgfd.utils.files import install, near
 from sb3_pgfd.utils.run_folders import require_trust
+from sb3_pgfd.wrappers import StartInDemonstrations
 from sb3_pgfd.zoo import ALGORITHMS, register
 from sb3_pgfd.zoo.agents import load_without_buffer, pickles_of, read_run, saved_with
 
@@ -70,6 +72,9 @@ def load_policy(args: argparse.Namespace) -> PolicySource:
     draws = env_kwargs.get("render_mode") == "rgb_array"
     env = make_env(args.env, env_kwargs, "rgb_array" if draws else render_mode_of(args))
     env = wrap(env) if wrap else env
+    for layer in layers(env):
+        if isinstance(layer, StartInDemonstrations):
+            layer.leave_demonstrations()
     producer = f"{args.algo} model {path.name}" + (f" in {wrapper}" if wrapper else "")
     statistics = args.vecnormalize or statistics
     vec_normalize = _load_statistics(statistics, env) if statistics else None

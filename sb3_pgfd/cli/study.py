@@ -90,11 +90,15 @@ class Grid:
                 require_registered(cell.env, [])
 
     def _make_cells(self) -> Iterator[Cell]:
+        from sb3_pgfd.zoo.hyperparameters import merge
+
         given = self._given
         tasks, settings = (_by_name(given.get(name) or "default", f"{self.path}: {name}") for name in ("tasks", "settings"))
         seeds = given.get("seeds", 1)
         seeds = range(seeds) if isinstance(seeds, int) else seeds
         arguments = [str(one) for one in given.get("arguments") or ()]
+        if {"-params", "--hyperparams"} & set(arguments):
+            raise CommandError(f"{self.path}: arguments: found -params, expected its options in tasks or settings")
         if "n_timesteps" in given:
             arguments += ["-n", str(int(given["n_timesteps"]))]
         if "config" in given:
@@ -105,7 +109,7 @@ class Grid:
             for task, of_task in tasks.items():
                 for algorithm in algorithms:
                     for setting, changes in settings.items():
-                        options = self._options({**of_task, **changes}, algorithm, f"{self.path}: {task} {setting}")
+                        options = self._options(merge(of_task, changes), algorithm, f"{self.path}: {task} {setting}")
                         env = options.pop("env", task)
                         yield Cell(task, env, algorithm, setting, int(seed), options, tuple(arguments))
 

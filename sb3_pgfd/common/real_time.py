@@ -1,5 +1,6 @@
 """Environments that do not wait for the learner: a thread steps them at a fixed rate with a copy of the policy."""
 
+import itertools
 import queue
 import threading
 import time
@@ -139,11 +140,11 @@ class RealTime(VecEnvWrapper):
         """Steps that the learner has not taken yet"""
         return self._steps.qsize()
 
-    def begin(self, act: Act, n_steps: int) -> None:
+    def begin(self, act: Act, n_steps: int | None) -> None:
         """
         Act in the thread, from the last observation on.
 
-        :param n_steps: How many steps; :meth:`end` ends it earlier
+        :param n_steps: How many steps; :meth:`end` ends it earlier. None: until then
         """
         self._stop.clear()
         self._due = None
@@ -170,9 +171,9 @@ class RealTime(VecEnvWrapper):
             else:
                 return self._taken.choice
 
-    def _act(self, act: Act, n_steps: int) -> None:
+    def _act(self, act: Act, n_steps: int | None) -> None:
         ended = np.zeros(self.num_envs, dtype=bool)
-        for _ in range(n_steps):
+        for _ in itertools.count() if n_steps is None else range(n_steps):
             choice = act(self._newest, ended)
             if self._stop.is_set():
                 return

@@ -7,7 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from sb3_pgfd.demonstrations.recording.interventions import DEVICES
 from sb3_pgfd.wrappers import InterventionWrapper, Person, RealTime, SuccessReward, monitor_successes
@@ -89,6 +89,20 @@ class BesideTheRobot:
         env = InterventionWrapper(env, person)
         return SuccessReward(env, person.succeeded) if self.success_key else env
 
-    def set_pace(self, env: VecEnv) -> VecEnv:
-        """:return: The environment, at a fixed rate if one was given"""
-        return env if self.control_hz is None else RealTime(env, self.control_hz)
+    def set_pace(self, env: VecEnv, eval_env: bool) -> VecEnv:
+        """:return: The environment, at a fixed rate if one was given, but in evaluations"""
+        if self.control_hz is None:
+            return env
+        return AtAnyPace(env) if eval_env else RealTime(env, self.control_hz)
+
+
+class AtAnyPace(VecEnvWrapper):
+    """Changes nothing. SB3 passes the statistics of ``VecNormalize`` on between environments with as many wrappers."""
+
+    def reset(self) -> Any:
+        """cf ``VecEnv``"""
+        return self.venv.reset()
+
+    def step_wait(self) -> Any:
+        """cf ``VecEnv``"""
+        return self.venv.step_wait()

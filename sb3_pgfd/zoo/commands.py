@@ -194,6 +194,8 @@ def _train(command_line: Sequence[str], prog: str) -> None:
         arguments = command_line if seed is None else [*command_line, "--seed", str(seed)]
         shared = _parse("train", prog, arguments)
         model = shared.trained_agent
+        if model is not None and shared.optimize_hyperparameters:
+            raise CommandError(f"-i {model}: found it with -optimize, expected one of them: trials begin anew")
         if model is not None and not (model.suffix == ".zip" and model.is_file()):
             raise CommandError(f"-i {model}: found no such model, expected the .zip file of one{near(model)}")
         _train_once(["--algo", shared.algo, *arguments], prog, own)
@@ -212,6 +214,8 @@ def _search(command_line: Sequence[str], own: argparse.Namespace, prog: str) -> 
     if own.ray_workers < 1:
         parser.error(f"--ray-workers: found {own.ray_workers}, expected a whole number >= 1")
     options = [] if own.trial_timeout is None else ["--trial-timeout", str(own.trial_timeout)]
+    options += [] if own.vec_env is None else ["--vec-env", own.vec_env]
+    options += ["--trust"] if own.trust else []
     arguments = ["--no-progress", "--no-optim-plots", *options, *command_line]
     jobs = [Job(f"search {i}", run_in, (str(Path.cwd()), "train", arguments)) for i in range(own.ray_workers)]
     failed = [outcome for outcome in run_jobs(jobs, retries=2) if outcome.error is not None]

@@ -54,9 +54,13 @@ class EntryManager(ExperimentManager):
         # Read here and not by the Zoo, which takes trial 0 for none and replaces whole mappings
         self._trial_to_train, self.trial_id = self.trial_id, None
         self._given, self.custom_hyperparams = self.custom_hyperparams or {}, None
+        # The Zoo would put these in the place of all of the entry's
+        self._env_kwargs_given, self.env_kwargs = self.env_kwargs, {}
         self._run, self._vec_env = run, vec_env
         if vec_env is not None:
             self._given = {**self._given, "vec_env": vec_env}
+        if self.continue_training and "policy_kwargs" in self._given:
+            raise CommandError(f"-i {self.trained_agent}: found policy_kwargs in -params, expected none: it has its networks")
         self._entry: dict[str, Any] = {}
         self._layers: list[Layer] = []
         self._unprocessed: dict[str, Any] = {}
@@ -69,8 +73,6 @@ class EntryManager(ExperimentManager):
             self._layers, self._unprocessed = [Layer(f"{self._run.folder}, config.yml", hyperparams)], deepcopy(hyperparams)
             return hyperparams, dict(hyperparams)
         check_config(self.config, self.env_name.gym_id, may_be_atari=self._is_atari)
-        # The Zoo would put these in the place of all of the entry's
-        of_command, self.env_kwargs = self.env_kwargs, {}
         self._entry = with_numbers(super().read_hyperparameters()[0])
         trial = {} if self._trial_to_train is None else self._load_trial(self._trial_to_train)
         changed = [Layer(f"trial {self._trial_to_train} of {self.study_name}", trial), Layer("-params", self._given)]
@@ -80,9 +82,8 @@ class EntryManager(ExperimentManager):
                 print(f"Hyperparameters of {origin}:")
                 pprint(changes)
         hyperparams = self._with_trial(trial)
-        if of_command:
-            hyperparams["env_kwargs"] = {**as_mapping(hyperparams.get("env_kwargs")), **of_command}
-            self._layers.append(Layer("--env-kwargs", {"env_kwargs": of_command}))
+        if self._env_kwargs_given:
+            self._layers.append(Layer("--env-kwargs", {"env_kwargs": self._env_kwargs_given}))
         if "n_timesteps" not in hyperparams:
             if self.n_timesteps <= 0:
                 raise CommandError(f"{self.config}: found no n_timesteps for {self.env_name.gym_id}, expected it, or -n STEPS")
@@ -98,25 +99,38 @@ class EntryManager(ExperimentManager):
         return hyperparams, dict(sorted(hyperparams.items()))
 
     def _with_trial(self, trial: Mapping[str, Any]) -> dict[str, Any]:
-        """:return: The entry with what a trial has, and with ``-params``, which count most"""
+        """:return: The entry with what a trial has, and with ``-params`` and ``--env-kwargs``, which count most"""
         hyperparams = deepcopy(self._entry)
         for changes in (trial, self._given):
             if "action_noise" in changes:
                 # The Zoo would prefer these two
                 hyperparams = {name: hyperparams[name] for name in hyperparams.keys() - {"noise_type", "noise_std"}}
-            hyperparams = merge(hyperparams, changes) if self.algo in ALGORITHMS else {**hyperparams, **changes}
-        if self.continue_training and self.algo in ALGORITHMS and "demonstrations" not in hyperparams:
-            folder = Path(self.trained_agent).parent
-            buffers = (saved_with(self.trained_agent, "replay_buffer"), folder / "replay_buffer.pkl")
-            recorded = read_run(folder / self.env_name)[0].get("demonstrations")
-            # A saved replay buffer holds them
-            if recorded is not None and not any(buffer.is_file() for buffer in buffers):
-                hyperparams["demonstrations"] = recorded
+            hyperparams = merge(hyperparams, changes)
+        if self._env_kwargs_given:
+            hyperparams["env_kwargs"] = {**as_mapping(hyperparams.get("env_kwargs")), **self._env_kwargs_given}
+        if self.continue_training and self.algo in ALGORITHMS:
+            hyperparams = {**self._of_continued_run(), **hyperparams}
         hyperparams = self._resolve(hyperparams, self._given)
         if hyperparams.get("replay_buffer_kwargs"):
             buffer, given = (as_mapping(options.get("replay_buffer_kwargs")) for options in (hyperparams, self._given))
             hyperparams["replay_buffer_kwargs"] = self._resolve(buffer, given)
         return hyperparams
+
+    def _of_continued_run(self) -> dict[str, Any]:
+        """:return: What a run that is continued with ``-i`` had, where it must be the same"""
+        folder = Path(self.trained_agent).parent
+        recorded = read_run(folder / self.env_name)[0]
+        # A saved replay buffer holds the demonstrations
+        buffers = (saved_with(self.trained_agent, "replay_buffer"), folder / "replay_buffer.pkl")
+        buffer = next((path for path in buffers if path.is_file()), None)
+        if buffer is not None and "demonstrations" in self._given:
+            raise CommandError(
+                f"-i {self.trained_agent}: found demonstrations in -params beside {buffer}, which has those of the run, "
+                "expected one of them: move the file away to learn from the named ones alone, or load both in Python and call "
+                "add_demonstrations()"
+            )
+        names = ("normalize", "demonstrations") if buffer is None else ("normalize",)
+        return {name: recorded[name] for name in names if recorded.get(name)}
 
     def _resolve(self, options: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         """:return: Options with demonstrations named so that it holds in every folder. ``given`` are those of ``-params``"""

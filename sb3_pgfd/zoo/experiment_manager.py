@@ -162,9 +162,10 @@ class PgfdExperimentManager(SearchManager):
         :raises CommandError: If a person cannot take over
         """
         no_log = no_log or self._dry_run
-        if self._robot is None or self._robot.device is None or eval_env or self._dry_run:
-            env = super().create_envs(n_envs, eval_env, no_log)
-            return leave_demonstrations(env) if eval_env else env
+        if eval_env:
+            return leave_demonstrations(self._create_eval_envs(n_envs, no_log))
+        if self._robot is None or self._robot.device is None or self._dry_run:
+            return super().create_envs(n_envs, eval_env, no_log)
         if n_envs > 1 or self.vec_env_class is not DummyVecEnv:
             found = f"{n_envs} environments" if n_envs > 1 else f"environments of a {self.vec_env_class.__name__}"
             raise CommandError(f"--intervene: found {found}, expected one in this process: a person takes over in one window")
@@ -175,6 +176,17 @@ class PgfdExperimentManager(SearchManager):
             return super().create_envs(n_envs, eval_env, no_log)
         finally:
             self.env_wrapper, self.env_kwargs = before
+
+    def _create_eval_envs(self, n_envs: int, no_log: bool) -> VecEnv:
+        if not self._is_remote:
+            return super().create_envs(n_envs, True, no_log)
+        # Here: the workers are for learning
+        before = self.vec_env_class, self.vec_env_kwargs
+        self.vec_env_class, self.vec_env_kwargs = DummyVecEnv, {}
+        try:
+            return super().create_envs(n_envs, True, no_log)
+        finally:
+            self.vec_env_class, self.vec_env_kwargs = before
 
     @property
     def _is_remote(self) -> bool:
@@ -231,13 +243,13 @@ class PgfdExperimentManager(SearchManager):
             self.callbacks.append(RunFigure(self.save_path))
 
     def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
-        if self._robot is not None and not eval_env:
-            if self._robot.control_hz is not None and self.frame_stack is not None:
+        if self._robot is not None:
+            if not eval_env and self._robot.control_hz is not None and self.frame_stack is not None:
                 raise CommandError(
                     "--control-hz: found frame_stack in the hyperparameters, expected none: stack inside, with an "
                     "env_wrapper such as gymnasium.wrappers.FrameStackObservation"
                 )
-            env = self._robot.set_pace(env)
+            env = self._robot.set_pace(env, eval_env)
         own = saved_with(self.trained_agent, "vecnormalize")
         if not (self.continue_training and own.is_file()):
             return super()._maybe_normalize(env, eval_env)

@@ -55,8 +55,10 @@ class Run:
 
     @property
     def command(self) -> list[str]:
-        """The arguments that it was started with"""
-        return json.loads((self._settings / COMMAND).read_text(encoding="utf-8"))
+        """The arguments that it was started with, but for ``-i``: its own state has all that came from that model"""
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("-i", "--trained-agent")
+        return parser.parse_known_args(json.loads((self._settings / COMMAND).read_text(encoding="utf-8")))[1]
 
     @property
     def hyperparams(self) -> dict[str, Any]:

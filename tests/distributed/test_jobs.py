@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from sb3_pgfd.cli import main
+from sb3_pgfd.cli.study import Grid
 from sb3_pgfd.comparison import find_runs
 from sb3_pgfd.distributed import Job, run_jobs
 
@@ -79,6 +80,7 @@ def test_a_study_runs_each_cell_once_and_names_those_that_fail(
         ({"tasks": ["Pendulum-v9"]}, "Pendulum-v9"),
         ({"setings": {}}, "setings.*did you mean 'settings'"),
         ({"settings": {"small": {"bc_coeff": 1.0}}}, "bc_coeff.*bc_coef"),
+        ({"arguments": ["-params", "bc_coef:4.0"]}, "arguments: found -params, expected its options in tasks or settings"),
         ({"tasks": {"Pendulum-v1": 3}}, "tasks: found {'Pendulum-v1': 3}, expected names, or options by name"),
     ],
 )
@@ -90,3 +92,9 @@ def test_a_grid_with_unknown_names_is_refused(
     assert error.count("\n") == 1
     assert re.search(message, error), error
     assert not (tmp_path / "study").exists()
+
+
+def test_a_setting_changes_single_options_of_its_task(tmp_path: Path) -> None:
+    tasks = {"Pendulum-v1": {"policy_kwargs": {"net_arch": [16]}, "gamma": 0.9}}
+    grid = Grid(Path(write_grid(tmp_path, tasks=tasks, settings={"one": {"policy_kwargs": {"n_critics": 1}}})))
+    assert [cell.options for cell in grid.cells] == [{"policy_kwargs": {"net_arch": [16], "n_critics": 1}, "gamma": 0.9}]

@@ -1,5 +1,6 @@
 """Options of a yaml and of the command line that need demonstrations, and frames that are stacked."""
 
+import argparse
 import re
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.utils.keywords import keyword_defaults
 from sb3_pgfd.zoo import ALGORITHMS
 from sb3_pgfd.zoo.agents import load_without_buffer
+from sb3_pgfd.zoo.beside_the_robot import BesideTheRobot, add_options
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 from sb3_pgfd.zoo.hyperparameters import flatten
 
@@ -106,3 +108,33 @@ def test_likewise_in_the_buffer_of_sb3s_algorithms(
         loaded = load_without_buffer(SAC, saved)
     observation = np.zeros(2, dtype=np.float32)
     assert loaded.predict(observation, deterministic=True)[0] == model.predict(observation, deterministic=True)[0]
+
+
+def test_single_options_of_the_buffer_are_changed_with_sb3s_algorithms_too(
+    tmp_path: Path, make_manager: Make, demo_file: Path
+) -> None:
+    buffer = {"demonstrations": str(demo_file), "demo_fraction": 0.5}
+    entry = {**PLAIN, "replay_buffer_class": "sb3_pgfd.replay.DemoReplayBuffer", "replay_buffer_kwargs": buffer}
+    manager = make_manager(tmp_path, entry, "sac", hyperparams={"replay_buffer_kwargs": {"demo_fraction": 0.25}})
+    experiment = manager.setup_experiment()
+    assert experiment is not None
+    model: Any = experiment[0]
+    assert model.replay_buffer.demo_fraction == 0.25
+    assert model.replay_buffer.n_demonstrations > 0
+
+
+def test_trials_learn_in_the_environment_of_the_command(tmp_path: Path, make_manager: Make) -> None:
+    manager = make_manager(tmp_path, {**PLAIN, "env_kwargs": {"view": "box"}}, env_kwargs={"render_mode": "rgb_array"})
+    manager.read_hyperparameters()
+    assert manager._with_trial({"batch_size": 4})["env_kwargs"] == {"view": "box", "render_mode": "rgb_array"}
+
+
+def test_evaluations_in_real_time_take_the_statistics(tmp_path: Path, make_manager: Make) -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    robot = BesideTheRobot(parser.parse_args(["--control-hz", "500"]))
+    manager = make_manager(tmp_path, {**PLAIN, "normalize": True}, robot=robot, eval_freq=4, n_eval_episodes=1)
+    experiment = manager.setup_experiment()
+    assert experiment is not None
+    manager.learn(experiment[0])
+    assert len(np.load(Path(manager.save_path, "evaluations.npz"))["timesteps"]) > 1

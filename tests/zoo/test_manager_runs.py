@@ -21,7 +21,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sb3_pgfd import DDPGfD, Demonstrations
 from sb3_pgfd.zoo.agents import add_agent_arguments, load_agent, saved_with
+from sb3_pgfd.zoo.command_line import CommandError
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
+from sb3_pgfd.zoo.resuming import Run as ResumedRun
+from sb3_pgfd.zoo.resuming import save_command
 
 Make = Callable[..., PgfdExperimentManager]
 Run = Callable[[PgfdExperimentManager], BaseAlgorithm]
@@ -231,3 +234,36 @@ def test_what_is_no_schedule_is_refused(text: str, tmp_path: Path, make_manager:
         with pytest.raises(ValueError, match=f"^{name}: found '{text}', expected a number, or lin_<number>"):
             make_manager(tmp_path, {**entry, name: text}).setup_experiment()
     assert not (tmp_path / "logs").exists()
+
+
+def test_going_on_keeps_the_normalisation_in_the_settings(
+    run_folder: Path, tmp_path: Path, make_manager: Make, entry: dict[str, Any]
+) -> None:
+    manager = make_manager(tmp_path, entry, trained_agent=str(run_folder / f"{ENV_ID}.zip"))
+    experiment = manager.setup_experiment()
+    assert experiment is not None
+    assert isinstance(experiment[0].get_env(), VecNormalize)
+    # By which `enjoy` finds the statistics
+    assert yaml.safe_load(Path(manager.params_path, "config.yml").read_text())["normalize"] is True
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"demonstrations": "Pendulum-v1"}, "found demonstrations in -params beside .*replay_buffer.pkl, which has those"),
+        ({"policy_kwargs": {"net_arch": [8]}}, "found policy_kwargs in -params, expected none: it has its networks"),
+    ],
+)
+def test_what_a_model_that_goes_on_cannot_take_is_refused(
+    given: dict[str, Any], message: str, run_folder: Path, tmp_path: Path, make_manager: Make, entry: dict[str, Any]
+) -> None:
+    with pytest.raises(CommandError, match=message):
+        make_manager(tmp_path, entry, trained_agent=str(run_folder / f"{ENV_ID}.zip"), hyperparams=given).setup_experiment()
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_run_that_goes_on_needs_no_other_model(tmp_path: Path) -> None:
+    save_command(str(tmp_path), ["--algo", "ddpgfd", "-i", "gone.zip", "--env", ENV_ID, "--trained-agent=gone.zip"])
+    run = ResumedRun.__new__(ResumedRun)
+    run._settings = tmp_path
+    assert run.command == ["--algo", "ddpgfd", "--env", ENV_ID]

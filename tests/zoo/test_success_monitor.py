@@ -87,6 +87,19 @@ def test_the_log_has_the_column_if_the_environment_tells(infos: list[Info], colu
     assert all(seen[index] == infos[index % len(infos)] for index in (0, 2))
 
 
+def test_an_episode_that_a_wrapper_around_ends_is_one(tmp_path: Path) -> None:
+    cut = partial(gym.wrappers.TimeLimit, max_episode_steps=1)
+    # The environment itself would go on for two steps
+    seen = play(monitor_successes(Monitor(Teller([{"is_success": True}, {}]), str(tmp_path / "0")), then=cut))
+    log = [(float(row["r"]), row["l"], row["is_success"]) for row in rows(tmp_path)]
+    assert log == [(0.5, "1", "1.0"), (0.5, "1", "")] * 2
+    assert [info["episode"]["l"] for info in seen] == [1, 1, 1, 1]
+    # It would have waited for ever
+    env = monitor_successes(Monitor(Teller([{}])), then=cut)
+    model = DDPGfD("MlpPolicy", env, buffer_size=10, policy_kwargs={"net_arch": [4]})
+    assert evaluate_policy(model, env, n_eval_episodes=3)[0] == 0.5
+
+
 def test_without_a_file_there_is_none(tmp_path: Path) -> None:
     seen = play(monitor_successes(Monitor(Teller([{"success": True}]))))
     assert seen[1]["episode"]["r"] == 1.0
