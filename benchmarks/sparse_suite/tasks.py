@@ -138,8 +138,7 @@ TASKS = {
             env_id="SparsePegInsertSide-v3",
             expert=shipped_policy,
             demos=(3, 1),
-            # A demonstration takes 97 to 122 steps
-            gamma=0.99,
+            gamma=0.98,
             q_range=(0.0, 1.0),
             policy_kwargs=_HAND_OBJECT_GOAL,
         ),
