@@ -178,15 +178,14 @@ class PgfdExperimentManager(SearchManager):
             self.env_wrapper, self.env_kwargs = before
 
     def _create_eval_envs(self, n_envs: int, no_log: bool) -> VecEnv:
-        if not self._is_remote:
-            return super().create_envs(n_envs, True, no_log)
-        # Here: the workers are for learning
-        before = self.vec_env_class, self.vec_env_kwargs
-        self.vec_env_class, self.vec_env_kwargs = DummyVecEnv, {}
+        before = self.vec_env_kwargs
+        if self._is_remote:
+            # What is reserved is for learning, which waits meanwhile
+            self.vec_env_kwargs = {**before, "num_cpus": 0}
         try:
             return super().create_envs(n_envs, True, no_log)
         finally:
-            self.vec_env_class, self.vec_env_kwargs = before
+            self.vec_env_kwargs = before
 
     @property
     def _is_remote(self) -> bool:

@@ -56,9 +56,13 @@ class Run:
     @property
     def command(self) -> list[str]:
         """The arguments that it was started with, but for ``-i``: its own state has all that came from that model"""
-        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        parser.add_argument("-i", "--trained-agent")
-        return parser.parse_known_args(json.loads((self._settings / COMMAND).read_text(encoding="utf-8")))[1]
+        words: list[str] = json.loads((self._settings / COMMAND).read_text(encoding="utf-8"))
+        alone = ("-i", "--trained-agent")
+        return [
+            word
+            for before, word in zip(["", *words], words, strict=False)
+            if before not in alone and word not in alone and not word.startswith("--trained-agent=")
+        ]
 
     @property
     def hyperparams(self) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 import warnings
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
+import ray
 import yaml
 from command import call, refused
 from optuna.trial import TrialState
@@ -31,6 +33,18 @@ def test_a_run_with_environments_in_ray_is_resumed_inside_its_episodes(
     # Two environments have taken 225 steps each, in episodes of 200
     lengths = [(run / f"{i}.monitor.csv").read_text().splitlines()[2:] for i in (0, 1)]
     assert [[row.split(",")[1] for row in rows] for rows in lengths] == [["200"], ["200"]]
+
+
+def test_evaluations_reserve_nothing(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Learning takes all that there is, and would wait for ever
+    all_of_them = f"vec_env_kwargs:dict(num_cpus={ray.cluster_resources()['CPU']}, start_timeout=60)"
+    evaluated = ["--eval-freq", "10", "--eval-episodes", "1"]
+    call(capsys, "train", *TRAIN, *evaluated, "--vec-env", "ray", "-n", "20", "-params", *SMALL, all_of_them)
+    timesteps = np.load(Path("logs", "ddpgfd", f"{ENV_ID}_1", "evaluations.npz"))["timesteps"]
+    assert timesteps.tolist() == [0, 10, 20]
 
 
 def test_workers_of_ray_do_the_trials_of_a_search(
