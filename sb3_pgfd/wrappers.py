@@ -14,9 +14,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.atari_wrappers import EpisodicLifeEnv
 from stable_baselines3.common.monitor import Monitor, ResultsWriter
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_pgfd.common.environment_state import layers
 from sb3_pgfd.common.real_time import RealTime
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.inspection.replay import replay
@@ -259,17 +261,11 @@ class SuccessMonitor(Monitor):
     def step(self, action: Any) -> Any:
         result = super().step(action)
         if self.needs_reset:
-            self._finish(result[-1])
+            self.finish(result[-1])
         return result
 
-    def end(self, info: dict[str, Any]) -> None:
-        """:param info: Of the last step of an episode that a wrapper around the monitor has ended"""
-        self.needs_reset = True
-        seconds = round(time.time() - self.t_start, 6)
-        info["episode"] = {"r": round(sum(self.rewards), 6), "l": len(self.rewards), "t": seconds}
-        self._finish(info)
-
-    def _finish(self, info: dict[str, Any]) -> None:
+    def finish(self, info: dict[str, Any]) -> None:
+        """:param info: Of the last step of an episode, with ``episode``"""
         success = success_of(info)
         if success is not None:
             info.setdefault(SUCCESS, success)
@@ -296,15 +292,43 @@ class SuccessMonitor(Monitor):
 class _TellsMonitor(gym.Wrapper):
     """Tells a monitor inside of episodes that a wrapper between has ended: it would wait for their end, and so would SB3."""
 
-    def __init__(self, env: gym.Env, monitor: SuccessMonitor):
+    def __init__(self, env: gym.Env, monitor: Monitor):
         super().__init__(env)
         self._monitor = monitor
 
     def step(self, action: Any) -> Any:
         result = self.env.step(action)
         if (result[2] or result[3]) and not self._monitor.needs_reset:
-            self._monitor.end(result[4])
+            self._finish(self._monitor, result[4])
         return result
+
+    @staticmethod
+    def _finish(monitor: Monitor, info: dict[str, Any]) -> None:
+        # As Monitor does at an end
+        seconds = round(time.time() - monitor.t_start, 6)
+        episode = {"r": round(sum(monitor.rewards), 6), "l": len(monitor.rewards), "t": seconds}
+        monitor.episode_returns.append(sum(monitor.rewards))
+        monitor.episode_lengths.append(len(monitor.rewards))
+        monitor.episode_times.append(time.time() - monitor.t_start)
+        info["episode"] = episode | {name: info[name] for name in monitor.info_keywords}
+        if isinstance(monitor, SuccessMonitor):
+            monitor.finish(info)
+        elif monitor.results_writer is not None:
+            monitor.results_writer.write_row(info["episode"])
+
+
+def tell_monitor(env: gym.Env, then: Callable[[gym.Env], gym.Env] | None = None) -> gym.Env:
+    """
+    :param env: With a ``Monitor`` somewhere
+    :param then: Wrapper to put around first
+    :return: An environment whose monitor knows of all ends. Atari's lives are none: its monitor counts whole games
+    """
+    env = env if then is None else then(env)
+    inside = list(layers(env))
+    monitor = next((layer for layer in inside if isinstance(layer, Monitor)), None)
+    if monitor is None or monitor is env or any(isinstance(layer, EpisodicLifeEnv) for layer in inside):
+        return env
+    return _TellsMonitor(env, monitor)
 
 
 def _has_rows(filename: str) -> bool:
@@ -331,6 +355,5 @@ def monitor_successes(
         if writer is not None:
             writer.close()
             filename = writer.file_handler.name
-        monitor = SuccessMonitor(env.env if inside is None else inside(env.env), filename)
-        return monitor if then is None else _TellsMonitor(then(monitor), monitor)
-    return env if then is None else then(env)
+        env = SuccessMonitor(env.env if inside is None else inside(env.env), filename)
+    return tell_monitor(env, then)

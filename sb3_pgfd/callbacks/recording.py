@@ -31,7 +31,8 @@ class RecordSuccesses(BaseCallback):
     :param path: The file; the ending ``.npz`` is added if it is missing
     :param max_episodes: Record at most this many episodes; None: all
     :param min_return: Episodes with at least this return (raw, undiscounted) count as successes, too
-    :param overwrite: Allow replacing the file and, without ``resume``, an unfinished recording
+    :param overwrite: Allow replacing the file and, without ``resume``, an unfinished recording. A run that had ended and is
+        resumed takes its episodes from the file
     :param resume: Continue the recording of a training that crashed, if there is one
     :param verbose: Verbosity level
     """
@@ -53,7 +54,8 @@ class RecordSuccesses(BaseCallback):
         self._session: Session | None = None
         # For each environment; None: the callback did not see the start of this episode
         self._episodes: list[EpisodeBuilder | None] = []
-        self._n_saved = 0
+        # Episodes of the training state, None: it is of before there was such a number
+        self._n_saved: int | None = None
 
     @property
     def session(self) -> Session:
@@ -67,8 +69,8 @@ class RecordSuccesses(BaseCallback):
 
     def after_restoring(self) -> None:
         """Go on behind the episodes of the run that is resumed."""
-        while self.session.unfinished and len(self.session.episodes) > self._n_saved:
-            self.session.discard_last()
+        if self._n_saved is not None:
+            self.session.go_on_behind(self._n_saved)
 
     # An existing file is refused before the training, not after it
     def _init_callback(self) -> None:

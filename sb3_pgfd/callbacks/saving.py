@@ -40,7 +40,7 @@ class Checkpoints(CheckpointCallback):
             previous, self._newest_buffer = self._newest_buffer, path.name
             if previous is not None and previous != path.name:
                 # Gone if a run was killed behind this checkpoint and goes on from before it
-                path.with_name(previous).unlink(missing_ok=True)
+                path.with_name(Path(previous).name).unlink(missing_ok=True)
         return go_on
 
 

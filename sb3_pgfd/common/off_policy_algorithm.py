@@ -408,18 +408,15 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         """cf ``OffPolicyAlgorithm``. In real time all steps are taken that were made during the last updates."""
         real_time = real_time_of(env)
         if real_time is not None:
-            by_steps = train_freq.unit == TrainFrequencyUnit.STEP
-            n_left = -((self.num_timesteps - self._total_timesteps) // self.n_envs)
             if self._policy_copy is None:
+                n_left = (self._total_timesteps - self.num_timesteps) // self.n_envs - real_time.n_waiting
                 self._policy_copy = PolicyCopy(self, real_time)
-                # Nobody knows when the last episode will end
-                real_time.begin(self._policy_copy, max(n_left - real_time.n_waiting, 0) if by_steps else None)
+                real_time.begin(self._policy_copy, n_left)
             self._policy_copy.update(self)
-            if by_steps:
-                n_more = real_time.n_waiting - train_freq.frequency
-                self._n_late_steps += max(n_more, 0)
-                # The thread makes no more steps than there are left
-                train_freq = TrainFreq(min(train_freq.frequency + max(n_more, 0), n_left), TrainFrequencyUnit.STEP)
+            n_more = real_time.n_waiting - train_freq.frequency
+            if train_freq.unit == TrainFrequencyUnit.STEP and n_more > 0:
+                self._n_late_steps += n_more
+                train_freq = TrainFreq(real_time.n_waiting, TrainFrequencyUnit.STEP)
         return super().collect_rollouts(env, callback, train_freq, *args, **kwargs)
 
     def _leave_environment(self) -> None:

@@ -1,6 +1,5 @@
 """Environments that do not wait for the learner: a thread steps them at a fixed rate with a copy of the policy."""
 
-import itertools
 import queue
 import threading
 import time
@@ -125,6 +124,8 @@ class RealTime(VecEnvWrapper):
         self._is_closed = False
         self._steps: queue.SimpleQueue[Step] = queue.SimpleQueue()
         self._acting: Future[None] | None = None
+        self._act_by: Act
+        self._ended = np.zeros(self.num_envs, dtype=bool)
         self._due: float | None = None
         self._actions: Any = None
         self._taken: Step | None = None
@@ -140,15 +141,16 @@ class RealTime(VecEnvWrapper):
         """Steps that the learner has not taken yet"""
         return self._steps.qsize()
 
-    def begin(self, act: Act, n_steps: int | None) -> None:
+    def begin(self, act: Act, n_steps: int) -> None:
         """
         Act in the thread, from the last observation on.
 
-        :param n_steps: How many steps; :meth:`end` ends it earlier. None: until then
+        :param n_steps: How many steps; :meth:`end` ends it earlier, and :meth:`take` makes more if it needs them
         """
         self._stop.clear()
         self._due = None
-        self._acting = self._thread.submit(self._act, act, n_steps)
+        self._act_by, self._ended = act, np.zeros(self.num_envs, dtype=bool)
+        self._acting = self._thread.submit(self._act, n_steps)
 
     def end(self) -> None:
         """Wait until the running step is made, and make no more. Steps that wait stay for the next learner."""
@@ -158,7 +160,11 @@ class RealTime(VecEnvWrapper):
             self._acting = None
 
     def take(self) -> Choice:
-        """:return: What the policy chose for the next step, whose result ``step()`` returns. It waits until it is made"""
+        """
+        A rollout may end behind the last step that was asked for: with its episode, or with its last environment.
+
+        :return: What the policy chose for the next step, whose result ``step()`` returns. It waits until it is made
+        """
         while True:
             try:
                 self._taken = self._steps.get(timeout=_PATIENCE)
@@ -167,18 +173,17 @@ class RealTime(VecEnvWrapper):
                 if self._acting.done() and self._steps.empty():
                     # Raises what ended the thread
                     self._acting.result()
-                    raise RuntimeError("env: found no more steps, expected one: the thread has ended") from None
+                    self._acting = self._thread.submit(self._act, 1)
             else:
                 return self._taken.choice
 
-    def _act(self, act: Act, n_steps: int | None) -> None:
-        ended = np.zeros(self.num_envs, dtype=bool)
-        for _ in itertools.count() if n_steps is None else range(n_steps):
-            choice = act(self._newest, ended)
+    def _act(self, n_steps: int) -> None:
+        for _ in range(n_steps):
+            choice = self._act_by(self._newest, self._ended)
             if self._stop.is_set():
                 return
             result = self._step(choice.actions)
-            ended = result[2]
+            self._ended = result[2]
             self._steps.put(Step(choice, result))
 
     def _step(self, actions: np.ndarray) -> Any:

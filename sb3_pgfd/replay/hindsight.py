@@ -34,7 +34,7 @@ class GoalRewards:
         self._env = env
         self._asked_for_termination = False
         self._terminal_reward: float | None = None
-        self._is_compared = False
+        self._compared: set[str] = set()
         # Making a thousand of them each time would cost more than all the rest
         self._empty_infos: list[dict[str, Any]] = []
 
@@ -61,14 +61,20 @@ class GoalRewards:
 
     def compare(self, both: Stores, rows: Rows) -> None:
         """
-        Warn, once, if stored rewards are not those that the environment computes, as under a wrapper that changes rewards.
+        Warn, once of demonstrations and once of others, if stored rewards are not those that the environment computes, as
+        under a wrapper that changes rewards.
 
         :param both: Where the rows lie
         :param rows: With their own goals
         """
-        if self._is_compared:
-            return
-        self._is_compared = True
+        kinds = {"demonstrations": slice(rows.n_demos), "own transitions": slice(rows.n_demos, None)}
+        for kind, part in kinds.items():
+            places = np.arange(len(rows.numbers))[part]
+            if kind not in self._compared and len(places):
+                self._compared.add(kind)
+                self._compare(both, rows.at(places), kind)
+
+    def _compare(self, both: Stores, rows: Rows, kind: str) -> None:
         computed = self.rewards(both.take(next_obs_column(ACHIEVED), rows), both.take(obs_column(DESIRED), rows))
         stored = both.take("rewards", rows)
         differs = ~np.isclose(computed, stored, atol=1e-4)
@@ -76,11 +82,11 @@ class GoalRewards:
             first = int(np.argmax(differs))
             warnings.warn(
                 f"her_ratio > 0: found a stored reward of {stored[first]:g} where compute_reward gives {computed[first]:g}, "
-                f"{int(differs.sum())} such in {len(differs)} rows, expected equal ones: replaced goals are rewarded by "
+                f"{int(differs.sum())} such in {len(differs)} {kind}, expected equal ones: replaced goals are rewarded by "
                 "compute_reward. Does a wrapper change the rewards, or have the demonstrations others? Change them in "
                 "compute_reward, or set her_ratio to 0",
                 OptionWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
 
     def terminal_reward(self, goal: np.ndarray) -> float | None:

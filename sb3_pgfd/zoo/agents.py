@@ -16,14 +16,14 @@ import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import FloatSchedule, set_random_seed
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_pgfd.demonstrations.inspection.replay import check_video_path, write_video
 from sb3_pgfd.demonstrations.recording.session import success_of
 from sb3_pgfd.utils.files import refuse_existing
 from sb3_pgfd.utils.run_folders import plain, read_settings, require_trust
 from sb3_pgfd.utils.screen import has_screen, progress
-from sb3_pgfd.wrappers import leave_demonstrations
+from sb3_pgfd.wrappers import leave_demonstrations, tell_monitor
 from sb3_pgfd.zoo.command_line import CommandError
 
 TRUST_HELP = "load files of another user: models and their statistics can run code when they are loaded"
@@ -159,6 +159,9 @@ def load_agent(options: argparse.Namespace, reward_log: str | None = None) -> Ag
             hyperparams=hyperparams,
             should_render=not options.no_render,
         )
+    base: Any = env.unwrapped
+    if isinstance(base, DummyVecEnv):
+        base.envs = [tell_monitor(one) for one in base.envs]
     model = load_without_buffer(ALGOS[options.algo], model_path, seed=options.seed, device=options.device)
     is_visual = ExperimentManager.is_atari(options.env.gym_id) or ExperimentManager.is_minigrid(options.env.gym_id)
     deterministic = not options.stochastic and (options.deterministic or not is_visual)

@@ -194,7 +194,7 @@ def _train(command_line: Sequence[str], prog: str) -> None:
         arguments = command_line if seed is None else [*command_line, "--seed", str(seed)]
         shared = _parse("train", prog, arguments)
         model = shared.trained_agent
-        if model is not None and shared.optimize_hyperparameters:
+        if model is not None and {"-optimize", "--optimize-hyperparameters"} & set(arguments):
             raise CommandError(f"-i {model}: found it with -optimize, expected one of them: trials begin anew")
         if model is not None and not (model.suffix == ".zip" and model.is_file()):
             raise CommandError(f"-i {model}: found no such model, expected the .zip file of one{near(model)}")

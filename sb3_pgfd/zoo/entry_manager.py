@@ -59,8 +59,6 @@ class EntryManager(ExperimentManager):
         self._run, self._vec_env = run, vec_env
         if vec_env is not None:
             self._given = {**self._given, "vec_env": vec_env}
-        if self.continue_training and "policy_kwargs" in self._given:
-            raise CommandError(f"-i {self.trained_agent}: found policy_kwargs in -params, expected none: it has its networks")
         self._entry: dict[str, Any] = {}
         self._layers: list[Layer] = []
         self._unprocessed: dict[str, Any] = {}
@@ -117,7 +115,7 @@ class EntryManager(ExperimentManager):
         return hyperparams
 
     def _of_continued_run(self) -> dict[str, Any]:
-        """:return: What a run that is continued with ``-i`` had, where it must be the same"""
+        """:return: The demonstrations of a run that is continued with ``-i``"""
         folder = Path(self.trained_agent).parent
         recorded = read_run(folder / self.env_name)[0]
         # A saved replay buffer holds the demonstrations
@@ -129,8 +127,8 @@ class EntryManager(ExperimentManager):
                 "expected one of them: move the file away to learn from the named ones alone, or load both in Python and call "
                 "add_demonstrations()"
             )
-        names = ("normalize", "demonstrations") if buffer is None else ("normalize",)
-        return {name: recorded[name] for name in names if recorded.get(name)}
+        named = recorded.get("demonstrations")
+        return {} if named is None or buffer is not None else {"demonstrations": named}
 
     def _resolve(self, options: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         """:return: Options with demonstrations named so that it holds in every folder. ``given`` are those of ``-params``"""

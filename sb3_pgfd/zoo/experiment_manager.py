@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import warnings
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -35,13 +36,15 @@ from sb3_pgfd.common.environment_state import Resumable
 from sb3_pgfd.common.stepping import Interrupted
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.plotting import plot_run
+from sb3_pgfd.utils.checks import OptionWarning
 from sb3_pgfd.utils.run_folders import require_trust
-from sb3_pgfd.wrappers import leave_demonstrations, monitor_successes
+from sb3_pgfd.wrappers import leave_demonstrations, monitor_successes, tell_monitor
 from sb3_pgfd.zoo import ALGORITHMS
 from sb3_pgfd.zoo.agents import pickles_of, saved_with
 from sb3_pgfd.zoo.beside_the_robot import BesideTheRobot
 from sb3_pgfd.zoo.command_line import CommandError, EndedRunError
 from sb3_pgfd.zoo.explanation import Layer, explain, heading, of_command, table
+from sb3_pgfd.zoo.hyperparameters import as_mapping
 from sb3_pgfd.zoo.resuming import STATE, Run, how_to_go_on, log_sizes, make_run_folder, save_command
 from sb3_pgfd.zoo.search_manager import SearchManager
 
@@ -102,6 +105,7 @@ class PgfdExperimentManager(SearchManager):
             found = "-optimize" if self.optimize_hyperparameters else f"--algo {algo}"
             raise CommandError(f"--intervene, --control-hz: found {found}, expected one run of {', '.join(beside_a_robot)}")
         self._inner_wrapper: Callable[[gym.Env], gym.Env] | None = None
+        self._normalization: dict[str, Any] | None = None
         self._dry_run, self._explains = dry_run, explains
         if run is not None:
             self.continue_training, self.save_path = True, str(run.folder)
@@ -119,8 +123,7 @@ class PgfdExperimentManager(SearchManager):
         self._inner_wrapper = env_wrapper
         # A user who names columns for the monitor knows the environment
         has_columns = bool(self.monitor_kwargs.keys() - {"override_existing"})
-        if not has_columns:
-            env_wrapper = partial(monitor_successes, then=env_wrapper)
+        env_wrapper = partial(tell_monitor if has_columns else monitor_successes, then=env_wrapper)
         if self.vec_env_class is SubprocVecEnv:
             env_wrapper = partial(_resumable, then=env_wrapper)
         if self._run is not None and not self._dry_run:
@@ -249,6 +252,13 @@ class PgfdExperimentManager(SearchManager):
                     "env_wrapper such as gymnasium.wrappers.FrameStackObservation"
                 )
             env = self._robot.set_pace(env, eval_env)
+        env = self._load_normalization(env, eval_env)
+        if not eval_env and self.continue_training and isinstance(env, VecNormalize):
+            names = ("norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon", "norm_obs_keys")
+            self._normalization = {name: getattr(env, name) for name in names}
+        return env
+
+    def _load_normalization(self, env: VecEnv, eval_env: bool) -> VecEnv:
         own = saved_with(self.trained_agent, "vecnormalize")
         if not (self.continue_training and own.is_file()):
             return super()._maybe_normalize(env, eval_env)
@@ -266,6 +276,11 @@ class PgfdExperimentManager(SearchManager):
             return model
         print(_NOT_CONTINUED)
         model = super()._load_pretrained_agent(hyperparams, env)
+        given, present = as_mapping(self._given.get("policy_kwargs")), model.policy_kwargs
+        ignored = {name: value for name, value in given.items() if name not in present or present[name] != value}
+        if ignored:
+            found = f"found policy_kwargs {ignored} in -params, expected those of the model, which keeps its networks"
+            warnings.warn(f"-i {self.trained_agent}: {found}", OptionWarning, stacklevel=2)
         own = saved_with(self.trained_agent, "replay_buffer")
         if own.is_file() and isinstance(model, OffPolicyAlgorithm):
             print(f"Loading the replay buffer from {own}")
@@ -274,6 +289,9 @@ class PgfdExperimentManager(SearchManager):
 
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
         if self._run is None and not self._dry_run:
+            if self._normalization is not None:
+                # The statistics of the model that goes on have their options, whatever the entry says
+                saved_hyperparams = {**saved_hyperparams, "normalize": self._normalization}
             super()._save_config(saved_hyperparams)
             save_command(self.params_path, self._command)
 

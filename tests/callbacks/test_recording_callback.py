@@ -295,6 +295,19 @@ def test_a_resumed_run_records_no_episode_twice(step: int, tmp_path: Path):
     assert_recorded(Demonstrations.load(tmp_path / "a.npz"), successes(whole))
 
 
+def test_a_run_that_had_ended_goes_on_with_its_episodes(tmp_path: Path):
+    whole: Log = []
+    make_model("DDPGfD", make_envs(whole)).learn(80)
+
+    def callbacks(**options: bool) -> list[BaseCallback]:
+        return [RecordSuccesses(tmp_path / "a.npz", **options), SaveTrainingState(tmp_path / "state")]
+
+    make_model("DDPGfD", make_envs([])).learn(40, callback=callbacks())
+    resumed = DDPGfD.resume(tmp_path / "state", make_envs([]))
+    resumed.learn(80, callback=callbacks(overwrite=True))
+    assert_recorded(Demonstrations.load(tmp_path / "a.npz"), successes(whole))
+
+
 def test_a_file_is_refused_before_anything_is_learned(tmp_path: Path):
     model = make_model("SAC", make_envs([]))
     (tmp_path / "a.npz").write_text("mine")

@@ -61,6 +61,11 @@ def test_resuming_goes_on_with_the_buffer_and_does_not_pretrain_again(
     assert model.buffer.size() == 500
 
 
+def test_trials_begin_anew(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--env", ENV_ID, "-i", str(run_folder / f"{ENV_ID}.zip"), "-optimize"]
+    assert "found it with -optimize, expected one of them: trials begin anew" in refused(capsys, "train", *arguments)
+
+
 def test_an_environment_without_an_entry_of_ddpgfd_is_learned_by_td3fd(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -249,12 +249,13 @@ def test_proposals_are_logged_from_the_thread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("train_freq", "n_envs", "total", "expected"),
-    # The last rollout is cut to 2 steps; two environments make a step more; the sixth episode of 7 steps is finished
-    [(4, 1, 42, 42), (1, 2, 41, 42), ((1, "episode"), 1, 40, 42)],
+    ("train_freq", "n_envs", "total", "most"),
+    # At most whole rollouts of 4 steps, both environments, whole episodes of 7 steps
+    [(4, 1, 42, 44), (1, 2, 41, 42), ((1, "episode"), 1, 40, 42)],
 )
-def test_a_run_ends_with_its_last_rollout(train_freq: Any, n_envs: int, total: int, expected: int) -> None:
+def test_a_run_ends_with_its_last_rollout(train_freq: Any, n_envs: int, total: int, most: int) -> None:
     env = RealTime(DummyVecEnv([Clock] * n_envs), 400.0)
     model = slowly(model_in(env, train_freq=train_freq), 0.01).learn(total)
-    assert model.num_timesteps == expected
-    assert model.buffer.n_own == expected
+    assert total <= model.num_timesteps <= most
+    # The robot makes no step that was not asked for
+    assert model.buffer.n_own == env.punctuality.n_steps * n_envs == model.num_timesteps

@@ -441,9 +441,20 @@ def test_rewards_that_compute_reward_does_not_give_are_named_once():
     # Walks to 1 and 2, whose rewards are -1, but a wrapper has made them 0 and 1
     other = [GoalStep(0, 1, 9.0, 0.0, 0.0, "-"), GoalStep(1, 2, 9.0, 0.0, 1.0, "-"), GoalStep(2, 3, 9.0, 0.0, -1.0, "-")]
     buffer = filled(other)
-    with pytest.warns(OptionWarning, match=r"a stored reward of [01] where compute_reward gives -1, 2 such in 3 rows"):
+    with pytest.warns(OptionWarning, match=r"reward of [01] where compute_reward gives -1, 2 such in 3 own transitions"):
         buffer.read([0, 1, 2])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         buffer.read([0, 1, 2])
         filled(FAR).read([0, 1, 2])
+
+
+def test_own_rewards_are_compared_also_behind_pretraining():
+    right = [GoalStep(0, 1, 9.0, 0.0, -1.0, "-"), GoalStep(1, 2, 9.0, 0.0, -1.0, "t")]
+    buffer = filled([], demonstrations=goal_demonstrations([right]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        buffer.read([0, 1])
+    add_goal_steps(buffer, [GoalStep(0, 1, 9.0, 0.0, 1.0, "-")])
+    with pytest.warns(OptionWarning, match=r"1 such in 1 own transitions"):
+        buffer.read([0, 2])

@@ -19,7 +19,7 @@ from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sb3_pgfd import DDPGfD, Demonstrations
+from sb3_pgfd import DDPGfD, Demonstrations, OptionWarning
 from sb3_pgfd.zoo.agents import add_agent_arguments, load_agent, saved_with
 from sb3_pgfd.zoo.command_line import CommandError
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
@@ -239,27 +239,38 @@ def test_what_is_no_schedule_is_refused(text: str, tmp_path: Path, make_manager:
 def test_going_on_keeps_the_normalisation_in_the_settings(
     run_folder: Path, tmp_path: Path, make_manager: Make, entry: dict[str, Any]
 ) -> None:
-    manager = make_manager(tmp_path, entry, trained_agent=str(run_folder / f"{ENV_ID}.zip"))
-    experiment = manager.setup_experiment()
-    assert experiment is not None
-    assert isinstance(experiment[0].get_env(), VecNormalize)
-    # By which `enjoy` finds the statistics
-    assert yaml.safe_load(Path(manager.params_path, "config.yml").read_text())["normalize"] is True
+    # The model has learned with both normalised, whatever the entry says
+    for named in ({}, {"normalize": "dict(norm_obs=False, norm_reward=True)"}):
+        manager = make_manager(tmp_path, {**entry, **named}, trained_agent=str(run_folder / f"{ENV_ID}.zip"), eval_freq=20)
+        experiment = manager.setup_experiment()
+        assert experiment is not None
+        normalize = experiment[0].get_env()
+        assert isinstance(normalize, VecNormalize)
+        assert (normalize.norm_obs, normalize.norm_reward) == (True, True)
+        # By which `enjoy` finds the statistics, and a resumed run makes the wrapper
+        saved = yaml.safe_load(Path(manager.params_path, "config.yml").read_text())["normalize"]
+        assert (saved["norm_obs"], saved["norm_reward"], saved["gamma"]) == (True, True, normalize.gamma)
+        again = make_manager(tmp_path, {**entry, "normalize": saved})
+        assert again.setup_experiment() is not None
+        assert again.normalize_kwargs == {**saved, "gamma": 0.99}
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"demonstrations": "Pendulum-v1"}, "found demonstrations in -params beside .*replay_buffer.pkl, which has those"),
-        ({"policy_kwargs": {"net_arch": [8]}}, "found policy_kwargs in -params, expected none: it has its networks"),
-    ],
-)
-def test_what_a_model_that_goes_on_cannot_take_is_refused(
-    given: dict[str, Any], message: str, run_folder: Path, tmp_path: Path, make_manager: Make, entry: dict[str, Any]
+def test_demonstrations_beside_a_saved_buffer_are_refused(
+    run_folder: Path, tmp_path: Path, make_manager: Make, entry: dict[str, Any]
 ) -> None:
-    with pytest.raises(CommandError, match=message):
-        make_manager(tmp_path, entry, trained_agent=str(run_folder / f"{ENV_ID}.zip"), hyperparams=given).setup_experiment()
+    other = {"demonstrations": "Pendulum-v1"}
+    with pytest.raises(CommandError, match=r"found demonstrations in -params beside .*, which has those of the run"):
+        make_manager(tmp_path, entry, trained_agent=str(run_folder / f"{ENV_ID}.zip"), hyperparams=other).setup_experiment()
     assert not (tmp_path / "logs").exists()
+
+
+def test_networks_that_a_model_has_not_are_named(
+    run_folder: Path, tmp_path: Path, make_manager: Make, entry: dict[str, Any]
+) -> None:
+    other = {"policy_kwargs": {"net_arch": [8], "n_critics": 1}}
+    manager = make_manager(tmp_path, entry, trained_agent=str(run_folder / f"{ENV_ID}.zip"), hyperparams=other)
+    with pytest.warns(OptionWarning, match=r"policy_kwargs \{'net_arch': \[8\], 'n_critics': 1\} in -params, expected those"):
+        assert manager.setup_experiment() is not None
 
 
 def test_a_run_that_goes_on_needs_no_other_model(tmp_path: Path) -> None:

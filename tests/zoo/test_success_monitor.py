@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.atari_wrappers import EpisodicLifeEnv
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_pgfd import DDPGfD
-from sb3_pgfd.wrappers import ReportSuccess, monitor_successes
+from sb3_pgfd.wrappers import ReportSuccess, monitor_successes, tell_monitor
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
 Info = dict[str, Any]
@@ -98,6 +100,31 @@ def test_an_episode_that_a_wrapper_around_ends_is_one(tmp_path: Path) -> None:
     env = monitor_successes(Monitor(Teller([{}])), then=cut)
     model = DDPGfD("MlpPolicy", env, buffer_size=10, policy_kwargs={"net_arch": [4]})
     assert evaluate_policy(model, env, n_eval_episodes=3)[0] == 0.5
+
+
+class Lives(Teller):
+    """A life is lost after the first of two steps."""
+
+    ale = property(lambda self: SimpleNamespace(lives=lambda: 3 - self.time % 2))
+
+
+def test_lives_of_a_game_are_no_episodes(tmp_path: Path) -> None:
+    env = monitor_successes(Monitor(Lives([{}]), str(tmp_path / "0")), then=EpisodicLifeEnv)
+    env.reset(seed=0)
+    for _ in range(6):
+        *_, terminated, truncated, _ = env.step(0)
+        if terminated or truncated:
+            env.reset()
+    env.close()
+    assert [row["l"] for row in rows(tmp_path)] == ["2"] * len(rows(tmp_path))
+
+
+def test_a_monitor_with_columns_of_its_own_is_told_too(tmp_path: Path) -> None:
+    monitor = Monitor(Teller([{"speed": 3.0}]), str(tmp_path / "0"), info_keywords=("speed",))
+    seen = play(tell_monitor(monitor, partial(gym.wrappers.TimeLimit, max_episode_steps=1)))
+    assert [info["episode"]["speed"] for info in seen] == [3.0] * 4
+    assert [(row["l"], row["speed"]) for row in rows(tmp_path)] == [("1", "3.0")] * 4
+    assert monitor.get_episode_lengths() == [1] * 4
 
 
 def test_without_a_file_there_is_none(tmp_path: Path) -> None:

@@ -278,6 +278,22 @@ class Session:
         del self.episodes[-1], self._states[-1]
         self.unfinished = bool(self.episodes)
 
+    def go_on_behind(self, n_episodes: int) -> None:
+        """
+        Go on where there were so many episodes: later ones are discarded, those of a finished file taken from it.
+
+        :raises DemonstrationsError: If the file has fewer
+        """
+        while self.unfinished and len(self.episodes) > n_episodes:
+            self.discard_last()
+        if self.path is not None and not self.episodes and n_episodes > 0:
+            finished = Demonstrations.load(self.path)
+            if finished.n_episodes < n_episodes:
+                found = f"found {finished.n_episodes} episodes"
+                raise DemonstrationsError(f"{self.path}: {found}, expected the {n_episodes} of the recording that goes on")
+            self.episodes = [finished.episode(number) for number in range(n_episodes)]
+            self._states = [{} for _ in self.episodes]
+
     def finish(self, metadata: Mapping[str, Any]) -> Demonstrations:
         """
         Write the file and remove the folder. You may add more episodes and finish again, which replaces the file.
