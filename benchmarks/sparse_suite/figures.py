@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 NAMES = {
     "td3fd": "TD3fD",
-    "td3fd_starts": "TD3fD, half of the episodes start in demonstrations",
+    "td3fd_starts": "TD3fD, starts in demonstrations",
     "td3fd_ibrl": "IBRL",
     "sacfd": "SACfD",
     "ddpgfd_paper": "DDPGfD as in the paper",
