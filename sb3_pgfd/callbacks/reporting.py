@@ -21,13 +21,18 @@ class Evaluation(EvalCallback):
     as it was, whatever happens while it is written. A resumed run must have as many episodes in each evaluation as before.
     """
 
+    _episodes_before: int | None = None
+
+    def before_saving(self) -> None:
+        """Remember what :meth:`after_restoring` compares."""
+        self._episodes_before = self.n_eval_episodes
+
     def after_restoring(self) -> None:
         """:raises ValueError: If the evaluations so far had another number of episodes: they are rows of one table"""
-        before = {len(returns) for returns in self.evaluations_results}
-        if before - {self.n_eval_episodes}:
+        found, before = self.n_eval_episodes, self._episodes_before
+        if self.evaluations_results and before not in (None, found):
             raise ValueError(
-                f"Evaluation: found n_eval_episodes={self.n_eval_episodes}, expected {min(before)} as in the evaluations of "
-                "the run that goes on"
+                f"Evaluation: found n_eval_episodes={found}, expected {before} as in the evaluations of the run that goes on"
             )
 
     def _on_step(self) -> bool:
