@@ -305,12 +305,12 @@ class _TellsMonitor(gym.Wrapper):
     @staticmethod
     def _finish(monitor: Monitor, info: dict[str, Any]) -> None:
         # As Monitor does at an end
-        seconds = round(time.time() - monitor.t_start, 6)
-        episode = {"r": round(sum(monitor.rewards), 6), "l": len(monitor.rewards), "t": seconds}
-        monitor.episode_returns.append(sum(monitor.rewards))
-        monitor.episode_lengths.append(len(monitor.rewards))
-        monitor.episode_times.append(time.time() - monitor.t_start)
-        info["episode"] = episode | {name: info[name] for name in monitor.info_keywords}
+        episode_return, length, seconds = sum(monitor.rewards), len(monitor.rewards), time.time() - monitor.t_start
+        monitor.episode_returns.append(episode_return)
+        monitor.episode_lengths.append(length)
+        monitor.episode_times.append(seconds)
+        columns = {name: info[name] for name in monitor.info_keywords}
+        info["episode"] = {"r": round(episode_return, 6), "l": length, "t": round(seconds, 6), **columns}
         if isinstance(monitor, SuccessMonitor):
             monitor.finish(info)
         elif monitor.results_writer is not None:

@@ -54,7 +54,7 @@ class RecordSuccesses(BaseCallback):
         self._session: Session | None = None
         # For each environment; None: the callback did not see the start of this episode
         self._episodes: list[EpisodeBuilder | None] = []
-        # Episodes of the training state, None: it is of before there was such a number
+        # Episodes that the training state knows of, None: it was saved by a version that did not count them
         self._n_saved: int | None = None
 
     @property

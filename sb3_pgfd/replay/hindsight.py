@@ -67,12 +67,10 @@ class GoalRewards:
         :param both: Where the rows lie
         :param rows: With their own goals
         """
-        kinds = {"demonstrations": slice(rows.n_demos), "own transitions": slice(rows.n_demos, None)}
-        for kind, part in kinds.items():
-            places = np.arange(len(rows.numbers))[part]
-            if kind not in self._compared and len(places):
+        for kind, first, end in (("demonstrations", 0, rows.n_demos), ("own transitions", rows.n_demos, len(rows.numbers))):
+            if first < end and kind not in self._compared:
                 self._compared.add(kind)
-                self._compare(both, rows.at(places), kind)
+                self._compare(both, rows.at(np.arange(first, end)), kind)
 
     def _compare(self, both: Stores, rows: Rows, kind: str) -> None:
         computed = self.rewards(both.take(next_obs_column(ACHIEVED), rows), both.take(obs_column(DESIRED), rows))

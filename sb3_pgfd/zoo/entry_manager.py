@@ -117,7 +117,6 @@ class EntryManager(ExperimentManager):
     def _of_continued_run(self) -> dict[str, Any]:
         """:return: The demonstrations of a run that is continued with ``-i``"""
         folder = Path(self.trained_agent).parent
-        recorded = read_run(folder / self.env_name)[0]
         # A saved replay buffer holds the demonstrations
         buffers = (saved_with(self.trained_agent, "replay_buffer"), folder / "replay_buffer.pkl")
         buffer = next((path for path in buffers if path.is_file()), None)
@@ -127,8 +126,8 @@ class EntryManager(ExperimentManager):
                 "expected one of them: move the file away to learn from the named ones alone, or load both in Python and call "
                 "add_demonstrations()"
             )
-        named = recorded.get("demonstrations")
-        return {} if named is None or buffer is not None else {"demonstrations": named}
+        named = read_run(folder / self.env_name)[0].get("demonstrations") if buffer is None else None
+        return {} if named is None else {"demonstrations": named}
 
     def _resolve(self, options: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         """:return: Options with demonstrations named so that it holds in every folder. ``given`` are those of ``-params``"""
