@@ -96,10 +96,11 @@ def test_a_file_is_not_replaced_by_a_folder(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
-def test_a_link_is_replaced_and_not_followed(tmp_path: Path):
-    (tmp_path / "target").write_text("old")
+@KINDS
+def test_a_link_is_replaced_and_not_followed(folder: bool, tmp_path: Path):
+    write(tmp_path / "target", "old", folder=folder)
     (tmp_path / "c").symlink_to(tmp_path / "target")
-    write(tmp_path / "c", "new", overwrite=True)
+    write(tmp_path / "c", "new", overwrite=True, folder=folder)
     assert read(tmp_path / "target") == "old"
     assert read(tmp_path / "c") == "new"
     assert not (tmp_path / "c").is_symlink()

@@ -11,6 +11,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.demonstrations.arrays import channels_first, json_copy, map_observations
+from sb3_pgfd.demonstrations.editing import reaches
 from sb3_pgfd.demonstrations.recording import Session
 from sb3_pgfd.demonstrations.recording.interventions import INTERVENE_ACTION
 from sb3_pgfd.demonstrations.recording.session import EpisodeBuilder, describe_env, success_of
@@ -143,7 +144,7 @@ class RecordSuccesses(BaseCallback):
 
     def _keep_success(self, episode: EpisodeBuilder, info: dict[str, Any]) -> None:
         success = success_of(info)
-        if success or (self.min_return is not None and episode.episode_return >= self.min_return):
+        if success or (self.min_return is not None and reaches(episode.episode_return, self.min_return)):
             self.session.add(episode.build(not info.get("TimeLimit.truncated", False), success), {})
 
     def _on_training_end(self) -> None:

@@ -22,10 +22,9 @@ from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError, record,
 from sb3_pgfd.demonstrations.environment import make_env
 from sb3_pgfd.demonstrations.formats.minari import PREFIX
 from sb3_pgfd.demonstrations.formats.npz import with_ending
-from sb3_pgfd.demonstrations.recording.camera import CameraObservation
 from sb3_pgfd.demonstrations.recording.policy import scripted_expert
 from sb3_pgfd.demonstrations.recording.session import session_folder
-from sb3_pgfd.utils.files import near
+from sb3_pgfd.utils.files import near, refuse_existing
 from sb3_pgfd.utils.screen import can_show_progress
 from sb3_pgfd.zoo.agents import TRUST_HELP
 from sb3_pgfd.zoo.command_line import add_control_options, import_packages, register_environments, require_installed
@@ -103,6 +102,9 @@ def _run(args: argparse.Namespace) -> None:
     if is_minari:
         check_output(args.out, args.force)
     path = Path(args.out.removeprefix(PREFIX).replace("/", "-") if is_minari else args.out)
+    if is_minari:
+        # --force is for the dataset: this file would be removed when that is written
+        refuse_existing(with_ending(path), overwrite=False)
     try:
         demonstrations = _record(args, path)
     except KeyboardInterrupt:
@@ -141,8 +143,8 @@ def _record(args: argparse.Namespace, path: Path) -> Demonstrations:
     if args.keyboard:
         own = {"fps": args.fps, "scale": 1.0 if args.scale is None else args.scale, "keys": args.keys, "axes": args.axes}
         made = make_env(args.env, dict(args.env_kwargs), render_mode="rgb_array")
-        with closing(made if args.camera is None else CameraObservation(made, args.camera)) as env:
-            return record_person(env, args.episodes, pause_between=not args.no_pause, **own, **common)
+        with closing(made) as env:
+            return record_person(env, args.episodes, pause_between=not args.no_pause, camera=args.camera, **own, **common)
     if args.model or args.zoo:
         source = load_policy(args)
     else:

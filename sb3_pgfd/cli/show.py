@@ -81,9 +81,12 @@ def _run(args: argparse.Namespace) -> None:
         result["features"] = None if ranking is None else asdict(ranking)
         print(json.dumps(result, allow_nan=False))
         return
-    # Whoever asks for more has seen the summary
+    # Whoever asks for more has seen the summary; its end are the warnings
     shown = _summary_blocks(summary)
-    blocks = [*(shown[:1] if replayed or ranking else shown), *([_replay_block(replayed, env_name)] if replayed else [])]
+    blocks = [
+        *((shown[0], shown[-1]) if replayed or ranking else shown),
+        *([_replay_block(replayed, env_name)] if replayed else []),
+    ]
     blocks += [] if ranking is None else [_features_block(ranking)]
     blocks += [[f"{name}: {path}"] for name, path in files.items() if path]
     if args.video and args.video_episodes < summary.n_episodes:
@@ -246,9 +249,9 @@ def _replay_notes(replayed: Sequence[ReplayedEpisode]) -> list[str]:
             reason = "its seed is not known" if episode.seed is None else f"a reset with seed {episode.seed} leads elsewhere"
             away = f"{episode.start_distance:.3g} standard deviations away"
             starts.append(f"{name} cannot be brought to its recorded start: {reason}, {away}.")
-        elif episode.replayed_end != episode.recorded_end:
-            found = f"recorded as {episode.recorded_end} but {episode.replayed_end} in the replay"
-            ends.append(f"{name} is {found}, after {episode.n_steps} steps.")
+        elif (episode.replayed_end, episode.n_steps) != (episode.recorded_end, episode.recorded_steps):
+            recorded = f"{episode.recorded_end} after {episode.recorded_steps} steps"
+            ends.append(f"{name} is recorded as {recorded}, but {episode.replayed_end} after {episode.n_steps} in the replay.")
         if episode.drift_step is not None:
             drifts.append(f"{name} drifts from step {episode.drift_step} on, first in {episode.drift_component}.")
     n = len(replayed)

@@ -85,11 +85,15 @@ def _frozen_mapping(arrays: Mapping[str, Any], name: str, dtypes: Mapping[str, A
 def json_copy(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
     """A copy through JSON. It is the same before and after it was in a file."""
     try:
-        return FrozenDict(json.loads(json.dumps(dict(metadata), default=str)))
+        return FrozenDict(json.loads(json.dumps(dict(metadata), default=_plain)))
     except (TypeError, ValueError, RecursionError) as error:
         raise DemonstrationsError(
             f"metadata: found what JSON cannot hold ({error}), expected names and plain values"
         ) from None
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
 
 
 def map_observations(observations: Observations, function: Callable[[np.ndarray], np.ndarray]) -> Observations:

@@ -100,10 +100,10 @@ class Demonstrations(Transitions):
             return editing.edit(source, **options)
         name, target = formats.locate(source)
         with formats.errors_naming(name):
-            found = formats.read(target, options, _EDITS)
+            found, edits = formats.read(target, options, _EDITS)
             # A replay buffer may make demonstrations of itself
             demonstrations = found if isinstance(found, Demonstrations) else editing.cut_at_jumps(cls(**vars(found)), name)
-            edited = editing.edit(demonstrations, **{key: options[key] for key in _EDITS if key in options})
+            edited = editing.edit(demonstrations, **edits)
         return edited.changed(source=name)
 
     @classmethod

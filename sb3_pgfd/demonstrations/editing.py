@@ -47,13 +47,14 @@ def edit(
     :param demonstrations: What to start from
     :param observation_keys: Of Dict observations: one key, whose array becomes the whole observation; several to keep;
         or ``{new name: name in the source}``
-    :param flatten_observations: Join the keys, in the order they are named, to one vector
+    :param flatten_observations: Join the keys to one vector, in the order they are named here, or in that of the recorded
+        space if they are not
     :param action_low: The environment's lower action bound, if the actions were recorded between other bounds
     :param action_high: Its upper action bound
     :param recorded_low: The lower bound that they were recorded with
     :param recorded_high: The upper one
     :param done_means: ``"truncated"``: what the source calls terminal or done was a time limit; ``"terminated"``: all ends of
-        the source are terminal states
+        the source are terminal states, which it does not tell itself
     :param final_reward: For sources without rewards, or with rewards that are all 0: what the last step of each episode gets,
         the others 0; episodes that are known to have failed get 0 throughout
     :param successful_only: Keep episodes that solved the task
@@ -65,20 +66,36 @@ def edit(
     """
     if (action_low is None) != (action_high is None):
         raise DemonstrationsError("found only one of action_low and action_high, expected both or none")
-    if done_means not in (None, "truncated", "terminated"):
-        raise DemonstrationsError(f"found done_means={done_means!r}, expected 'truncated' or 'terminated'")
     if observation_keys is not None or flatten_observations:
         demonstrations = choose_observations(demonstrations, observation_keys, flatten_observations)
     if action_low is not None:
         demonstrations = rescale_actions(demonstrations, action_low, action_high, recorded_low, recorded_high)
     elif (np.ndim(recorded_low), recorded_low, np.ndim(recorded_high), recorded_high) != (0, -1.0, 0, 1.0):
         raise DemonstrationsError("found recorded_low or recorded_high, expected also action_low and action_high to map to")
-    if done_means == "truncated" and demonstrations.terminated.any():
-        ended = owned(demonstrations.terminated | demonstrations.truncated)
-        demonstrations = demonstrations.changed(terminated=np.zeros_like(ended), truncated=ended)
+    demonstrations = mark_ends(demonstrations, done_means)
     if final_reward is not None:
         demonstrations = reward_ends(demonstrations, final_reward)
     return stacking.stack_frames(pick(demonstrations, successful_only, min_return, n_episodes, seed), stack_frames)
+
+
+def mark_ends(demonstrations: T, done_means: DoneMeans | None) -> T:
+    """
+    :param demonstrations: Of a source that tells terminal states from time limits
+    :param done_means: ``"truncated"``: it does so wrongly, all ends are truncated; None: as they are
+    :raises DemonstrationsError: If it is something else, or would make a terminal state of a time limit
+    """
+    if done_means not in (None, "truncated", "terminated"):
+        raise DemonstrationsError(f"found done_means={done_means!r}, expected 'truncated' or 'terminated'")
+    if done_means == "terminated" and demonstrations.truncated.any():
+        raise DemonstrationsError(
+            f"found done_means='terminated' for a source that calls {int(demonstrations.truncated.sum())} of "
+            f"{demonstrations.n_episodes} ends truncated, expected one that does not tell terminal states from time limits: "
+            "leave it out, or set terminated in the source"
+        )
+    if done_means != "truncated" or not demonstrations.terminated.any():
+        return demonstrations
+    ended = owned(demonstrations.terminated | demonstrations.truncated)
+    return demonstrations.changed(terminated=np.zeros_like(ended), truncated=ended)
 
 
 def cut_at_jumps(transitions: T, source: str = "demonstrations", solved: np.ndarray | None = None, ordered: bool = False) -> T:
@@ -152,6 +169,10 @@ def source_keys(observation_keys: ObservationKeys | None, known: Collection[str]
         observation_keys = list(observation_keys.values())
     if isinstance(observation_keys, str):
         observation_keys = [observation_keys]
+    if observation_keys is not None and not isinstance(observation_keys, (list, tuple)):
+        raise DemonstrationsError(
+            f"observation_keys: found {observation_keys!r}, expected a name, or a list or mapping of names"
+        )
     wanted = list(known if observation_keys is None else observation_keys)
     missing = [key for key in wanted if key not in known]
     if missing or not wanted:
@@ -167,6 +188,8 @@ def choose_observations(demonstrations: T, observation_keys: ObservationKeys | N
         if not isinstance(arrays, Mapping):
             raise DemonstrationsError(f"{field}: found one array, expected a dict of arrays to choose keys from")
         wanted = source_keys(observation_keys, arrays)
+        if flatten and observation_keys is None:
+            wanted = _in_order_of_space(wanted, demonstrations.metadata)
         if flatten or isinstance(observation_keys, str):
             rows = [arrays[key].reshape(len(demonstrations), -1) for key in wanted]
             chosen[field] = owned(np.concatenate(rows, axis=1)) if flatten else arrays[wanted[0]]
@@ -175,6 +198,21 @@ def choose_observations(demonstrations: T, observation_keys: ObservationKeys | N
             chosen[field] = {name: arrays[key] for name, key in zip(names, wanted, strict=True)}
     # It describes what was recorded
     return demonstrations.changed(**chosen, metadata=_without(demonstrations.metadata, "observation_space"))
+
+
+def _in_order_of_space(keys: list[str], metadata: Mapping[str, Any]) -> list[str]:
+    """:return: The keys in the order of their space, in which ``gymnasium.wrappers.FlattenObservation`` joins them"""
+    space = metadata.get("observation_space")
+    named = list(space.get("subspaces", ())) if isinstance(space, Mapping) else []
+    if sorted(named) == sorted(keys):
+        return named
+    if len(keys) > 1:
+        warnings.warn(
+            f"flatten_observations: found no word on the order of the keys in the environment, so they are joined in "
+            f"alphabetical order: {', '.join(keys)}. Name them in observation_keys if the environment joins them otherwise",
+            stacklevel=5,
+        )
+    return keys
 
 
 def _without(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -222,7 +260,10 @@ def _shown(bound: np.ndarray) -> str:
 
 
 def _bound(name: str, value: Any, actions: np.ndarray) -> np.ndarray:
-    bound = np.asarray(value, dtype=actions.dtype)
+    try:
+        bound = np.asarray(value, dtype=actions.dtype)
+    except (TypeError, ValueError):
+        raise DemonstrationsError(f"rescale_actions: found {name}={value!r}, expected numbers") from None
     if bound.shape not in ((), actions.shape[1:]):
         raise DemonstrationsError(f"rescale_actions: found {name} of shape {bound.shape}, expected {actions.shape[1:]}")
     return bound
@@ -276,7 +317,7 @@ def pick(
             raise DemonstrationsError("successful_only: found no word on success in this source, expected one: use min_return")
         keep &= demonstrations.successes
     if min_return is not None:
-        keep &= demonstrations.episode_returns >= min_return
+        keep &= reaches(demonstrations.episode_returns, min_return)
     numbers = np.flatnonzero(keep)
     wanted = len(numbers) if n_episodes is None else n_episodes
     if wanted > len(numbers) or len(numbers) == 0:
@@ -290,6 +331,11 @@ def pick(
     if wanted == demonstrations.n_episodes:
         return demonstrations
     return select(demonstrations, numbers[:wanted])
+
+
+def reaches(episode_return: Any, min_return: float) -> Any:
+    """:return: Whether a return, or each, is as large, up to the rounding of rewards to float32"""
+    return episode_return >= min_return - 1e-6 * max(1.0, abs(min_return))
 
 
 def split(demonstrations: T, n_first: int, seed: int | None = None) -> tuple[T, T]:
@@ -307,12 +353,14 @@ def split(demonstrations: T, n_first: int, seed: int | None = None) -> tuple[T, 
     return select(demonstrations, np.sort(order[:n_first])), select(demonstrations, np.sort(order[n_first:]))
 
 
-def merge(parts: Sequence[T]) -> T:
+def merge(parts: Sequence[T], warns: bool = True) -> T:
     """
     :param parts: Demonstrations of one environment
+    :param warns: Whether to warn if they name different environments or action spaces
     :return: Their episodes, one part after the other. Of the metadata it keeps what all parts agree on; of ``episode_info``
         what all parts have
-    :raises DemonstrationsError: If their observations or actions differ in keys or shapes
+    :raises DemonstrationsError: If their observations or actions differ in keys or shapes, or some are floats and others
+        whole numbers
     """
     if not parts:
         raise DemonstrationsError("merge: found nothing, expected at least one part")
@@ -323,6 +371,9 @@ def merge(parts: Sequence[T]) -> T:
         if _shapes(part) != expected:
             name, first = (item.source or f"part {place}" for item, place in ((part, number), (parts[0], 0)))
             raise DemonstrationsError(f"merge: {name}: found shapes {_shapes(part)} per step, expected {expected} of {first}")
+    _check_scales(parts)
+    if warns:
+        _warn_of_others(parts)
     arrays = {
         name: concatenate([getattr(part, name) for part in parts])
         for name in (*_ROWS, "episode_lengths", "observations", "next_observations")
@@ -340,5 +391,28 @@ def merge(parts: Sequence[T]) -> T:
 
 
 def _shapes(part: Transitions) -> dict[str, tuple[int, ...]]:
-    arrays = {**as_dict(part.observations), "actions": part.actions}
-    return {name: array.shape[1:] for name, array in arrays.items()}
+    return {name: array.shape[1:] for name, array in _arrays(part).items()}
+
+
+def _arrays(part: Transitions) -> dict[str, np.ndarray]:
+    return {**as_dict(part.observations), "actions": part.actions}
+
+
+def _check_scales(parts: Sequence[Transitions]) -> None:
+    for name in _arrays(parts[0]):
+        dtypes = sorted({str(_arrays(part)[name].dtype) for part in parts})
+        # Images are whole numbers up to 255 or floats up to 1
+        if any(np.dtype(dtype).kind == "f" for dtype in dtypes) and any(np.dtype(dtype).kind != "f" for dtype in dtypes):
+            raise DemonstrationsError(f"merge: {name}: found dtypes {dtypes}, expected floats or whole numbers, not both")
+
+
+def _warn_of_others(parts: Sequence[Transitions]) -> None:
+    for name, what in (("env_id", "environments"), ("action_space", "action spaces")):
+        named = [part.metadata[name] for part in parts if name in part.metadata]
+        other = next((value for value in named if value != named[0]), None)
+        if other is not None:
+            warnings.warn(
+                f"merge: found different {what}, {named[0]} and {other}, expected one. Nothing is converted: if the units of "
+                "their actions differ, load each part with action_low and action_high first",
+                stacklevel=4,
+            )

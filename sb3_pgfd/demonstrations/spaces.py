@@ -14,24 +14,34 @@ _ATTRIBUTES = {
     "MultiBinary": ("n",),
     "MultiDiscrete": ("dtype", "nvec", "start"),
 }
+_BRIEF = 100
+"""Bounds of more entries that are all the same become one number: those of pictures would take longer than the pictures"""
 KINDS = tuple(sorted({*_ATTRIBUTES, "Dict"}))
 
 
-def space_to_json(space: spaces.Space) -> dict[str, Any]:
+def space_to_json(space: spaces.Space, in_full: bool = False) -> dict[str, Any]:
     """
     :param space: Of one of the ``KINDS``
+    :param in_full: Whether to write each bound, as Minari does, where one number could stand for many
     :return: What Minari's ``serialize_space`` gives, as an object; infinite bounds are Python's infinity, which ``json``
         writes as ``Infinity``
     :raises DemonstrationsError: If it is of another kind, which demonstrations cannot hold
     """
     if isinstance(space, spaces.Dict):
-        return {"type": "Dict", "subspaces": {str(key): space_to_json(value) for key, value in space.spaces.items()}}
+        return {"type": "Dict", "subspaces": {str(key): space_to_json(value, in_full) for key, value in space.spaces.items()}}
     for kind, names in _ATTRIBUTES.items():
         if isinstance(space, getattr(spaces, kind)):
             values = {name: getattr(space, name) for name in names}
-            values = {name: str(value) if name == "dtype" else np.array(value).tolist() for name, value in values.items()}
-            return {"type": kind, **values}
+            return {"type": kind, **{name: _to_json(name, value, in_full) for name, value in values.items()}}
     raise DemonstrationsError(f"found the space {space}, expected one of {', '.join(KINDS)}")
+
+
+def _to_json(name: str, value: Any, in_full: bool) -> Any:
+    if name == "dtype":
+        return str(value)
+    array = np.array(value)
+    is_brief = not in_full and name in ("low", "high") and array.size > _BRIEF and (array == array.flat[0]).all()
+    return array.flat[0].item() if is_brief else array.tolist()
 
 
 def space_from_json(record: Any) -> spaces.Space:
@@ -79,6 +89,7 @@ def _make(kind: str, record: Mapping[str, Any]) -> spaces.Space:
         nvec = np.array(record["nvec"], dtype=dtype)
         return spaces.MultiDiscrete(nvec, dtype=dtype.type, start=np.array(record.get("start", 0 * nvec), dtype=dtype))
     low, high, shape = (*(np.array(record[name], dtype=dtype) for name in ("low", "high")), tuple(record["shape"]))
+    low, high = (np.full(shape, bound) if bound.ndim == 0 else bound for bound in (low, high))
     # NaN is not below anything
     if low.shape != shape or high.shape != shape or not (low <= high).all():
         raise ValueError(f"bounds of shapes {low.shape} and {high.shape}, or a lower bound above the upper one")

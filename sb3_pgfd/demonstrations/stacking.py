@@ -24,12 +24,16 @@ def stack_frames(demonstrations: T, n_stack: int, channels_order: ChannelsOrder 
     :param n_stack: Frames per observation
     :param channels_order: ``"first"`` or ``"last"``: the axis that frames are joined along, for Dict observations perhaps by
         key. None: the channels of images (three axes of uint8), otherwise the last axis
-    :raises DemonstrationsError: If ``n_stack`` is no whole number of at least 1, or an observation has no axis
+    :raises DemonstrationsError: If ``n_stack`` is no whole number of at least 1, an observation has no axis, or the
+        demonstrations are stacks already
     """
     if not is_whole(n_stack, 1):
         raise DemonstrationsError(f"stack_frames: found {n_stack!r}, expected a whole number of at least 1")
     if n_stack == 1:
         return demonstrations
+    if demonstrations.metadata.get("frame_stack", 1) != 1:
+        found = f"stacks of {demonstrations.metadata['frame_stack']} frames already"
+        raise DemonstrationsError(f"stack_frames: found {found}, expected single frames: leave it out")
     steps = np.arange(len(demonstrations)) - np.repeat(demonstrations.episode_starts, demonstrations.episode_lengths)
     stacked: dict[str, dict[str, np.ndarray]] = {"observations": {}, "next_observations": {}}
     firsts, seconds = as_dict(demonstrations.observations), as_dict(demonstrations.next_observations)

@@ -82,6 +82,9 @@ def write_whole(path: Path, overwrite: bool = False, folder: bool = False) -> It
                 os.replace(path, Path(replaced) / path.name)
                 os.replace(temporary, path)
         else:
+            if folder and path.is_symlink():
+                # A folder does not replace a link
+                path.unlink()
             os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary) if folder else temporary.unlink(missing_ok=True)

@@ -158,6 +158,16 @@ def test_a_dataset_of_minari_is_recorded(
     assert list(Path().glob("toy*")) == []
 
 
+def test_a_file_in_the_way_of_a_dataset_is_never_removed(
+    policies: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    earlier = Demonstrations.load("Pendulum-v1").save("toy-half-v0.npz").read_bytes()
+    command = ("record", "minari:toy/half-v0", *PENDULUM, "--policy", f"{policies}:half", "--episodes", 2, "--force")
+    assert "toy-half-v0.npz: found a file, expected none" in fails(capsys, *command)
+    assert Path("toy-half-v0.npz").read_bytes() == earlier
+
+
 def test_a_model_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     model = PPO("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [4]}, seed=0, device="cpu")
     model.save(tmp_path / "model")

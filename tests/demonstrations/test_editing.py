@@ -1,19 +1,22 @@
 """The options that every source has, and what is made of demonstrations in memory."""
 
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from point_to_goal import PointToGoal, to_goal
-from toy_dataset import assert_same, box, make, make_dict, make_discrete
+from toy_dataset import ACTION_SPACE, assert_same, box, make, make_dict, make_discrete
 
 from sb3_pgfd import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations import Episode, record
 from sb3_pgfd.demonstrations.editing import choose_observations, merge, split
+from sb3_pgfd.demonstrations.spaces import space_to_json
 
 
 def numbered(
@@ -118,8 +121,8 @@ def test_what_is_done_is_relabelled_as_a_time_limit():
 
 
 def test_a_time_limit_is_never_relabelled_as_terminal():
-    source = make()
-    assert_same(Demonstrations.load(source, done_means="terminated").truncated, source.truncated)
+    with pytest.raises(DemonstrationsError, match="calls 1 of 2 ends truncated, expected one that does not tell"):
+        Demonstrations.load(make(), done_means="terminated")
 
 
 def test_actions_are_mapped_to_bounds_before_anything_is_picked():
@@ -279,3 +282,54 @@ def test_a_space_that_no_longer_holds_is_forgotten(tmp_path: Path):
     assert rescaled.metadata.keys() == plain.metadata.keys() - {"action_space"}
     flat = Demonstrations.load(path, flatten_observations=True)
     assert flat.metadata.keys() == plain.metadata.keys() - {"observation_space"}
+
+
+@pytest.mark.parametrize("names", [("pos", "goal"), ("goal", "pos")])
+def test_keys_are_joined_in_the_order_of_the_space(names: tuple[str, str]):
+    """FlattenObservation follows the space, whose keys have no order of their own if it was made with keywords."""
+    size = {"pos": 2, "goal": 1}
+    space = spaces.Dict(OrderedDict((name, spaces.Box(-9, 9, (size[name],))) for name in names))
+    rows = {name: np.full((5, size[name]), number, np.float32) for number, name in enumerate(("pos", "goal"))}
+    recorded = make(observations=rows, next_observations=rows, metadata={"observation_space": space_to_json(space)})
+    expected: Any = spaces.flatten(space, {name: array[0] for name, array in rows.items()})
+    assert box(Demonstrations.load(recorded, flatten_observations=True).observations)[0].tolist() == expected.tolist()
+
+
+def test_keys_without_a_known_order_are_joined_with_a_warning():
+    rows = {"pos": np.zeros((5, 2)), "goal": np.ones((5, 1))}
+    with pytest.warns(UserWarning, match="joined in alphabetical order: goal, pos"):
+        joined = Demonstrations.load(make(observations=rows, next_observations=rows), flatten_observations=True)
+    assert box(joined.observations)[0].tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("reward", [0.9, 0.7, -0.1])
+def test_a_return_reaches_itself_though_rewards_are_rounded(reward: float):
+    assert Demonstrations.load(make(rewards=np.full(5, reward) / [2, 2, 3, 3, 3]), min_return=reward).n_episodes == 2
+
+
+@pytest.mark.parametrize(("name", "value"), [("env_id", "Other-v0"), ("action_space", space_to_json(spaces.Box(-1, 1, (1,))))])
+def test_merging_what_was_recorded_elsewhere_warns(name: str, value: Any):
+    first = make(metadata={"env_id": "Toy-v0", "action_space": space_to_json(ACTION_SPACE)})
+    with pytest.warns(UserWarning, match=f"merge: found different {'environments' if name == 'env_id' else 'action spaces'}"):
+        assert name not in Demonstrations.merge([first, make(metadata={**first.metadata, name: value})]).metadata
+
+
+def test_images_of_two_scales_are_not_merged():
+    bright = make_dict()
+    floats = {**dict(bright.observations), "camera": bright.observations["camera"] / 255}
+    with pytest.raises(DemonstrationsError, match=r"observations\['camera'\]: found dtypes \['float64', 'uint8'\]"):
+        Demonstrations.merge([bright, make_dict(observations=floats, next_observations=floats)])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"action_low": "low", "action_high": 1}, "found low='low', expected numbers"),
+        ({"observation_keys": 5}, "observation_keys: found 5, expected a name"),
+    ],
+)
+def test_options_of_other_types_do_not_make_a_file_unreadable(options: dict[str, Any], message: str, tmp_path: Path):
+    toy = Demonstrations.from_episodes([Episode({"a": np.zeros((3, 1))}, np.zeros((2, 1)), np.zeros(2), True)])
+    path = toy.save(tmp_path / "a.npz")
+    with pytest.raises(DemonstrationsError, match=message):
+        Demonstrations.load(path, **options)

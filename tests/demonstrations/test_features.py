@@ -75,3 +75,25 @@ def test_what_cannot_be_ranked_is_refused():
         rank_pairs(one)
     with pytest.raises(DemonstrationsError, match="a position of 7 entries"):
         rank_pairs(reaching(), size=7)
+
+
+def episode(length: int, rng: np.random.Generator) -> Episode:
+    observations = rng.normal(size=(length + 1, 6)).cumsum(axis=0).astype(np.float32)
+    return Episode(observations, rng.uniform(-1, 1, (length, 2)).astype(np.float32), np.zeros(length), True)
+
+
+def test_an_episode_of_one_step_among_long_ones_is_a_fold_of_its_own():
+    rng = np.random.default_rng(0)
+    demonstrations = Demonstrations.from_episodes([episode(length, rng) for length in (2000, 1, 2000)])
+    assert np.isfinite(rank_pairs(demonstrations).error)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("actions", np.ones((60, 2)), "actions that are all the same"), ("observations", np.full((60, 6), 1e300), "too large")],
+)
+def test_what_no_clone_can_learn_is_refused(field: str, value: np.ndarray, message: str):
+    rng = np.random.default_rng(0)
+    demonstrations = Demonstrations.from_episodes([episode(30, rng), episode(30, rng)]).changed(**{field: value})
+    with pytest.raises(DemonstrationsError, match=message):
+        rank_pairs(demonstrations)

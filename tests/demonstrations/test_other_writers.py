@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import torch as th
-from lerobot_dataset import steps, write_table
+from lerobot_dataset import VERSION_3, steps, write_dataset, write_table
 from npz_files import BOX
 from toy_dataset import FIELDS, assert_same, box, make
 
@@ -216,3 +216,31 @@ class Trajectory:
 
     def __init__(self, obs: np.ndarray, acts: np.ndarray, rews: np.ndarray):
         self.obs, self.acts, self.rews, self.infos, self.terminal = obs, acts, rews, None, True
+
+
+def test_what_the_caller_says_of_ends_wins_over_flags_that_were_never_set(tmp_path: Path):
+    path = {"observations": np.arange(4.0)[:, None], "actions": np.zeros((4, 1)), "rewards": np.array([0, 0, 0, 1.0])}
+    source = pickled(tmp_path / "a.pkl", [{**path, "dones": np.zeros(4, bool)}])
+    read = Demonstrations.load(source, done_means="terminated")
+    assert (read.rewards.tolist(), read.terminated.tolist()) == ([0, 0, 0, 1], [False, False, False, True])
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((), (1,)), ((1, 3), (3,)), ((2, 2), (2, 2))])
+def test_tuples_keep_the_axes_of_their_actions(shape: tuple[int, ...], expected: tuple[int, ...], tmp_path: Path):
+    rows = [(np.array([float(i)]), np.full(shape, 0.5), 1.0, np.array([i + 1.0]), i == 2) for i in range(3)]
+    read = Demonstrations.load(pickled(tmp_path / "a.pkl", rows), done_means="truncated")
+    assert read.actions.shape == (3, *expected)
+
+
+@pytest.mark.parametrize("pattern", ["data/**/*.parquet", "data/main_data.hdf5"])
+def test_pointers_of_git_lfs_in_a_folder_are_named(pattern: str, tmp_path: Path):
+    folder = tmp_path / "set-v0"
+    if pattern.endswith("hdf5"):
+        toy_episodes = [Episode(np.zeros((3, 1)), np.zeros((2, 1)), np.zeros(2), True)]
+        Demonstrations.from_episodes(toy_episodes).save(folder, format="minari")
+    else:
+        write_dataset(folder, VERSION_3)
+    for path in folder.glob(pattern):
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(DemonstrationsError, match=r"found a Git LFS pointer.*git lfs pull"):
+        Demonstrations.load(folder)

@@ -16,6 +16,7 @@ from sb3_pgfd import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.recording.controls import Controls, controllable_space
 from sb3_pgfd.demonstrations.recording.person import Recorder, record_person
 from sb3_pgfd.demonstrations.recording.session import Session
+from sb3_pgfd.demonstrations.validation import as_dict
 
 pytestmark = pytest.mark.filterwarnings("ignore:record_person. SDL_VIDEODRIVER=dummy")
 
@@ -52,6 +53,13 @@ def test_each_step_takes_the_action_of_the_keys_held_then():
     assert demonstrations.episode_info["seed"].tolist() == [7, 8]
     metadata = demonstrations.metadata
     assert (metadata["producer"], metadata["n_attempts"], metadata["mean_return"]) == ("a person, by keyboard", 2, 10)
+
+
+def test_pictures_are_recorded_and_the_file_says_so():
+    # The camera resets the environment to see what a picture is
+    demonstrations = record_person(walk({(1, 0): tap("space")}), 1, camera=8)
+    assert as_dict(demonstrations.observations)["observations['image']"].shape[1:] == (8, 8, 3)
+    assert demonstrations.metadata["camera"] == 8
 
 
 def test_a_person_drives_the_car_up_the_mountain(tmp_path: Path):

@@ -13,6 +13,7 @@ from toy_walk import ReportsSuccessesAlone, Walk, half
 
 from sb3_pgfd import DemonstrationsError
 from sb3_pgfd.demonstrations import record
+from sb3_pgfd.demonstrations.recording import policy as policy_recording
 from sb3_pgfd.demonstrations.spaces import space_from_json
 
 
@@ -354,3 +355,9 @@ def test_a_space_that_no_demonstrations_have_is_refused():
 
     with pytest.raises(DemonstrationsError, match=r"found the space Text\(.*, expected one of Box, Dict"):
         record(half, Talks(), 1)
+
+
+def test_an_episode_without_end_is_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(policy_recording, "LONG_EPISODE", 3)
+    with pytest.warns(UserWarning, match="found an episode of 3 steps that is not over"):
+        record(half, Walk(), 1)

@@ -6,7 +6,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv
 from toy_dataset import assert_same, box
 from toy_walk import Walk, half
 
@@ -169,3 +172,33 @@ def test_an_environment_made_by_its_id_is_closed(monkeypatch: pytest.MonkeyPatch
     assert len(closed) == 1
     record(half, gym.make("Pendulum-v1"), 1)
     assert len(closed) == 1
+
+
+class Switches(gym.Env):
+    """Asks for actions as its table needs them: a number that can be looked up, or whole numbers."""
+
+    observation_space = spaces.Box(0, 9, (1,), np.float32)
+
+    def __init__(self, action_space: spaces.Space):
+        self.action_space, self.effects = action_space, dict.fromkeys(range(3), 1.0)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        reward = self.effects[action] if isinstance(self.action_space, spaces.Discrete) else float(action.sum())
+        return np.ones(1, np.float32), reward, True, False, {}
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.MultiBinary(2), spaces.MultiDiscrete([2, 3])])
+def test_what_a_model_gives_is_handed_over_as_the_space_has_it(space: spaces.Space):
+    model = PPO("MlpPolicy", DummyVecEnv([lambda: Switches(space)]), n_steps=8, batch_size=8)
+    recorded = record(model, Switches(space), 1)
+    assert recorded.actions.dtype == space.dtype
+    recorded.check_spaces(Switches.observation_space, space)
+
+
+def test_a_seed_below_zero_is_refused():
+    with pytest.raises(DemonstrationsError, match="found seed=-1, expected a whole number >= 0"):
+        record(half, Walk(), 1, seed=-1)

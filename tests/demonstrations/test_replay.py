@@ -1,4 +1,5 @@
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +254,17 @@ def test_a_video_is_whole_or_not_there(tmp_path: Path):
     ):
         pass
     assert path.read_text() == "mine"
+
+
+def test_a_time_limit_that_was_given_is_that_of_the_replay():
+    recorded = record(lambda _: np.zeros(1, np.float32), gym.make("Pendulum-v1", max_episode_steps=230), 1)
+    assert recorded.metadata["env_kwargs"] == {"max_episode_steps": 230}
+    with closing(recorded_env(recorded)) as env:
+        (episode,) = replay(recorded, env)
+    assert (episode.n_steps, episode.recorded_steps) == (230, 230)
+    assert episode.replayed_return == pytest.approx(episode.recorded_return)
+
+
+def test_arguments_that_are_arrays_are_kept_as_numbers():
+    demonstrations = drive(1).changed(metadata={"env_kwargs": {"goal": np.array([1.0, 2.0]), "size": np.float32(0.5)}})
+    assert demonstrations.metadata["env_kwargs"] == {"goal": [1.0, 2.0], "size": 0.5}

@@ -186,3 +186,8 @@ def turned(observations: Any) -> Any:
 def test_frames_of_another_shape_are_refused_as_before() -> None:
     with pytest.raises(DemonstrationsError, match=r"found shape \(2, 3\) per step, expected \(9,\)"):
         DDPGfD("MlpPolicy", WRAPPERS["box"](DummyVecEnv([lambda: Counter("box")])), single("matrix"), device="cpu")
+
+
+def test_stacks_are_not_stacked_again() -> None:
+    with pytest.raises(DemonstrationsError, match="found stacks of 2 frames already"):
+        single(next(iter(SPACES))).stack_frames(2).stack_frames(2)

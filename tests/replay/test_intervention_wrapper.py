@@ -181,3 +181,10 @@ def test_the_rate_counts_steps_in_which_nothing_is_said(first: bool) -> None:
     model.learn(2 * 12)
     # Of twelve steps of both, from the first one on in which somebody acted: 3 of 18
     assert model._rollout_metrics.flush()["intervention_rate"] == pytest.approx(3 / 18)
+
+
+def test_a_discrete_environment_gets_a_number() -> None:
+    """FrozenLake looks its actions up in a table."""
+    env = InterventionWrapper(gym.make("FrozenLake-v1"), lambda observation, action: 1)
+    env.reset(seed=0)
+    assert env.step(0)[-1]["intervene_action"] == 1

@@ -94,11 +94,12 @@ def locate(source: Any) -> tuple[str, Any]:
     )
 
 
-def read(target: Any, options: Mapping[str, Any], common: Collection[str]) -> Transitions:
+def read(target: Any, options: Mapping[str, Any], common: Collection[str]) -> tuple[Transitions, dict[str, Any]]:
     """
     :param target: By :func:`locate`
     :param options: Of the format, and of editing
     :param common: Names of those of editing, which every format may be given
+    :return: The arrays, and the options of editing that are left to apply
     :raises DemonstrationsError: If no reader knows the source, or the reader refuses it
     """
     if isinstance(target, Path) and target.is_file() and (advice := foreign.explain(target)):
@@ -107,11 +108,17 @@ def read(target: Any, options: Mapping[str, Any], common: Collection[str]) -> Tr
     format_ = next((format_ for format_ in formats if format_.recognizes(target)), None)
     if format_ is None:
         names = [format_.name for format_ in formats]
-        known = names if isinstance(target, Path) else ["a path", "a name", "Demonstrations", *names]
-        raise DemonstrationsError(f"found {_describe(target)}, expected one of: {', '.join(known)}")
+        known = names if isinstance(target, Path) else ["a path", "a name", "Demonstrations", "a list of these", *names]
+        arrays = "" if isinstance(target, Path) else ". Demonstrations.from_episodes() and from_transitions() take arrays"
+        raise DemonstrationsError(f"found {_describe(target)}, expected one of: {', '.join(known)}{arrays}")
     own = list(inspect.signature(format_.read).parameters)[1:]
     check_options(options, [*own, *common], format_.name)
-    return format_.read(target, **{key: value for key, value in options.items() if key in own})
+    found = format_.read(target, **{key: value for key, value in options.items() if key in own})
+    left = {key: options[key] for key in common if key in options}
+    if "done_means" in own and left.get("done_means") == "terminated":
+        # The reader knows which ends the source calls done
+        del left["done_means"]
+    return found, left
 
 
 def write(
@@ -142,6 +149,9 @@ def check_options(options: Mapping[str, Any], known: Collection[str], what: str)
 
 
 def _describe(target: Any) -> str:
+    if isinstance(target, (list, tuple)):
+        kinds = sorted({type(item).__name__ for item in target})
+        return f"a {type(target).__name__} of {', '.join(kinds)}" if kinds else f"an empty {type(target).__name__}"
     if not isinstance(target, Path):
         return f"an object of type {type(target).__name__}"
     if target.is_dir():

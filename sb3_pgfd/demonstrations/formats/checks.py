@@ -33,6 +33,7 @@ UNREADABLE: tuple[type[Exception], ...] = (*_BUILT_IN, SystemError, TypeError, V
 
 # Deflate turns at most 1,032 bytes into one (RFC 1951: 258 bytes in 2 bits); other codecs in use stay below
 MAX_RATIO = 1100
+LFS_POINTER = b"version https://git-lfs"
 
 
 @contextmanager
@@ -84,6 +85,22 @@ def starts_with(path: Path, *beginnings: bytes) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(max(map(len, beginnings))).startswith(beginnings)
+
+
+def explain_pointer(path: Path) -> str | None:
+    """:return: How to fetch a file of which only Git LFS's pointer is here, None: this is none"""
+    if not starts_with(path, LFS_POINTER):
+        return None
+    return (
+        "found a Git LFS pointer, which holds the address of a file and not the file. Fetch it where the repository was "
+        f"cloned: git lfs install; git lfs pull --include {path.name}"
+    )
+
+
+def refuse_pointer(path: Path) -> None:
+    """:raises DemonstrationsError: If a file of a dataset was not fetched, see :func:`explain_pointer`"""
+    if advice := explain_pointer(path):
+        raise DemonstrationsError(f"{path.name}: {advice}")
 
 
 def inside(folder: Path, path: Path) -> Path:
@@ -149,6 +166,7 @@ def open_hdf5(path: Path, checked: bool = True) -> Iterator[Any]:
         import h5py
     except ImportError as error:
         raise ImportError(f"reading HDF5 files needs h5py: {install('hdf5')}") from error
+    refuse_pointer(path)
     with h5py.File(path, "r") as file:
         if checked:
             check_ratio("arrays", _check_content(file), path.stat().st_size)
@@ -190,10 +208,11 @@ def _check_array(path: str, array: Any) -> int:
         )
     size, stored = array.dtype.itemsize, array.id.get_storage_size()
     declared = prod(array.shape or ()) * size
-    check_ratio(path, declared, stored)
-    # A chunk is read as a whole, if one was written
-    if array.chunks and stored:
-        check_ratio(f"{path}: chunk", prod(array.chunks) * size, stored)
+    # Of flags of which none was ever set, nothing may be stored: then the size of the file is the limit
+    check_ratio(path, declared, stored or array.file.id.get_filesize())
+    if stored:
+        # A chunk is read as a whole
+        check_ratio(f"{path}: chunk", prod(array.chunks or ()) * size, stored)
     return declared
 
 

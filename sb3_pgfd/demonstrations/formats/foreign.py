@@ -3,7 +3,7 @@
 import zipfile
 from pathlib import Path
 
-from sb3_pgfd.demonstrations.formats.checks import starts_with
+from sb3_pgfd.demonstrations.formats.checks import explain_pointer, starts_with
 
 _AS_PICKLE = (
     "If you trust it, write a plain pickle: import joblib, pickle; pickle.dump(joblib.load({name!r}), open('plain.pkl', 'wb'))"
@@ -17,11 +17,8 @@ _JOBLIB = b"NumpyArrayWrapper"
 
 def explain(path: Path) -> str | None:
     """:return: What is to be done with a file of another writer, None: this is none"""
-    if starts_with(path, b"version https://git-lfs"):
-        return (
-            "found a Git LFS pointer, which holds the address of a file and not the file. Fetch it where the repository was "
-            f"cloned: git lfs install; git lfs pull --include {path.name}"
-        )
+    if advice := explain_pointer(path):
+        return advice
     if starts_with(path, b"\x80") and _JOBLIB in path.read_bytes():
         return f"found a file by joblib.dump, expected a plain pickle. {_AS_PICKLE.format(name=path.name)}"
     if starts_with(path, *_COMPRESSED):

@@ -18,12 +18,14 @@ from sb3_pgfd.demonstrations.editing import DoneMeans, ObservationKeys, source_k
 from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats.checks import (
+    LFS_POINTER,
     check_present,
     check_size,
     errors_naming,
     inside,
     json_object,
     one_number,
+    refuse_pointer,
     starts_with,
 )
 from sb3_pgfd.demonstrations.formats.lerobot_videos import is_video, place_columns, read_videos
@@ -43,7 +45,7 @@ def recognizes(path: Path) -> bool:
     if path.is_file():
         return starts_with(path, _MAGIC)
     has_record = (path / _INFO).is_file() and b'"codebase_version"' in inside(path, path / _INFO).read_bytes()
-    return has_record or any(starts_with(table, _MAGIC) for table in _tables(path))
+    return has_record or any(starts_with(table, _MAGIC, LFS_POINTER) for table in _tables(path))
 
 
 def read_lerobot(
@@ -73,6 +75,8 @@ def read_lerobot(
     info, tables = ({}, [path]) if path.is_file() else (_info(path), _tables(path))
     if not tables:
         raise DemonstrationsError(f"found no data/**/*.parquet in {path.name}, expected the tables of a LeRobot dataset")
+    if columns is not None and not isinstance(columns, Mapping):
+        raise DemonstrationsError(f"found columns={columns!r}, expected a mapping: {{'action': 'actions'}}")
     theirs = dict(columns or {})
     types = _column_types(tables[0])
     check_present(types, theirs.values(), "columns: ")
@@ -177,6 +181,7 @@ def _terminal(
 
 def _column_types(path: Path) -> dict[str, Any]:
     """:return: The Arrow type of each column of a parquet file"""
+    refuse_pointer(path)
     with errors_naming(path.name), _libraries()[1].ParquetFile(path) as file:
         return {field.name: field.type for field in file.schema_arrow}
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from sb3_pgfd.demonstrations.arrays import owned, resized
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
-from sb3_pgfd.demonstrations.formats.checks import check_size, errors_naming, inside
+from sb3_pgfd.demonstrations.formats.checks import check_size, errors_naming, inside, refuse_pointer
 from sb3_pgfd.utils.checks import is_whole
 from sb3_pgfd.utils.files import install
 
@@ -103,6 +103,7 @@ def _decoded(path: Path) -> Iterator[np.ndarray]:
         import av
     except ImportError as error:
         raise ImportError(f"reading videos needs PyAV: {install('lerobot-video')}") from error
+    refuse_pointer(path)
     try:
         with av.open(str(path)) as container:
             for frame in container.decode(video=0):

@@ -72,7 +72,7 @@ def write_minari(transitions: Transitions, target: str | Path, overwrite: bool =
             "total_steps": len(transitions),
             "data_format": "hdf5",
             "jpeg_encoding": False,
-            **{name: json.dumps(space_to_json(space)) for name, space in described.items()},
+            **{name: json.dumps(space_to_json(space, in_full=True)) for name, space in described.items()},
             "dataset_size": round((data / minari.MAIN_FILE).stat().st_size / 1e6, 1),
             **_about(transitions.metadata, dataset_id),
         }
@@ -131,9 +131,12 @@ def _about(metadata: Mapping[str, Any], dataset_id: str) -> dict[str, Any]:
     # An id with a colon would make Gymnasium import the module before it
     if isinstance(env_id, str) and ":" not in env_id and env_id in gym.registry and isinstance(kwargs, Mapping):
         registered = gym.registry[env_id]
+        given = {**registered.kwargs, **kwargs}
+        limit = given.pop("max_episode_steps", registered.max_episode_steps)
         # An environment may be registered with what JSON does not know
         with suppress(TypeError, ValueError):
-            record["env_spec"] = replace(registered, kwargs={**registered.kwargs, **kwargs}).to_json()
+            spec = replace(registered, kwargs=given, max_episode_steps=None if limit == -1 else limit)
+            record["env_spec"] = spec.to_json()
     return record
 
 

@@ -49,7 +49,7 @@ def is_steps(dicts: Sequence[Mapping[str, Any]]) -> bool:
 def read_steps(dicts: Sequence[Mapping[str, Any]], done_means: DoneMeans | None) -> Transitions:
     """
     :param dicts: One for each step
-    :param done_means: What ``dones`` mark, where there are no ``masks``
+    :param done_means: What ``dones`` mark; None: what ``masks`` say
     :raises DemonstrationsError: If they do not fit together, or nothing says what ``dones`` mark
     """
     has_masks = "masks" in dicts[0]
@@ -64,7 +64,7 @@ def read_steps(dicts: Sequence[Mapping[str, Any]], done_means: DoneMeans | None)
     columns = {name: _stacked(name, [record[name] for record in dicts]) for name in names}
     arrays = {name: one_number(name, np.asarray(columns[name])) for name in names if name in ("rewards", "dones", "masks")}
     done = arrays["dones"] != 0
-    terminal = done & (arrays["masks"] == 0 if has_masks else done_means == "terminated")
+    terminal = done & (arrays["masks"] == 0 if done_means is None else done_means == "terminated")
     actions = np.asarray(columns["actions"])
     return Transitions.from_transitions(
         columns["observations"],
@@ -82,7 +82,7 @@ def read_paths(
 ) -> Transitions:
     """
     :param dicts: One for each episode
-    :param done_means: ``"terminated"``: where a dict does not say how it ends, it ends in a terminal state
+    :param done_means: ``"terminated"``: each ends in a terminal state, whatever it says
     :param final_reward: For paths without rewards, see :func:`sb3_pgfd.demonstrations.editing.edit`
     :raises DemonstrationsError: If they do not fit together
     """
@@ -93,8 +93,8 @@ def read_paths(
             path = _path(record, final_reward)
             lengths.append(len(path["actions"]))
             ends = [record[name] for name in _ENDS if name in record]
-            told = np.ravel(_array("ends", ends[0])) if ends else np.array([done_means == "terminated"])
-            terminated.append(bool(told[-1]) if told.size else False)
+            told = np.ravel(_array("ends", ends[0])) if ends else np.array([])
+            terminated.append(done_means == "terminated" or (bool(told[-1]) if told.size else False))
         names = names or sorted(path)
         if sorted(path) != names:
             raise DemonstrationsError(f"path {number}: found {sorted(path)}, expected {names} as in the first")

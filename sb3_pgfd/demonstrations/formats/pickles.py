@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from sb3_pgfd.demonstrations.arrays import frozen
-from sb3_pgfd.demonstrations.editing import DoneMeans
+from sb3_pgfd.demonstrations.editing import DoneMeans, mark_ends
 from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats import in_memory, path_dicts
@@ -61,16 +61,16 @@ def read_pickle(
     """
     content = unpickle(path, trusted)
     if in_memory.recognizes_buffer(content):
-        return in_memory.read_buffer(content, scaled_actions)
+        return mark_ends(in_memory.read_buffer(content, scaled_actions), done_means)
     if scaled_actions is not None:
         raise DemonstrationsError(
             f"found scaled_actions={scaled_actions} for what is no replay buffer, expected none: "
             "action_low and action_high map actions to environment units"
         )
     if isinstance(content, Transitions):
-        return content
+        return mark_ends(content, done_means)
     if in_memory.recognizes_trajectories(content):
-        return in_memory.read_trajectories(content, final_reward)
+        return mark_ends(in_memory.read_trajectories(content, final_reward), done_means)
     _check_elements(content, path.stat().st_size)
     if path_dicts.recognizes(content):
         is_steps = path_dicts.is_steps(content)
@@ -131,9 +131,12 @@ def _from_tuples(transitions: Sequence[Any], done_is_terminal: bool) -> Transiti
     arrays = {name: _stack(name, values) for name, values in columns.items()}
     done = one_number("done", arrays["done"]).astype(bool)
     actions = arrays["action"]
+    # A number, or a row of shape (1, n) as a batch of one has it, is a vector
+    if actions.dtype.kind == "f" and max(actions.shape[1:], default=1) == actions[0].size:
+        actions = actions.reshape(len(actions), -1)
     return Transitions.from_transitions(
         observations=arrays["state"],
-        actions=actions if actions.dtype.kind in "iu" else actions.reshape(len(actions), actions[0].size),
+        actions=actions,
         rewards=one_number("reward", arrays["reward"]),
         next_observations=arrays["next_state"],
         terminated=done & done_is_terminal,

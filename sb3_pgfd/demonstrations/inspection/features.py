@@ -122,6 +122,8 @@ class _Data:
         values = np.concatenate(list(vectors.values()), axis=1).astype(np.float64)
         numbers = np.repeat(np.arange(demonstrations.n_episodes), demonstrations.episode_lengths)
         scaled = _scaled_actions(demonstrations)
+        if not np.ptp(scaled, axis=0).any():
+            raise DemonstrationsError("features: found actions that are all the same, expected some that a clone can learn")
         return cls(values, starts, th.tensor(scaled, dtype=th.float32), numbers, size)
 
     def window(self, position: Position) -> np.ndarray:
@@ -175,16 +177,24 @@ class _Data:
 
     def errors(self, sets: Sequence[Sequence[Pair]], seed: int) -> np.ndarray:
         """:return: Held-out error of a clone with each of these sets of differences"""
-        rows = np.unique(np.linspace(0, len(self.values) - 1, min(len(self.values), MAX_ROWS)).astype(np.int64))
+        rows = np.linspace(0, len(self.values) - 1, min(len(self.values), MAX_ROWS)).astype(np.int64)
+        # A short episode among long ones may have none of these, and each fold needs one
+        starts = np.flatnonzero(np.diff(self.episodes, prepend=-1))
+        rows = np.union1d(rows, starts[:MAX_FOLDS])
         # Not standardised: what the algorithms see. 0 without a pair, so that all clones begin with the same weights
         base = self.values[rows]
         inputs = np.zeros((len(sets), len(rows), base.shape[1] + 2 * self.size), dtype=np.float32)
         for table, pairs in zip(inputs, sets, strict=True):
             known = np.concatenate([base, *(_sized(self.difference(pair)[rows]) for pair in pairs)], axis=1)
             table[:, : known.shape[1]] = known
-        numbers = self.episodes[rows]
-        folds = numbers % min(MAX_FOLDS, int(numbers[-1]) + 1)
-        return held_out_errors(th.from_numpy(inputs), self.actions[rows], folds, seed)
+        folds = self.episodes[rows] % min(MAX_FOLDS, len(starts))
+        errors = held_out_errors(th.from_numpy(inputs), self.actions[rows], folds, seed)
+        if not np.isfinite(errors).all():
+            largest = float(np.abs(base).max())
+            raise DemonstrationsError(
+                f"features: found observations up to {largest:g}, too large for small networks to learn from: scale them"
+            )
+        return errors
 
     def scale(self, proposed: RankedPairs | None) -> float | None:
         """:return: The scale, of one digit, that gives the differences together the size ``TARGET_SIZE``"""

@@ -42,6 +42,7 @@ class ReplayedEpisode:
     recorded_return: float
     recorded_end: str
     """``"terminated"`` or ``"truncated"``"""
+    recorded_steps: int
     n_steps: int = 0
     """Number of replayed steps; fewer than recorded if the environment ends the episode earlier"""
     largest_distance: float | None = None
@@ -133,7 +134,7 @@ class _Player:
         tolerance = START_TOLERANCE + _ROUNDING * np.abs(recorded) / self.scale
         reached, end = bool((distances <= tolerance).all()), "terminated" if data.terminated[rows[-1]] else "truncated"
         start_distance, episode_return = float(distances.max(initial=0.0)), float(data.episode_returns[number])
-        episode = ReplayedEpisode(number, seed, start_distance, reached, episode_return, end)
+        episode = ReplayedEpisode(number, seed, start_distance, reached, episode_return, end, len(rows))
         if reached:
             self._replay_actions(episode, rows)
         return episode

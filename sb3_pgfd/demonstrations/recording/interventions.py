@@ -61,7 +61,7 @@ class InterventionWrapper(gym.Wrapper):
         taken = self.controller(self._observation, action)
         if taken is not None:
             action = taken = self._checked(taken)
-        self._observation, reward, terminated, truncated, info = self.env.step(action if taken is None else taken.copy())
+        self._observation, reward, terminated, truncated, info = self.env.step(action if taken is None else taken.copy()[()])
         truncated = bool(truncated or getattr(self.controller, "ends_episode", False))
         return self._observation, reward, terminated, truncated, {**info, INTERVENE_ACTION: taken}
 

@@ -11,6 +11,7 @@ import gymnasium as gym
 
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
+from sb3_pgfd.demonstrations.recording.camera import CameraObservation
 from sb3_pgfd.demonstrations.recording.controls import Command, Controls, KeyPairs, controllable_space
 from sb3_pgfd.demonstrations.recording.session import Rollout, Session, describe_env, open_env
 from sb3_pgfd.demonstrations.recording.window import Status, Window
@@ -32,6 +33,7 @@ def record_person(
     axes: Sequence[int | str] | None = None,
     successes_only: bool = False,
     pause_between: bool = True,
+    camera: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> Demonstrations:
@@ -65,6 +67,7 @@ def record_person(
         pushing up is positive. On some gamepads triggers are axes, too: leave them out
     :param successes_only: Keep only episodes whose last info reports ``is_success`` (or ``success``)
     :param pause_between: Start each episode paused, not only the first one
+    :param camera: Record pictures too, see :func:`~sb3_pgfd.demonstrations.record`
     :param resume: Continue the unfinished recording in that folder, if there is one, with the next seed
     :param overwrite: Allow replacing the file and, without ``resume``, an unfinished recording
     :return: Demonstrations in environment units, with metadata of where they come from
@@ -86,9 +89,12 @@ def record_person(
                 f"record_person: found an environment with render_mode={environment.render_mode!r}, expected 'rgb_array', "
                 "because its pictures are shown in a window with a panel: gymnasium.make(..., render_mode='rgb_array')"
             )
+        if camera is not None:
+            environment = CameraObservation(environment, camera)
         controls = Controls(controllable_space(environment), keys, axes, scale)
         description = describe_env(environment.spec, environment.observation_space, environment.action_space)
         settings = {**description, "seed": int(seed), "successes_only": bool(successes_only)}
+        settings |= {} if camera is None else {"camera": int(camera)}
         session = Session(path, settings, resume, overwrite)
         recorder = Recorder(environment, session, controls, n_episodes, pause_between, fps)
         recorder.run()

@@ -32,6 +32,8 @@ class Policy(Protocol):
     def predict(self, observation: Any, /, *, deterministic: bool) -> tuple[Any, Any]: ...
 
 
+LONG_EPISODE = 10_000
+"""Steps after which a warning asks for a time limit"""
 # A model, or a function from an observation to an action
 AnyPolicy = Policy | Callable[[Any], Any]
 
@@ -88,6 +90,8 @@ def record(
     """
     if n_episodes < 1:
         raise DemonstrationsError(f"record: found n_episodes={n_episodes}, expected at least 1")
+    if not is_whole(seed, 0):
+        raise DemonstrationsError(f"record: found seed={seed!r}, expected a whole number >= 0")
     if max_episode_steps is not None and not is_whole(max_episode_steps, 1):
         raise DemonstrationsError(f"record: found max_episode_steps={max_episode_steps!r}, expected at least 1, or None")
     if isinstance(env, VecNormalize):
@@ -153,6 +157,12 @@ class _Actor:
                 assert isinstance(env, CameraObservation)
                 seen = env.without_image(seen)
             rollout.step(self._act(seen, len(rollout) == 0))
+            if len(rollout) == LONG_EPISODE and self.max_steps == float("inf"):
+                warnings.warn(
+                    f"record: found an episode of {LONG_EPISODE:,} steps that is not over. Without a time limit "
+                    "it may go on for ever: max_episode_steps (--max-episode-steps) cuts it",
+                    stacklevel=2,
+                )
         return rollout.episode()
 
     def _act(self, observation: Any, episode_start: bool) -> Any:
@@ -166,7 +176,8 @@ class _Actor:
         if not isinstance(self.space, spaces.Box):
             if not self.space.contains(action):
                 raise DemonstrationsError(f"record: found the action {action!r:.100}, expected one of {self.space}")
-            return action
+            # Discrete environments take a number, and models give an array of it
+            return np.asarray(action, dtype=self.space.dtype)[()]
         action = self._checked(action, self.space)
         low, high = self.space.low, self.space.high
         if self.action_noise:

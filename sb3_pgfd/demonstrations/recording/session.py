@@ -156,6 +156,10 @@ def describe_env(spec: EnvSpec | None, observation_space: spaces.Space, action_s
         return described
     # The render mode does not change what is recorded
     kwargs = {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
+    registered = gym.registry.get(spec.id)
+    if registered is not None and spec.max_episode_steps != registered.max_episode_steps:
+        # gym.make() takes it beside the environment's own arguments; -1: no limit
+        kwargs["max_episode_steps"] = -1 if spec.max_episode_steps is None else spec.max_episode_steps
     return {"env_id": spec.id, "env_kwargs": kwargs, **described}
 
 
