@@ -27,7 +27,7 @@ from stable_baselines3.common.logger import Logger
 from torch import nn
 
 from sb3_pgfd.common.environment_state import PICKLE_ERRORS, layers
-from sb3_pgfd.utils.files import write_whole
+from sb3_pgfd.utils.files import near, write_whole
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -366,7 +366,8 @@ def newest_set(folder: Path) -> Path:
         if damaged:
             warnings.warn(f"{'; '.join(damaged)}. Going on from {path.name} instead", stacklevel=2)
         return path
-    found = "; ".join(damaged) or "no set"
+    missing = "no state" if folder.is_dir() else f"no such folder{near(folder)}"
+    found = "; ".join(damaged) or missing
     raise TrainingStateError(f"{folder}: found {found}, expected a training state: folders step_<n> with a {MANIFEST}")
 
 

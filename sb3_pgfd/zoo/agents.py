@@ -116,6 +116,33 @@ def add_agent_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verbose", type=int, default=1)
 
 
+def _model_of_run(options: argparse.Namespace) -> tuple[str, str]:
+    """:return: The path of the model, and the folder of its run: the newest that has one, if none is named"""
+    from rl_zoo3.utils import get_model_path
+
+    which = (options.load_best, options.load_checkpoint, options.load_last_checkpoint)
+    numbered = [(path.name.rpartition("_")[2], path) for path in Path(options.folder, options.algo).glob(f"{options.env}_*")]
+    runs = {int(number): path for number, path in numbered if number.isdigit() and path.is_dir()}
+    wanted = sorted(runs, reverse=True) if options.exp_id == 0 and runs else [options.exp_id]
+    errors = []
+    for number in wanted:
+        try:
+            _, model_path, run = get_model_path(number, options.folder, options.algo, options.env, *which)
+        except (AssertionError, ValueError) as error:
+            errors.append(error)
+            continue
+        if errors:
+            print(f"{len(errors)} newer runs have no model, as of a search or a run that was ended early: {errors[0]}")
+        return model_path, run
+    others = sorted(str(path) for path in Path(options.folder).glob("*/*_[0-9]*") if path.is_dir())
+    found = sorted(map(str, runs.values())) or others
+    there = f"found the runs {', '.join(found[:8])}" if found else f"found no runs in {options.folder}"
+    expected = (
+        f"expected a model in {options.folder}/{options.algo}/{options.env}_<number>: see --algo, --env, --exp-id and -f"
+    )
+    raise CommandError(f"{errors[0]}: {there}, {expected}") from errors[0]
+
+
 def load_agent(options: argparse.Namespace, reward_log: str | None = None) -> Agent:
     """
     Load a model and make the environment of its run, with the wrappers and the ``VecNormalize`` statistics that belong to
@@ -126,16 +153,9 @@ def load_agent(options: argparse.Namespace, reward_log: str | None = None) -> Ag
     :param reward_log: Folder for the returns of its episodes
     """
     from rl_zoo3.exp_manager import ExperimentManager
-    from rl_zoo3.utils import ALGOS, create_test_env, get_model_path
+    from rl_zoo3.utils import ALGOS, create_test_env
 
-    which = (options.load_best, options.load_checkpoint, options.load_last_checkpoint)
-    try:
-        _, model_path, run = get_model_path(options.exp_id, options.folder, options.algo, options.env, *which)
-    except (AssertionError, ValueError) as error:
-        runs = sorted(str(path) for path in Path(options.folder).glob("*/*_[0-9]*"))
-        there = f"found the runs {', '.join(runs[:8])}" if runs else f"found no runs in {options.folder}"
-        expected = f"expected {options.folder}/{options.algo}/{options.env}_<number>: see --algo, --env, --exp-id and -f"
-        raise CommandError(f"{error}: {there}, {expected}") from error
+    model_path, run = _model_of_run(options)
     print(f"Loading {model_path}")
     set_random_seed(options.seed)
     if options.num_threads > 0:

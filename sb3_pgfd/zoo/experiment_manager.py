@@ -300,6 +300,8 @@ class PgfdExperimentManager(SearchManager):
         cf ``ExperimentManager``. What ends it early, also Ctrl-C, ends the command after the training state is saved; the Zoo
         would go on as if the run were complete.
         """
+        if self._run is None:
+            self._print_notes(model)
         if self._dry_run:
             if self.algo in ALGORITHMS:
                 model.check_options_for_learning()  # type: ignore[attr-defined]
@@ -334,6 +336,22 @@ class PgfdExperimentManager(SearchManager):
                     callback.on_training_end()
             assert model.env is not None
             model.env.close()
+
+    def _print_notes(self, model: BaseAlgorithm) -> None:
+        """Print what nobody can see from the options alone, and what makes a run useless."""
+        assert model.env is not None
+        spec = model.env.get_attr("spec")[0]
+        if spec is not None and spec.max_episode_steps is None:
+            print(
+                f"Note: {spec.id} has no max_episode_steps. If it does not end its episodes itself, evaluations never end: "
+                "give it to gym.register, or as --env-kwargs max_episode_steps:1000"
+            )
+        warmup = getattr(model, "critic_warmup_steps", 0)
+        if warmup >= self.n_timesteps and getattr(model, "_has_demonstrations", False) and getattr(model, "bc_coef", 0.0):
+            print(
+                f"Note: critic_warmup_steps={warmup:,} is no less than the {self.n_timesteps:,} steps of the run. The actor "
+                "does not learn from its own steps before"
+            )
 
     def save_trained_model(self, model: BaseAlgorithm) -> None:
         if self._dry_run:

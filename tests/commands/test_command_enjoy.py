@@ -121,3 +121,17 @@ def test_enjoy_without_a_screen_names_the_ways_out(
     assert "--force" in refused(capsys, "enjoy", "--env", ENV_ID, "--video", str(tmp_path / "old.mp4"))
     monkeypatch.chdir(tmp_path)
     assert "logs/ddpgfd folder was not found" in refused(capsys, "enjoy", "--env", ENV_ID, "--no-render")
+
+
+def test_enjoy_plays_the_newest_run_that_has_a_model(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A search, or a run that was ended early, leaves a folder without one."""
+    newer = here / "logs" / "ddpgfd" / f"{ENV_ID}_99"
+    newer.mkdir()
+    try:
+        output = call(capsys, "enjoy", "--env", ENV_ID, "-n", "10", "-f", "logs", "--no-render")
+        assert "1 newer runs have no model" in output
+        named = refused(capsys, "enjoy", "--env", ENV_ID, "-f", "logs", "--no-render", "--exp-id", "99")
+        assert f"{ENV_ID}_1" in named
+        assert "expected a model in logs/ddpgfd" in named
+    finally:
+        newer.rmdir()

@@ -59,7 +59,9 @@ def test_what_cannot_go_on_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "no/run/training_state: found no set, expected a training state" in refused(capsys, "train", "--resume", "no/run")
+    assert "no/run/training_state: found no such folder, expected a training state" in refused(
+        capsys, "train", "--resume", "no/run"
+    )
     with pytest.raises(SystemExit):
         main("train", ["--resume", "no/run", "--seed", "4"], "sb3-pgfd train")
     other = capsys.readouterr().err

@@ -121,3 +121,14 @@ def test_errors_while_learning_keep_their_traceback(tmp_path: Path) -> None:
     assert finished.returncode == 1
     assert "Traceback" in finished.stderr
     assert "broken.py" in finished.stderr
+
+
+def test_what_makes_a_run_useless_is_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ("train", "--algo", "td3fd", "--env", ENV_ID, "--dry-run", "-params", "critic_warmup_steps:1000")
+    output = call(capsys, *command, "-n", "1000", "--env-kwargs", "max_episode_steps:-1")
+    assert f"Note: {ENV_ID} has no max_episode_steps" in output
+    assert "Note: critic_warmup_steps=1,000 is no less than the 1,000 steps" in output
+    assert "Note:" not in call(capsys, *command, "-n", "1001")
