@@ -29,6 +29,7 @@ from sb3_pgfd.demonstrations import Demonstrations
 from sb3_pgfd.demonstrations.recording.interventions import INTERVENE_ACTION, InterventionWrapper
 from sb3_pgfd.replay.own_episodes import ENV_RESTARTED
 from sb3_pgfd.utils.checks import check_learning_rate, is_number, is_switch, is_whole
+from sb3_pgfd.utils.keywords import accepted_keywords
 
 SelfA2CfD = TypeVar("SelfA2CfD", bound="A2CfD")
 # Its gradient is that of actions which its own policy chose
@@ -191,6 +192,7 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
             found = f"{self.policy_class.__module__}.{self.policy_class.__name__}"
             names = ", ".join(f'"{name}"' for name in self.policy_aliases)
             raise ValueError(f"policy: found {found}, expected one of {names} or a subclass of SB3's ActorCriticPolicy")
+        self._check_kwargs("policy_kwargs", accepted_keywords(self.policy_class))
         check_action_space(self.action_space)
         self._resolve_demonstrations()
         super()._setup_model()
@@ -218,8 +220,7 @@ class A2CfD(LearnsFromDemonstrations, OnPolicyAlgorithm):
         for name in ("normalize_advantage", "use_rms_prop", "use_sde", "compile"):
             if not is_switch(options[name]):
                 raise ValueError(f"{name}: found {options[name]!r}, expected True or False")
-        if not callable(self.learning_rate) and not is_number(self.learning_rate, 0.0):
-            raise ValueError(f"learning_rate: found {self.learning_rate!r}, expected a number >= 0 or a schedule")
+        check_learning_rate("learning_rate", self.learning_rate, required=True)
         check_learning_rate("actor_learning_rate", self.actor_learning_rate)
         if self.pretrain_learning_rate is not None and not is_number(self.pretrain_learning_rate, 0.0):
             raise ValueError(f"pretrain_learning_rate: found {self.pretrain_learning_rate!r}, expected a number >= 0 or None")

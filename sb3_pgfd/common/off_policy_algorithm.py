@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
@@ -30,10 +31,11 @@ from sb3_pgfd.common.acting import Collector, collector_of, own_noise
 from sb3_pgfd.common.compilation import UpdateState
 from sb3_pgfd.common.exploration import noise_of_demonstrations
 from sb3_pgfd.common.images import has_images
+from sb3_pgfd.common.incoming import warn_if_clipped
 from sb3_pgfd.common.losses import behavior_cloning_loss
 from sb3_pgfd.common.metrics import MeanMetrics
 from sb3_pgfd.common.optimization import LearningRates
-from sb3_pgfd.common.option_warnings import OFF_POLICY_NEEDS, Need
+from sb3_pgfd.common.option_warnings import OFF_POLICY_NEEDS, Need, other_rewards
 from sb3_pgfd.common.policies import matmul_precision
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations, check_integers, check_normalization
 from sb3_pgfd.common.real_time import PolicyCopy, real_time_of
@@ -44,6 +46,7 @@ from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
 from sb3_pgfd.replay.own_episodes import POLICY_ACTION
 from sb3_pgfd.replay.storage import Schema
 from sb3_pgfd.utils.checks import (
+    OptionWarning,
     check_learning_rate,
     check_not_negative,
     check_switches,
@@ -60,6 +63,8 @@ SelfOffPolicy = TypeVar("SelfOffPolicy", bound="OffPolicyFromDemonstrations")
 # of updates at its end would otherwise draw all of them at once
 MAX_BATCHES = 20
 MAX_DRAWN_BYTES = 64 * 2**20
+COMPARED_STEPS = 200
+"""Own steps after which their rewards are compared with the demonstrations'"""
 
 
 class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
@@ -82,8 +87,12 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     l2_coef: float
     bc_coef: float
     q_range: tuple[float, float] | None
-    _is_warmed_up: bool = False
-    """Whether the critic has learned from ``critic_warmup_steps`` own transitions, also if the buffer was not saved"""
+    _n_own_steps: int = 0
+    """Environment steps that were stored: the buffer may not be saved, or hold transitions of another agent"""
+    _rewards_are_compared: bool = False
+    """Whether those of demonstrations and of own steps have been"""
+    _has_clipped: bool = False
+    """Whether the user has been told that ``VecNormalize`` clips last observations"""
     _is_watched: bool = False
     """Whether somebody who can take over has been heard of"""
     _policy_copy: PolicyCopy | None = None
@@ -143,12 +152,16 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         )
         self.policy = policy.to(self.device)
         self.actor, self.critic, self.critic_target = self.policy.actor, self.policy.critic, self.policy.critic_target
-        # 1 and lambda_1, the weights of the two returns
-        coefs = [1.0] if self.n_steps == 1 else [1.0, self.n_step_coef]
-        self._return_coefs = th.tensor(coefs, device=self.device)[:, None]
+        self._set_return_coefs()
         self._updates: Updates | None = None
         self._rates = LearningRates(self.compile, self.device)
         self._convert_train_freq()
+
+    def _set_return_coefs(self) -> None:
+        # 1 and lambda_1, the weights of the two returns
+        coefs = [1.0] if self.n_steps == 1 else [1.0, self.n_step_coef]
+        self._return_coefs = th.tensor(coefs, device=self.device)[:, None]
+        self._returns = self.gamma, self.n_steps, self.n_step_coef
 
     def _check_options(self) -> None:
         """:raises ValueError: If an option is out of range"""
@@ -163,6 +176,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         check_switches(vars(self), ["q_filter", "normalize_actor_loss", "compile"])
         if self.q_range is not None and not is_range(self.q_range):
             raise ValueError(f"q_range: found {self.q_range!r}, expected (smallest, largest) possible return, or None")
+        check_learning_rate("learning_rate", self.learning_rate, required=True)
         check_learning_rate("actor_learning_rate", self.actor_learning_rate)
 
     def _check_classes(self) -> None:
@@ -180,6 +194,8 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             found = getattr(buffer, "__name__", buffer)
             raise ValueError(f"replay_buffer_class: found {found}, expected DemoReplayBuffer or a subclass{why}")
         self._check_kwargs("policy_kwargs", accepted_keywords(policy) - self._options_of_policy)
+        if "weight_decay" in (self.policy_kwargs.get("optimizer_kwargs") or {}):
+            raise ValueError("optimizer_kwargs: found weight_decay, expected it as l2_coef of the algorithm, which sets it")
         self._check_kwargs("replay_buffer_kwargs", set(self._buffer_options(buffer)))
 
     def _make_noise(self, noise: ActionNoise | float | str | None) -> ActionNoise | None:
@@ -284,6 +300,10 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         if not self.policy.training:
             self.policy.set_training_mode(True)
         self._update_learning_rates()
+        if self._returns != (self.gamma, self.n_steps, self.n_step_coef):
+            # A callback has changed them
+            self.buffer.configure(gamma=self.gamma, n_steps=self.n_steps)
+            self._set_return_coefs()
         at_once = min(MAX_BATCHES, max(int(MAX_DRAWN_BYTES / (batch_size * self.buffer.schema.drawn_nbytes)), 1))
         for n_made in range(0, gradient_steps, at_once):
             self._train_on_one_draw(min(at_once, gradient_steps - n_made), batch_size, demos_only)
@@ -301,8 +321,6 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
                 if isinstance(vars(self)[name], int | float | tuple | None)
             ]
         options = tuple(vars(self)[name] for name in self._update_options) if self.compile else ()
-        # Not from the buffer alone: a model that is loaded without it would forget its own way and clone again
-        self._is_warmed_up |= self.buffer.full or self.buffer.n_own >= self.critic_warmup_steps
         with matmul_precision(self.policy.precision, self.device):
             errors, metrics = self._updates(batch, turns, self._clones_only(demos_only), options)
         self._n_updates += n_batches
@@ -347,7 +365,8 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         """
         if self.bc_coef == 0.0 or self.buffer.n_given == 0:
             return False
-        return demos_only or not self._is_warmed_up
+        # A ring that is smaller and full holds all that the critic will ever learn from
+        return demos_only or self._n_own_steps < min(self.critic_warmup_steps, self.buffer_size)
 
     def _update_state(self) -> UpdateState:
         return UpdateState([self.policy], [self.critic.optimizer, self.actor.optimizer])
@@ -396,11 +415,14 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         if self._is_watched:
             taken = [info.get(INTERVENE_ACTION) is not None for info in infos]
             self._rollout_metrics.add({"intervention_rate": th.tensor(taken, dtype=th.float32)})
+        if self._vec_normalize_env is not None and not self._has_clipped and dones.any():
+            self._has_clipped = warn_if_clipped(self._vec_normalize_env, infos)
         if self.buffer.needs_policy_actions:
             # Copies: callbacks see what the environment gave
             actions = self._policy_actions.reshape(self.n_envs, -1)
             infos = [{**info, POLICY_ACTION: action} for info, action in zip(infos, actions, strict=True)]
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        self._n_own_steps += self.n_envs
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, train_freq: TrainFreq, *args: Any, **kwargs: Any
@@ -481,8 +503,20 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
     def _pretrain_logs(self) -> dict[str, float]:
         return {**self._metrics.flush(), "priority_max": self.buffer.max_priority}
 
+    def _compare_rewards(self) -> None:
+        """Warn once of demonstrations whose rewards have another scale, when there are enough own steps."""
+        ring = self.buffer.ring
+        if not isinstance(self.demonstrations, Demonstrations) or self._rewards_are_compared or ring.size < COMPARED_STEPS:
+            return
+        self._rewards_are_compared = True
+        own = ring.columns["rewards"][: ring.size][~ring.columns["terminated"][: ring.size]]
+        text = other_rewards(self.demonstrations.rewards[~self.demonstrations.terminated], own)
+        if text is not None:
+            warnings.warn(text, OptionWarning, stacklevel=2)
+
     def dump_logs(self) -> None:
         """cf ``OffPolicyAlgorithm``. Logs the means over the updates since the last time."""
+        self._compare_rewards()
         means = self._metrics.flush()
         if means:
             for name, value in {**means, "priority_max": self.buffer.max_priority}.items():
@@ -537,6 +571,9 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         if self.env is not None:
             loaded.set_env(self.env)
         self.replay_buffer = loaded
+        if self.demonstrations is None and not self._pretrained and self.start_time == 0.0 and loaded.n_given > 0:
+            # A new model that is given them this way pretrains on them too
+            self.demonstrations = loaded.given_demonstrations()
 
     def _excluded_save_params(self) -> list[str]:
         of_process = [
@@ -550,6 +587,7 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
             "_collector",
             "_targets",
             "_return_coefs",
+            "_returns",
         ]
         return [*super()._excluded_save_params(), "actor", "critic", "critic_target", *of_process]
 

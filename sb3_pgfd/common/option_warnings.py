@@ -91,6 +91,21 @@ def options_without_effect(options: Options, chosen: Collection[str], needs: Map
             yield f"{name}={options[name]!r} has no effect: it needs {words}. Change that, or leave {name} out"
 
 
+def other_rewards(given: np.ndarray, own: np.ndarray) -> str | None:
+    """
+    :param given: Rewards of demonstrations in steps that do not end the task
+    :param own: Those of the agent
+    :return: A warning if both are always the same number, and not the same one: a wrapper changes one of them
+    """
+    if len(given) == 0 or len(own) == 0 or np.ptp(given) > 0 or np.ptp(own) > 0 or np.isclose(given[0], own[0]):
+        return None
+    return (
+        f"demonstrations: found a reward of {given[0]:g} in every step before the end, expected {own[0]:g}, which the "
+        "environment gives: the critic learns from both. Record them again in this environment, or load them with other "
+        "rewards, or use the wrapper that they were recorded with"
+    )
+
+
 def other_units(policy: nn.Module, env: VecNormalize) -> Iterator[str]:
     """
     :param policy: With its features extractors

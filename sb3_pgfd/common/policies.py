@@ -8,7 +8,6 @@ import torch as th
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 from torch import nn
 
 from sb3_pgfd.common.critics import Critics
@@ -114,9 +113,11 @@ class TargetNetworks:
         for network, target in zip(networks, targets, strict=True):
             pairs |= zip(target.parameters(), network.parameters(), strict=True)
         self._targets, self._parameters = list(pairs), list(pairs.values())
-        # Running mean and variance of batch normalisation are copied, see SB3's issue 996
-        self._statistics = [tensor for network in networks for tensor in get_parameters_by_name(network, ["running_"])]
-        self._target_statistics = [tensor for network in targets for tensor in get_parameters_by_name(network, ["running_"])]
+        # Running statistics are copied, see SB3's issue 996: of batch normalisation, and of extractors of any other name
+        statistics: dict[th.Tensor, th.Tensor] = {}
+        for network, target in zip(networks, targets, strict=True):
+            statistics |= zip(target.buffers(), network.buffers(), strict=True)
+        self._target_statistics, self._statistics = list(statistics), list(statistics.values())
 
     @th.no_grad()
     def update(self, tau: float | th.Tensor) -> None:
@@ -128,7 +129,8 @@ class TargetNetworks:
             th._foreach_add_(self._targets, steps)
         else:
             th._foreach_lerp_(self._targets, self._parameters, tau)
-        polyak_update(self._statistics, self._target_statistics, 1.0)
+        for target, statistic in zip(self._target_statistics, self._statistics, strict=True):
+            target.copy_(statistic)
 
 
 class OffPolicyPolicy(LearnsFromImages):

@@ -205,7 +205,8 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
         """
         if self.demonstrations is None:
             return dataset
-        merged = Demonstrations.merge([Demonstrations.load(self.demonstrations), dataset])
+        # The user has been warned of another environment
+        merged = Demonstrations.merge([Demonstrations.load(self.demonstrations), dataset], warns=False)
         # Two dtypes that the space takes may have a common one that it does not, as int64 and uint64 do
         merged.check_spaces(self.observation_space, self.action_space)
         return merged

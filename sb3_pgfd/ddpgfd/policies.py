@@ -14,7 +14,7 @@ from torch import nn
 
 from sb3_pgfd.common.images import ForDicts, ForImages, TakesFeatures
 from sb3_pgfd.common.policies import OffPolicyPolicy, fused_if_adam, init_last_layer, with_dropout
-from sb3_pgfd.utils.checks import is_number
+from sb3_pgfd.utils.checks import is_number, is_whole
 
 
 class Actor(TakesFeatures, td3.Actor):
@@ -72,7 +72,7 @@ class DDPGfDPolicy(OffPolicyPolicy, td3.TD3Policy):
         image_shift: int = 4,
         image_head: int | None = 64,
     ):
-        if not isinstance(n_critics, int) or n_critics < 1:
+        if not is_whole(n_critics, 1):
             raise ValueError(f"n_critics: found {n_critics!r}, expected a whole number >= 1")
         if not is_number(actor_dropout, 0.0) or actor_dropout >= 1.0:
             raise ValueError(f"actor_dropout: found {actor_dropout!r}, expected a number >= 0 and < 1")

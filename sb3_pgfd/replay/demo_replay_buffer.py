@@ -339,7 +339,10 @@ class DemoReplayBuffer(ReplayBuffer):
         :raises DemonstrationsError: If they cannot be read or do not fit the spaces; the buffer stays as it was
         """
         dataset = load_reference(demonstrations).fit_to_spaces(self.observation_space, self.action_space)
-        self.demonstrations.add(to_columns(dataset, self.schema), Origin.GIVEN, self._new_weight)
+        columns = to_columns(dataset, self.schema)
+        if not self.handle_timeout_termination:
+            columns["terminated"] = columns["steps_left"] == 0
+        self.demonstrations.add(columns, Origin.GIVEN, self._new_weight)
 
     def _keep_own(self, rows: np.ndarray, origin: Origin, intended: list[np.ndarray]) -> None:
         if len(rows) == 0 or (origin is Origin.SUCCESS and len(rows) > self.max_success_transitions):
@@ -352,6 +355,14 @@ class DemoReplayBuffer(ReplayBuffer):
         if len(intended) == len(rows):
             columns[INTENDED] = np.asarray(intended)
         self.demonstrations.add(columns, origin, self._new_weight)
+
+    def given_demonstrations(self) -> Demonstrations:
+        """
+        :return: What was given as demonstrations, of :meth:`to_demonstrations`
+        :raises DemonstrationsError: If nothing was
+        """
+        rows = self.demonstrations.live_rows[self.demonstrations.origins == Origin.GIVEN]
+        return from_columns(self.demonstrations.take(rows), self.schema)
 
     def to_demonstrations(self, agent_only: bool = False) -> Demonstrations:
         """

@@ -37,6 +37,11 @@ class Stores(NamedTuple):
     head: int
     """First ring row of the step that was written last, -1 if there is none"""
 
+    @property
+    def n_ring_steps(self) -> int:
+        """Steps of all environments that the ring holds at most."""
+        return self.ring.n_rows // self.n_envs
+
     def take(self, column: str, rows: Rows) -> np.ndarray:
         """
         :param column: Name of a column

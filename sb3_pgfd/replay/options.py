@@ -73,10 +73,14 @@ def check_action_range(action_space: spaces.Space) -> None:
     """
     :param action_space: The environment's
     :raises ValueError: If a component of a Box cannot be scaled to [-1, 1], as SB3 does it: its bounds are infinite or
-        equal, and NaN would be stored
+        equal, and NaN would be stored, or it holds whole numbers, and 0 would be
     """
     if not isinstance(action_space, spaces.Box):
         return
+    if not np.issubdtype(action_space.dtype, np.floating):
+        raise ValueError(
+            f"action_space: found {action_space}, expected floats: actions are scaled to [-1, 1]. Round them by a wrapper"
+        )
     low, high = action_space.low.astype(np.float64), action_space.high.astype(np.float64)
     bad = np.argwhere(~np.isfinite(high - low) | (high <= low))
     if len(bad) > 0:

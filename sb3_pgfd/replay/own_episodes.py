@@ -1,6 +1,7 @@
 """What the agent's environments report beyond SB3's fields: interventions, and successes worth keeping."""
 
 import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,8 +59,8 @@ class _Running:
     """How many of the last steps were interventions, without a gap"""
     solved_at_start: bool = False
     """Whether it was a success after its first step, before anything was done"""
-    intended: list[np.ndarray] = field(default_factory=list)
-    """Of each step the action without exploration noise"""
+    intended: deque[np.ndarray] = field(default_factory=deque)
+    """Of the last steps the action without exploration noise, as many as the ring holds"""
 
 
 class OwnEpisodes:
@@ -126,6 +127,8 @@ class OwnEpisodes:
             if POLICY_ACTION in info:
                 taken = both.ring.columns["actions"][both.last_rows(env, 1)[0]]
                 running.intended.append(taken.copy() if intervened[env] else info[POLICY_ACTION])
+                if len(running.intended) > both.n_ring_steps:
+                    running.intended.popleft()
             if running.n_steps == 1:
                 running.solved_at_start = bool(success_of(info)) and not ended[env]
             if ended[env]:
@@ -136,7 +139,7 @@ class OwnEpisodes:
                 if running.n_intervened > 0:
                     yield rows[-running.n_intervened :], Origin.INTERVENTION, []
                 if success_of(info) and not running.solved_at_start:
-                    yield rows, Origin.SUCCESS, running.intended[-len(rows) :]
+                    yield rows, Origin.SUCCESS, list(running.intended)[-len(rows) :]
                 self._running[env] = _Running()
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from sb3_pgfd.common.images import ForDicts, ForImages, TakesFeatures
 from sb3_pgfd.common.losses import smallest, squashed_log_prob
 from sb3_pgfd.common.policies import OffPolicyPolicy, fused_if_adam, init_last_layer
-from sb3_pgfd.utils.checks import is_number
+from sb3_pgfd.utils.checks import is_number, is_whole
 
 # Of SB3's policy, for gSDE
 _OF_GSDE = ("use_sde", "use_expln", "clip_mean")
@@ -82,7 +82,7 @@ class SACfDPolicy(OffPolicyPolicy, sac.SACPolicy):
         image_shift: int = 4,
         image_head: int | None = 64,
     ):
-        if not isinstance(n_critics, int) or n_critics < 1:
+        if not is_whole(n_critics, 1):
             raise ValueError(f"n_critics: found {n_critics!r}, expected a whole number >= 1")
         if not is_number(log_std_init, -20.0, 2.0):
             raise ValueError(f"log_std_init: found {log_std_init!r}, expected a number from -20 to 2")

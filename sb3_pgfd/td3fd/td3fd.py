@@ -220,7 +220,7 @@ class TD3fD(DDPGfD):
             assert isinstance(self.demonstrations, Demonstrations)
             batches = DemonstrationBatches(self.demonstrations, self.policy, self.gamma, self._vec_normalize_env)
             n_updates = self.pretrain_steps - self._pretrain_updates
-            self._clone_training = CloneTraining(self.policy, batches, n_updates, self.batch_size, self.lr_schedule(1.0))
+            self._clone_training = CloneTraining(self.policy, batches, n_updates, self.batch_size, self.actor_lr_schedule(1.0))
         super()._pretrain(progress_bar)
         if self._clone_training is not None:
             kept = self._clone_training.finish()

@@ -22,10 +22,11 @@ def is_number(value: Any, low: float = -np.inf, high: float = np.inf) -> bool:
     )
 
 
-def check_learning_rate(name: str, rate: Any) -> None:
-    """:raises ValueError: Unless it is a number >= 0, a schedule, or None"""
-    if rate is not None and not callable(rate) and not is_number(rate, 0.0):
-        raise ValueError(f"{name}: found {rate!r}, expected a number >= 0, a schedule or None")
+def check_learning_rate(name: str, rate: Any, required: bool = False) -> None:
+    """:raises ValueError: Unless it is a number >= 0, a schedule, or None where it is not required"""
+    if (rate is not None or required) and not callable(rate) and not is_number(rate, 0.0):
+        wanted = "a number >= 0 or a schedule" if required else "a number >= 0, a schedule or None"
+        raise ValueError(f"{name}: found {rate!r}, expected {wanted}")
 
 
 def is_switch(value: Any) -> bool:

@@ -151,6 +151,8 @@ def test_choices_that_there_are_not_are_refused(
     [
         ("nowhere.npz", "nowhere.npz: found no such file, expected a file, a folder, .* packaged demonstrations"),
         (5, "found an object of type int, expected one of: a path, a name, Demonstrations"),
+        ([np.zeros((3, 1)), np.zeros((3, 1))], "found a list of ndarray, expected one of: .*from_episodes.* take arrays"),
+        ([], "found an empty list, expected one of"),
         ("MountainCarContinuous-v0", r"observations: found shape \(2,\) per step, .* recorded in MountainCarContinuous-v0"),
     ],
 )
@@ -206,3 +208,8 @@ def test_an_environment_in_which_somebody_may_take_over_is_refused(
         model.learn(5)
     # The first is refused before it pretrains
     assert (model._pretrained, model.num_timesteps) == (n_steps > 0, n_steps)
+
+
+def test_a_misspelt_option_of_the_policy_is_told_what_was_meant() -> None:
+    with pytest.raises(TypeError, match=r"policy_kwargs: .*'log_std_mn', did you mean 'log_std_min'"):
+        A2CfD("MlpPolicy", "PointToGoal-v0", policy_kwargs={"log_std_mn": -1.0})

@@ -1,6 +1,7 @@
 """Learning as a whole: reproducible, in every setting that SB3 allows, and with success."""
 
 import csv
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from gymnasium.wrappers import TransformReward
 from small_models import own_rows
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
@@ -17,7 +19,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise, VectorizedActionNoise
 
-from sb3_pgfd import DDPGfD
+from sb3_pgfd import DDPGfD, Demonstrations
 
 MakeModel = Callable[..., DDPGfD]
 BEYOND_THE_PAPER: dict[str, Any] = dict(bc_coef=0.5, q_filter=True, q_range=(0.0, 1.0), actor_learning_rate=3e-4)
@@ -188,3 +190,27 @@ def test_a_sparse_task_is_learned_from_demonstrations(make_model: MakeModel, rec
     assert success_rate(model) == 0.0
     model.learn(1000)
     assert success_rate(model) >= 0.9
+
+
+def test_a_discount_that_a_callback_changes_holds_from_the_next_update_on(make_model: MakeModel) -> None:
+    model = make_model(n_steps=5, n_step_coef=0.5, gamma=0.99, pretrain_steps=0).learn(30)
+    model.gamma, model.n_steps, model.n_step_coef = 0.5, 2, 0.25
+    model.train(1, 8)
+    # The 1-step return, then the one of up to two steps
+    discounts = model.buffer.sample_batches(1, 64).discounts
+    assert set(np.unique(discounts).tolist()) <= {0.5, 0.25}
+    assert model._return_coefs.flatten().tolist() == [1.0, 0.25]
+
+
+@pytest.mark.parametrize(("step_reward", "is_told"), [(0.0, False), (-1.0, True)])
+def test_demonstrations_with_rewards_of_another_scale_are_told(
+    make_model: MakeModel, demonstrations: Demonstrations, step_reward: float, is_told: bool
+) -> None:
+    """They were recorded with 0 a step and 1 at the goal, which this environment may count from -1."""
+    env = TransformReward(gym.make("PointToGoal-v0"), lambda reward: float(reward) + step_reward)
+    model = make_model(env=env, demonstrations=demonstrations, learning_starts=1000)
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        model.learn(400)
+    told = [warning for warning in given if "found a reward of 0 in every step before the end, expected -1" in str(warning)]
+    assert len(told) == is_told

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sb3_pgfd import DDPGfD
+from sb3_pgfd.common.policies import TargetNetworks
 from sb3_pgfd.ddpgfd import CnnPolicy, MlpPolicy, MultiInputPolicy
 
 MakeModel = Callable[..., DDPGfD]
@@ -145,3 +147,30 @@ def test_a_policy_comes_back_from_its_file_as_it_was(policy_class: type[MlpPolic
     assert all(th.equal(value, state[name]) for name, value in loaded.state_dict().items())
     observation = policy.observation_space.sample()
     np.testing.assert_array_equal(loaded.predict(observation)[0], policy.predict(observation)[0])
+
+
+class RunningScale(BaseFeaturesExtractor):
+    """Statistics of observations as buffers, whatever their names."""
+
+    def __init__(self, space: spaces.Box):
+        super().__init__(space, 1)
+        self.mean: th.Tensor
+        self.count: th.Tensor
+        self.register_buffer("mean", th.zeros(1))
+        self.register_buffer("count", th.zeros((), dtype=th.long))
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return observations - self.mean
+
+
+def test_statistics_of_an_extractor_are_copied_to_targets_and_to_the_mean_actor(make_model: MakeModel) -> None:
+    policy: Any = make_model(policy_kwargs={"features_extractor_class": RunningScale, "average_actor": 0.01}).policy
+    policy.actor.features_extractor.mean.fill_(3.0)
+    policy.actor.features_extractor.count.fill_(7)
+    for network in (policy.actor_target, policy.mean_actor):
+        TargetNetworks([policy.actor], [network]).update(0.5)
+        assert (float(network.features_extractor.mean), int(network.features_extractor.count)) == (3.0, 7)
+
+
+def test_a_numpy_integer_is_a_number_of_critics(make_model: MakeModel) -> None:
+    assert len(make_model(policy_kwargs={"n_critics": np.int64(2)}).critic.q_networks) == 2

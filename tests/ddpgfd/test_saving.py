@@ -385,3 +385,14 @@ def test_what_the_rl_zoo_and_sb3_pass_on_loading_is_taken(trained: DDPGfD, tmp_p
     options: dict[str, Any] = dict(buffer_size=1, optimize_memory_usage=False, seed=3, custom_objects={"learning_rate": 0.5})
     loaded = DDPGfD.load(tmp_path / "model", env=None, device="cpu", print_system_info=False, **options)
     assert (loaded.buffer_size, loaded.seed, loaded.learning_rate) == (1, 3, 0.5)
+
+
+def test_a_new_model_pretrains_on_demonstrations_that_come_with_a_buffer(
+    trained: DDPGfD, make_model: MakeModel, tmp_path: Path
+) -> None:
+    new = make_model(demonstrations=None, pretrain_steps=5)
+    new.load_replay_buffer(tmp_path / "buffer")
+    assert isinstance(new.demonstrations, Demonstrations)
+    assert isinstance(trained.demonstrations, Demonstrations)
+    np.testing.assert_allclose(new.demonstrations.actions, trained.demonstrations.actions, atol=1e-6)
+    assert new.learn(1)._pretrain_updates == 5

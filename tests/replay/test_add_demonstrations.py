@@ -299,3 +299,13 @@ def test_sb3_learns_on_while_demonstrations_come(algorithm, env, action, demo_fr
     goes_on = ring["steps_left"][:-1] > 0
     assert goes_on.sum() > 20
     np.testing.assert_array_equal(ring["next_observations/"][:-1][goes_on], ring["observations/"][1:][goes_on])
+
+
+def test_without_the_handling_of_time_limits_they_are_terminal_in_demonstrations_too():
+    """The same time limit would be bootstrapped in one half of a batch and not in the other."""
+    demonstrations = five_demos()
+    assert demonstrations.truncated.any()
+    buffer = state_buffer(10, demonstrations=demonstrations, handle_timeout_termination=False)
+    ends = demonstrations.terminated | demonstrations.truncated
+    buffer._read_demonstrations()
+    np.testing.assert_array_equal(buffer.demonstrations.columns["terminated"][: len(ends)], ends)

@@ -1,5 +1,6 @@
 """What the buffer and the models refuse to store: NaN, infinity, and shapes that NumPy would broadcast."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from clockwork import Clockwork
 from gymnasium import spaces
 from point_to_goal import to_goal
+from small_models import own_rows, small_model
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_pgfd import A2CfD, DDPGfD, SACfD, TD3fD
@@ -192,3 +194,38 @@ def test_a_model_wraps_each_environment_once() -> None:
     assert first.env is second.env is env
     assert all(one is other for one, other in zip(env.envs, wrapped, strict=True))
     assert to_goal(env.reset()).shape == (1,)
+
+
+class Touch(gym.Env):
+    """A switch that closes in the last of ten steps, so that statistics of first observations never see it closed."""
+
+    observation_space = spaces.Box(-100.0, 100.0, (2,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.step_number = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.step_number += 1
+        over = self.step_number == 10
+        return np.array([self.step_number, over], np.float32), float(over), False, over, {"is_success": over}
+
+
+@pytest.mark.parametrize("clip_obs", [10.0, 1e9])
+def test_a_last_observation_that_was_clipped_is_told(clip_obs: float) -> None:
+    model = small_model(DDPGfD, env=VecNormalize(DummyVecEnv([Touch]), clip_obs=clip_obs), learning_starts=100)
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        model.learn(60)
+    told = [warning for warning in given if "found component [1] of the last observation" in str(warning.message)]
+    lasts = own_rows(model, "next_observations/")[9::10, 1]
+    assert len(told) == (clip_obs == 10.0)
+    assert np.allclose(lasts, 1.0, atol=1e-3) == (clip_obs > 10.0)
+
+
+def test_whole_numbers_are_no_actions_to_scale() -> None:
+    space = spaces.Box(-5, 5, (1,), np.int32)
+    with pytest.raises(ValueError, match="expected floats: actions are scaled"):
+        DemoReplayBuffer(10, spaces.Box(-1.0, 1.0, (1,)), space)

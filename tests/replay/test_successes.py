@@ -445,3 +445,10 @@ def test_a_success_whose_beginning_was_overwritten_has_those_of_its_rest():
     batch = buffer.read(range(3))
     assert batch.intended_actions is not None
     assert batch.intended_actions[:, 0].tolist() == MEANT[1:]
+
+
+def test_actions_of_an_episode_without_end_are_kept_as_long_as_the_ring_holds_it():
+    buffer = state_buffer(20, keep_successes=True)
+    for number in range(100):
+        add_steps(buffer, [Step.numbered(number, "-")], [{"policy_action": np.zeros(1)}])
+    assert len(buffer._own_episodes._running[0].intended) == 20

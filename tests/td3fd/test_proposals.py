@@ -425,3 +425,8 @@ def test_without_pretraining_no_clone_proposes(make_model: MakeModel) -> None:
     model = TD3fD("MlpPolicy", "PointToGoal-v0", two_transitions(False), pretrain_steps=0, proposals=True, device="cpu")
     with pytest.warns(OptionWarning, match="proposals=True has no effect: it needs pretrain_steps > 0"):
         model.learn(0)
+
+
+def test_the_clone_learns_at_the_rate_of_the_actor(make_model: MakeModel) -> None:
+    model = make_model(proposals=True, learning_rate=1e-3, actor_learning_rate=1e-5, pretrain_steps=1).learn(0)
+    assert {group["lr"] for group in model.policy.clone.optimizer.param_groups} == {1e-5}

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch as th
 from add_at import AddAt
+from gymnasium import spaces
 from small_models import demo_priorities, set_priorities
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import NormalActionNoise
 
 from sb3_pgfd import Demonstrations, TD3fD
@@ -159,3 +161,17 @@ def test_the_value_of_the_policy_is_still_logged(
 ) -> None:
     attach(make_model(pretrain_steps=50)).learn(0)
     assert any(value != 0.0 for value in recorder.column("pretrain/actor_loss"))
+
+
+def test_transitions_of_another_agent_are_no_warm_up(make_model: MakeModel) -> None:
+    """The critic has learned from none of them when learning begins."""
+
+    other = ReplayBuffer(50, spaces.Box(-1.0, 1.0, (1,)), spaces.Box(-2.0, 2.0, (1,)), device="cpu")
+    for _ in range(40):
+        other.add(np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 1)), np.zeros(1), np.zeros(1), [{}])
+    model = make_model(critic_warmup_steps=5, learning_starts=2, pretrain_steps=4, policy_delay=1)
+    model.buffer.add_replay_buffer(other)
+    model.learn(3)
+    assert model._clones_only(demos_only=False)
+    model.learn(5, reset_num_timesteps=False)
+    assert not model._clones_only(demos_only=False)
