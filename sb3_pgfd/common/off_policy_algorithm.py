@@ -365,8 +365,14 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         """
         if self.bc_coef == 0.0 or self.buffer.n_given == 0:
             return False
+        return demos_only or self.n_warmup_steps_left > 0
+
+    @property
+    def n_warmup_steps_left(self) -> int:
+        """Environment steps in which the actor will still clone alone, if it clones."""
         # A ring that is smaller and full holds all that the critic will ever learn from
-        return demos_only or self._n_own_steps < min(self.critic_warmup_steps, self.buffer_size)
+        n_steps = min(self.critic_warmup_steps, self.buffer_size)
+        return max(n_steps - self._n_own_steps, 0) if self.bc_coef > 0.0 and self._has_demonstrations else 0
 
     def _update_state(self) -> UpdateState:
         return UpdateState([self.policy], [self.critic.optimizer, self.actor.optimizer])
@@ -543,7 +549,8 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
 
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """
-        cf ``OffPolicyAlgorithm``. Demonstrations and priorities come back with the buffer.
+        cf ``OffPolicyAlgorithm``. Demonstrations and priorities come back with the buffer. A model that has not learned, and
+        has no demonstrations of its own, pretrains on them, also if its parameters were set; not with ``pretrain_steps=0``.
 
         :param truncate_last_traj: Without effect: an episode that does not go on is cut when the next transition comes
         :raises ValueError: If it is another kind of buffer, or of another environment or number of them; the model then
@@ -573,7 +580,9 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         self.replay_buffer = loaded
         if self.demonstrations is None and not self._pretrained and self.start_time == 0.0 and loaded.n_given > 0:
             # A new model that is given them this way pretrains on them too
-            self.demonstrations = loaded.given_demonstrations()
+            source = str(path) if isinstance(path, (str, pathlib.Path)) else "a replay buffer"
+            self.demonstrations = loaded.given_demonstrations().changed(source=source)
+            self.demonstrations_source = source
 
     def _excluded_save_params(self) -> list[str]:
         of_process = [

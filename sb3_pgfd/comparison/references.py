@@ -1,7 +1,7 @@
 """The return of the demonstrations, to compare the agents with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,11 @@ def find_references(runs: Sequence[Run]) -> tuple[list[Reference], list[str]]:
             continue
         done.append((run.env, source))
         try:
-            references.append(_reference(_load(source), run.env))
+            reference = _reference(_load(source), run.env)
+            if any((reference.env, reference.name) == (other.env, other.name) for other in references):
+                # Parts of one file
+                reference = replace(reference, name=f"{reference.name} of {run.label}")
+            references.append(reference)
         except (DemonstrationsError, ImportError) as error:
             missing = f"no line for the demonstrations of {run.label} in {run.env}"
             notes.append(f"{missing}: {error}; name them with --demonstrations")

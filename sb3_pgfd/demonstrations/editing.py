@@ -169,7 +169,7 @@ def source_keys(observation_keys: ObservationKeys | None, known: Collection[str]
         observation_keys = list(observation_keys.values())
     if isinstance(observation_keys, str):
         observation_keys = [observation_keys]
-    if observation_keys is not None and not isinstance(observation_keys, (list, tuple)):
+    if observation_keys is not None and not isinstance(observation_keys, Collection):
         raise DemonstrationsError(
             f"observation_keys: found {observation_keys!r}, expected a name, or a list or mapping of names"
         )
@@ -183,13 +183,13 @@ def source_keys(observation_keys: ObservationKeys | None, known: Collection[str]
 def choose_observations(demonstrations: T, observation_keys: ObservationKeys | None = None, flatten: bool = False) -> T:
     """See :func:`edit`."""
     chosen: dict[str, Any] = {}
+    if not isinstance(demonstrations.observations, Mapping):
+        raise DemonstrationsError("observations: found one array, expected a dict of arrays to choose keys from")
+    wanted = source_keys(observation_keys, demonstrations.observations)
+    if flatten and observation_keys is None:
+        wanted = _in_order_of_space(wanted, demonstrations.metadata)
     for field in ("observations", "next_observations"):
         arrays = getattr(demonstrations, field)
-        if not isinstance(arrays, Mapping):
-            raise DemonstrationsError(f"{field}: found one array, expected a dict of arrays to choose keys from")
-        wanted = source_keys(observation_keys, arrays)
-        if flatten and observation_keys is None:
-            wanted = _in_order_of_space(wanted, demonstrations.metadata)
         if flatten or isinstance(observation_keys, str):
             rows = [arrays[key].reshape(len(demonstrations), -1) for key in wanted]
             chosen[field] = owned(np.concatenate(rows, axis=1)) if flatten else arrays[wanted[0]]
@@ -202,8 +202,7 @@ def choose_observations(demonstrations: T, observation_keys: ObservationKeys | N
 
 def _in_order_of_space(keys: list[str], metadata: Mapping[str, Any]) -> list[str]:
     """:return: The keys in the order of their space, in which ``gymnasium.wrappers.FlattenObservation`` joins them"""
-    space = metadata.get("observation_space")
-    named = list(space.get("subspaces", ())) if isinstance(space, Mapping) else []
+    named = _names(metadata.get("observation_space"))
     if sorted(named) == sorted(keys):
         return named
     if len(keys) > 1:
@@ -213,6 +212,14 @@ def _in_order_of_space(keys: list[str], metadata: Mapping[str, Any]) -> list[str
             stacklevel=5,
         )
     return keys
+
+
+def _names(space: Any, prefix: str = "") -> list[str]:
+    """:return: The keys that a space in the metadata names, those of a nested one as ``"outer/inner"``"""
+    inner = space.get("subspaces") if isinstance(space, Mapping) else None
+    if not isinstance(inner, Mapping):
+        return [prefix.rstrip("/")]
+    return [name for key, value in inner.items() for name in _names(value, f"{prefix}{key}/")]
 
 
 def _without(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -335,7 +342,7 @@ def pick(
 
 def reaches(episode_return: Any, min_return: float) -> Any:
     """:return: Whether a return, or each, is as large, up to the rounding of rewards to float32"""
-    return episode_return >= min_return - 1e-6 * max(1.0, abs(min_return))
+    return episode_return >= min_return - 1e-6 * abs(min_return)
 
 
 def split(demonstrations: T, n_first: int, seed: int | None = None) -> tuple[T, T]:
@@ -359,8 +366,7 @@ def merge(parts: Sequence[T], warns: bool = True) -> T:
     :param warns: Whether to warn if they name different environments or action spaces
     :return: Their episodes, one part after the other. Of the metadata it keeps what all parts agree on; of ``episode_info``
         what all parts have
-    :raises DemonstrationsError: If their observations or actions differ in keys or shapes, or some are floats and others
-        whole numbers
+    :raises DemonstrationsError: If their observations or actions differ in keys or shapes, or their images in scale
     """
     if not parts:
         raise DemonstrationsError("merge: found nothing, expected at least one part")
@@ -399,20 +405,22 @@ def _arrays(part: Transitions) -> dict[str, np.ndarray]:
 
 
 def _check_scales(parts: Sequence[Transitions]) -> None:
-    for name in _arrays(parts[0]):
-        dtypes = sorted({str(_arrays(part)[name].dtype) for part in parts})
-        # Images are whole numbers up to 255 or floats up to 1
-        if any(np.dtype(dtype).kind == "f" for dtype in dtypes) and any(np.dtype(dtype).kind != "f" for dtype in dtypes):
-            raise DemonstrationsError(f"merge: {name}: found dtypes {dtypes}, expected floats or whole numbers, not both")
+    """:raises DemonstrationsError: If some images are bytes up to 255, and others floats up to 1"""
+    for name, first in _arrays(parts[0]).items():
+        dtypes = {str(_arrays(part)[name].dtype) for part in parts}
+        if first.ndim == 4 and "uint8" in dtypes and any(dtype.startswith("float") for dtype in dtypes):
+            raise DemonstrationsError(f"merge: {name}: found images of {sorted(dtypes)}, expected one of both")
 
 
 def _warn_of_others(parts: Sequence[Transitions]) -> None:
-    for name, what in (("env_id", "environments"), ("action_space", "action spaces")):
+    advice = {
+        "env_id": "environments",
+        "action_space": "action spaces, and converts nothing: if their units differ, load each part with action_low and "
+        "action_high first",
+    }
+    for name, text in advice.items():
         named = [part.metadata[name] for part in parts if name in part.metadata]
         other = next((value for value in named if value != named[0]), None)
         if other is not None:
-            warnings.warn(
-                f"merge: found different {what}, {named[0]} and {other}, expected one. Nothing is converted: if the units of "
-                "their actions differ, load each part with action_low and action_high first",
-                stacklevel=4,
-            )
+            shown = f"{named[0]} and {other}, " if name == "env_id" else ""
+            warnings.warn(f"merge: found {shown}different {text}", stacklevel=4)

@@ -1,6 +1,8 @@
 """Observation and action spaces as JSON, in the words of Minari's files."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ _ATTRIBUTES = {
 }
 _BRIEF = 100
 """Bounds of more entries that are all the same become one number: those of pictures would take longer than the pictures"""
+_LARGEST = 2**26
+"""Numbers of an observation, more than any picture has: one number for all bounds lets a small file ask for any memory"""
 KINDS = tuple(sorted({*_ATTRIBUTES, "Dict"}))
 
 
@@ -74,7 +78,8 @@ def _brief(record: Any) -> str:
 
 def _make(kind: str, record: Mapping[str, Any]) -> spaces.Space:
     if kind == "Dict":
-        return spaces.Dict({key: space_from_json(value) for key, value in record["subspaces"].items()})
+        # Gymnasium sorts the keys of a plain dict
+        return spaces.Dict(OrderedDict((key, space_from_json(value)) for key, value in record["subspaces"].items()))
     if kind == "MultiBinary":
         n = record["n"]
         return spaces.MultiBinary([_whole(size) for size in n] if isinstance(n, list) else _whole(n))
@@ -89,6 +94,8 @@ def _make(kind: str, record: Mapping[str, Any]) -> spaces.Space:
         nvec = np.array(record["nvec"], dtype=dtype)
         return spaces.MultiDiscrete(nvec, dtype=dtype.type, start=np.array(record.get("start", 0 * nvec), dtype=dtype))
     low, high, shape = (*(np.array(record[name], dtype=dtype) for name in ("low", "high")), tuple(record["shape"]))
+    if prod(shape) > _LARGEST:
+        raise ValueError(f"bounds of {prod(shape):,} numbers")
     low, high = (np.full(shape, bound) if bound.ndim == 0 else bound for bound in (low, high))
     # NaN is not below anything
     if low.shape != shape or high.shape != shape or not (low <= high).all():

@@ -121,9 +121,12 @@ def _model_of_run(options: argparse.Namespace) -> tuple[str, str]:
     from rl_zoo3.utils import get_model_path
 
     which = (options.load_best, options.load_checkpoint, options.load_last_checkpoint)
-    numbered = [(path.name.rpartition("_")[2], path) for path in Path(options.folder, options.algo).glob(f"{options.env}_*")]
-    runs = {int(number): path for number, path in numbered if number.isdigit() and path.is_dir()}
-    wanted = sorted(runs, reverse=True) if options.exp_id == 0 and runs else [options.exp_id]
+    folders = [path for path in Path(options.folder, options.algo).glob(f"{options.env}_*") if path.is_dir()]
+    pattern = re.compile(rf"{re.escape(options.env)}_([0-9]+)")
+    runs = {int(match[1]): path for path in folders if (match := pattern.fullmatch(path.name))}
+    # The newest may have a model, but no best one or no such checkpoint: an older one would be another agent
+    goes_back = options.exp_id == 0 and bool(runs) and not any(which)
+    wanted = sorted(runs, reverse=True) if goes_back else [options.exp_id]
     errors = []
     for number in wanted:
         try:
@@ -132,7 +135,7 @@ def _model_of_run(options: argparse.Namespace) -> tuple[str, str]:
             errors.append(error)
             continue
         if errors:
-            print(f"{len(errors)} newer runs have no model, as of a search or a run that was ended early: {errors[0]}")
+            print(f"Newer runs have no model, as after a search or an early end: {errors[0]}")
         return model_path, run
     others = sorted(str(path) for path in Path(options.folder).glob("*/*_[0-9]*") if path.is_dir())
     found = sorted(map(str, runs.values())) or others

@@ -339,18 +339,18 @@ class PgfdExperimentManager(SearchManager):
 
     def _print_notes(self, model: BaseAlgorithm) -> None:
         """Print what nobody can see from the options alone, and what makes a run useless."""
-        assert model.env is not None
-        spec = model.env.get_attr("spec")[0]
-        if spec is not None and spec.max_episode_steps is None:
+        # Not from the environments: other processes cannot send every spec
+        spec = gym.spec(self.env_name.gym_id)
+        limit = self.env_kwargs.get("max_episode_steps", spec.max_episode_steps)
+        if limit in (None, -1) and self._inner_wrapper is None:
             print(
                 f"Note: {spec.id} has no max_episode_steps. If it does not end its episodes itself, evaluations never end: "
                 "give it to gym.register, or as --env-kwargs max_episode_steps:1000"
             )
-        warmup = getattr(model, "critic_warmup_steps", 0)
-        if warmup >= self.n_timesteps and getattr(model, "_has_demonstrations", False) and getattr(model, "bc_coef", 0.0):
+        n_warm = getattr(model, "n_warmup_steps_left", 0)
+        if n_warm >= self.n_timesteps:
             print(
-                f"Note: critic_warmup_steps={warmup:,} is no less than the {self.n_timesteps:,} steps of the run. The actor "
-                "does not learn from its own steps before"
+                f"Note: critic_warmup_steps: the actor only clones for {n_warm:,} steps, and this run has {self.n_timesteps:,}"
             )
 
     def save_trained_model(self, model: BaseAlgorithm) -> None:

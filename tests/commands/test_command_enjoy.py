@@ -129,7 +129,9 @@ def test_enjoy_plays_the_newest_run_that_has_a_model(here: Path, capsys: pytest.
     newer.mkdir()
     try:
         output = call(capsys, "enjoy", "--env", ENV_ID, "-n", "10", "-f", "logs", "--no-render")
-        assert "1 newer runs have no model" in output
+        assert "Newer runs have no model" in output
+        # The best model of an older run is no stand-in
+        assert "expected a model in" in refused(capsys, "enjoy", "--env", ENV_ID, "-f", "logs", "--no-render", "--load-best")
         named = refused(capsys, "enjoy", "--env", ENV_ID, "-f", "logs", "--no-render", "--exp-id", "99")
         assert f"{ENV_ID}_1" in named
         assert "expected a model in logs/ddpgfd" in named

@@ -130,5 +130,5 @@ def test_what_makes_a_run_useless_is_noted(
     command = ("train", "--algo", "td3fd", "--env", ENV_ID, "--dry-run", "-params", "critic_warmup_steps:1000")
     output = call(capsys, *command, "-n", "1000", "--env-kwargs", "max_episode_steps:-1")
     assert f"Note: {ENV_ID} has no max_episode_steps" in output
-    assert "Note: critic_warmup_steps=1,000 is no less than the 1,000 steps" in output
+    assert "Note: critic_warmup_steps: the actor only clones for 1,000 steps, and this run has 1,000" in output
     assert "Note:" not in call(capsys, *command, "-n", "1001")

@@ -37,6 +37,11 @@ def test_options_of_loading_are_kept(toy: Path):
     assert find_references([learned_from(source)]) == ([Reference("Toy-v0", "toy", 2.5, 0.5)], [])
 
 
+def test_parts_of_one_file_have_names_of_their_own(toy: Path):
+    runs = [learned_from(str(toy)), learned_from({"source": str(toy), "min_return": 2})]
+    assert [reference.name for reference in find_references(runs)[0]] == ["toy", "toy of sac"]
+
+
 def test_those_of_a_replay_buffer_count_too(toy: Path):
     run = make_run({0: 0}, env="Toy-v0", hyperparams={"replay_buffer_kwargs": {"demonstrations": str(toy), "n_steps": 3}})
     assert find_references([run]) == ([Reference("Toy-v0", "toy", 1.5, 0.5)], [])

@@ -396,3 +396,7 @@ def test_a_new_model_pretrains_on_demonstrations_that_come_with_a_buffer(
     assert isinstance(trained.demonstrations, Demonstrations)
     np.testing.assert_allclose(new.demonstrations.actions, trained.demonstrations.actions, atol=1e-6)
     assert new.learn(1)._pretrain_updates == 5
+    # Its own file names what is missing when it is loaded without them
+    new.save(tmp_path / "new")
+    with pytest.raises(DemonstrationsError, match=r"learned from .*buffer"):
+        DDPGfD.load(tmp_path / "new", make_env(), device="cpu").learn(1)

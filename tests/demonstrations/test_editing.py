@@ -11,7 +11,7 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from point_to_goal import PointToGoal, to_goal
-from toy_dataset import ACTION_SPACE, assert_same, box, make, make_dict, make_discrete
+from toy_dataset import ACTION_SPACE, FIELDS, assert_same, box, make, make_dict, make_discrete
 
 from sb3_pgfd import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations import Episode, record
@@ -310,14 +310,14 @@ def test_a_return_reaches_itself_though_rewards_are_rounded(reward: float):
 @pytest.mark.parametrize(("name", "value"), [("env_id", "Other-v0"), ("action_space", space_to_json(spaces.Box(-1, 1, (1,))))])
 def test_merging_what_was_recorded_elsewhere_warns(name: str, value: Any):
     first = make(metadata={"env_id": "Toy-v0", "action_space": space_to_json(ACTION_SPACE)})
-    with pytest.warns(UserWarning, match=f"merge: found different {'environments' if name == 'env_id' else 'action spaces'}"):
+    with pytest.warns(UserWarning, match="merge: found .*different (environments|action spaces)"):
         assert name not in Demonstrations.merge([first, make(metadata={**first.metadata, name: value})]).metadata
 
 
 def test_images_of_two_scales_are_not_merged():
     bright = make_dict()
     floats = {**dict(bright.observations), "camera": bright.observations["camera"] / 255}
-    with pytest.raises(DemonstrationsError, match=r"observations\['camera'\]: found dtypes \['float64', 'uint8'\]"):
+    with pytest.raises(DemonstrationsError, match=r"observations\['camera'\]: found images of \['float64', 'uint8'\]"):
         Demonstrations.merge([bright, make_dict(observations=floats, next_observations=floats)])
 
 
@@ -333,3 +333,20 @@ def test_options_of_other_types_do_not_make_a_file_unreadable(options: dict[str,
     path = toy.save(tmp_path / "a.npz")
     with pytest.raises(DemonstrationsError, match=message):
         Demonstrations.load(path, **options)
+
+
+def test_a_tiny_return_is_more_than_none():
+    assert Demonstrations.load(numbered([0.0, 0.0, 1.0]), min_return=1e-6).n_episodes == 1
+
+
+def test_keys_of_a_nested_space_are_joined_in_its_order():
+    inner = spaces.Dict(OrderedDict(y=spaces.Box(-9, 9, (1,)), x=spaces.Box(-9, 9, (1,))))
+    space = spaces.Dict(OrderedDict(b=inner, a=spaces.Box(-9, 9, (1,))))
+    rows = {name: np.full((5, 1), number, np.float32) for number, name in enumerate(("a", "b/x", "b/y"))}
+    recorded = make(observations=rows, next_observations=rows, metadata={"observation_space": space_to_json(space)})
+    assert box(Demonstrations.load(recorded, flatten_observations=True).observations)[0].tolist() == [2, 1, 0]
+
+
+def test_whole_numbers_and_floats_that_are_no_images_become_floats():
+    whole = make(observations=FIELDS["observations"].astype(int), next_observations=FIELDS["next_observations"].astype(int))
+    assert box(Demonstrations.merge([whole, make()]).observations).dtype.kind == "f"

@@ -244,3 +244,10 @@ def test_pointers_of_git_lfs_in_a_folder_are_named(pattern: str, tmp_path: Path)
         path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
     with pytest.raises(DemonstrationsError, match=r"found a Git LFS pointer.*git lfs pull"):
         Demonstrations.load(folder)
+
+
+def test_masks_that_deny_what_the_caller_says_are_named(tmp_path: Path):
+    step = {"observations": np.zeros(1), "actions": np.zeros(1), "next_observations": np.zeros(1), "rewards": 0.0}
+    source = pickled(tmp_path / "a.pkl", [{**step, "dones": True, "masks": 1.0}] * 2)
+    with pytest.raises(DemonstrationsError, match="done_means='terminated' and masks"):
+        Demonstrations.load(source, done_means="terminated")

@@ -1,5 +1,6 @@
 import json
 import math
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -117,4 +118,23 @@ def test_what_is_nested_too_deeply_is_refused():
     for _ in range(5000):
         record = {"type": "Dict", "subspaces": {"a": record}}
     with pytest.raises(DemonstrationsError, match="space: found an object with"):
+        space_from_json(record)
+
+
+def test_the_order_of_keys_comes_back():
+    space = spaces.Dict(OrderedDict(pos=spaces.Box(0, 1), goal=spaces.Box(0, 1)))
+    assert list(space_from_json(space_to_json(space)).spaces) == ["pos", "goal"]  # type: ignore[attr-defined]  # a Dict
+
+
+@pytest.mark.parametrize("in_full", [False, True])
+def test_bounds_of_images_are_one_number_unless_asked(in_full: bool):
+    space = spaces.Dict({"image": spaces.Box(0, 255, (8, 8, 3), np.uint8), "state": spaces.Box(-1, 1, (8, 8, 3))})
+    record = space_to_json(space, in_full)
+    assert np.shape(record["subspaces"]["image"]["high"]) == ((8, 8, 3) if in_full else ())
+    assert space_from_json(record) == space
+
+
+def test_a_small_record_cannot_ask_for_all_memory():
+    record = {"type": "Box", "dtype": "float32", "low": -1, "high": 1, "shape": [10**6, 10**7]}
+    with pytest.raises(DemonstrationsError, match="bounds of 10,000,000,000,000 numbers"):
         space_from_json(record)

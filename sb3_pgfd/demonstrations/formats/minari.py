@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from sb3_pgfd.demonstrations.arrays import owned
@@ -173,7 +174,11 @@ def _metadata(record: dict[str, Any], described: dict[str, Any]) -> dict[str, An
     metadata = {"producer": "imported from Minari", **{name: record[name] for name in _PROVENANCE if name in record}}
     specification = json_object(record["env_spec"], "env_spec") if record.get("env_spec") is not None else {}
     if "id" in specification:
-        metadata |= {"env_id": specification["id"], "env_kwargs": specification.get("kwargs") or {}}
+        kwargs, limit = dict(specification.get("kwargs") or {}), specification.get("max_episode_steps")
+        registered = gym.registry.get(specification["id"]) if isinstance(specification["id"], str) else None
+        if registered is not None and limit is not None and limit != registered.max_episode_steps:
+            kwargs["max_episode_steps"] = limit
+        metadata |= {"env_id": specification["id"], "env_kwargs": kwargs}
     return {**metadata, **described}
 
 

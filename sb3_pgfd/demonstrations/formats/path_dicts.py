@@ -64,6 +64,10 @@ def read_steps(dicts: Sequence[Mapping[str, Any]], done_means: DoneMeans | None)
     columns = {name: _stacked(name, [record[name] for record in dicts]) for name in names}
     arrays = {name: one_number(name, np.asarray(columns[name])) for name in names if name in ("rewards", "dones", "masks")}
     done = arrays["dones"] != 0
+    if has_masks and done_means == "terminated" and (done & (arrays["masks"] != 0)).any():
+        raise DemonstrationsError(
+            "found done_means='terminated' and masks that deny it for some dones, expected one of both: leave it out"
+        )
     terminal = done & (arrays["masks"] == 0 if done_means is None else done_means == "terminated")
     actions = np.asarray(columns["actions"])
     return Transitions.from_transitions(

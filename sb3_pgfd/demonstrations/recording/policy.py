@@ -157,7 +157,8 @@ class _Actor:
                 assert isinstance(env, CameraObservation)
                 seen = env.without_image(seen)
             rollout.step(self._act(seen, len(rollout) == 0))
-            if len(rollout) == LONG_EPISODE and self.max_steps == float("inf"):
+            has_limit = env.spec is not None and env.spec.max_episode_steps is not None
+            if len(rollout) == LONG_EPISODE and self.max_steps == float("inf") and not has_limit:
                 warnings.warn(
                     f"record: found an episode of {LONG_EPISODE:,} steps that is not over. Without a time limit "
                     "it may go on for ever: max_episode_steps (--max-episode-steps) cuts it",
