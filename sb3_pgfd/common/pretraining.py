@@ -19,7 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, Progr
 from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.save_util import open_path
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_pgfd.common.export import export_policy
 from sb3_pgfd.common.frame_stacking import stacked_like
@@ -234,8 +234,10 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
 
     def _warn_of_other_environment(self, dataset: Demonstrations) -> None:
         recorded_in = dataset.metadata.get("env_id")
-        env_specs = [] if self.env is None else self.env.get_attr("spec")
-        env_id = env_specs[0].id if env_specs and env_specs[0] is not None else None
+        # Another process dies of a spec that cannot be sent, such as one with a lambda
+        inner = None if self.env is None else self.env.unwrapped
+        spec = inner.envs[0].spec if isinstance(inner, DummyVecEnv) else None
+        env_id = None if spec is None else spec.id
         if recorded_in and env_id and recorded_in != env_id:
             warnings.warn(
                 f"demonstrations: found episodes of {recorded_in}, expected {env_id}. The spaces fit, so learning goes on",

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 from clockwork import Clockwork
 from one_episode import one_episode
+from point_to_goal import PointToGoal
 from stable_baselines3 import HerReplayBuffer, sac, td3
+from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from sb3_pgfd import DDPGfD, Demonstrations, TD3fD
 from sb3_pgfd.demonstrations import DemonstrationsError, Episode
@@ -231,6 +234,17 @@ def test_demonstrations_of_another_environment_of_the_same_shapes_are_a_warning(
 @pytest.mark.parametrize("env_id", ["PointToGoal-v0", None])
 def test_demonstrations_of_this_or_an_unknown_environment_are_no_warning(make_model: MakeModel, env_id: str | None) -> None:
     assert make_model(demonstrations=one_episode(env_id=env_id)).buffer.n_demonstrations == 3
+
+
+def make_with_lambda() -> gym.Env:
+    gym.register("Lambda-v0", lambda **kwargs: PointToGoal(**kwargs), max_episode_steps=20)
+    return gym.make("Lambda-v0")
+
+
+def test_a_spec_that_another_process_cannot_send_is_not_asked_for(make_model: MakeModel) -> None:
+    with closing(SubprocVecEnv([make_with_lambda], start_method="fork")) as env:
+        assert make_model(env=env).env is env
+        assert env.env_method("reset", seed=0)
 
 
 def test_observations_out_of_bounds_are_a_warning(make_model: MakeModel) -> None:
