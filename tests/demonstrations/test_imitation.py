@@ -164,8 +164,16 @@ def test_what_does_not_fit_is_named(trajectories: list[Any], options: Any, messa
         Demonstrations.load(trajectories, **options)
 
 
-@pytest.mark.parametrize("source", [[], [1, 2], 5, None, {"obs": 1}, np.zeros(3), with_rewards()])
+@pytest.mark.parametrize("source", [5, None, {"obs": 1}, np.zeros(3), with_rewards()])
 def test_other_objects_are_refused(source: Any):
     name = type(source).__name__
     with pytest.raises(DemonstrationsError, match=f"{name} in memory: found an object of type {name}, expected one of"):
+        Demonstrations.load(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "found"), [([], "an empty list"), ([1, 2], "a list of int"), ((1, "a"), "a tuple of int, str")]
+)
+def test_lists_of_other_objects_are_refused(source: Any, found: str):
+    with pytest.raises(DemonstrationsError, match=f"in memory: found {found}, expected one of: a path, .* take arrays"):
         Demonstrations.load(source)
