@@ -99,10 +99,9 @@ def _run(args: argparse.Namespace) -> None:
     register_environments()
     require_installed(args.env)
     is_minari = args.out.startswith(PREFIX)
-    if is_minari:
-        check_output(args.out, args.force)
     path = Path(args.out.removeprefix(PREFIX).replace("/", "-") if is_minari else args.out)
     if is_minari:
+        check_output(args.out, args.force)
         # --force is for the dataset: this file would be removed when that is written
         refuse_existing(with_ending(path), overwrite=False)
     try:

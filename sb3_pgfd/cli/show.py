@@ -83,10 +83,8 @@ def _run(args: argparse.Namespace) -> None:
         return
     # Whoever asks for more has seen the summary; its end are the warnings
     shown = _summary_blocks(summary)
-    blocks = [
-        *((shown[0], shown[-1]) if replayed or ranking else shown),
-        *([_replay_block(replayed, env_name)] if replayed else []),
-    ]
+    blocks = [shown[0], shown[-1]] if replayed or ranking else shown
+    blocks += [_replay_block(replayed, env_name)] if replayed else []
     blocks += [] if ranking is None else [_features_block(ranking)]
     blocks += [[f"{name}: {path}"] for name, path in files.items() if path]
     if args.video and args.video_episodes < summary.n_episodes:

@@ -365,14 +365,17 @@ class OffPolicyFromDemonstrations(LearnsFromDemonstrations, OffPolicyAlgorithm):
         """
         if self.bc_coef == 0.0 or self.buffer.n_given == 0:
             return False
-        return demos_only or self.n_warmup_steps_left > 0
+        return demos_only or self._n_own_steps < self._n_warmup_steps
+
+    @property
+    def _n_warmup_steps(self) -> int:
+        # A ring that is smaller and full holds all that the critic will ever learn from
+        return min(self.critic_warmup_steps, self.buffer_size)
 
     @property
     def n_warmup_steps_left(self) -> int:
-        """Environment steps in which the actor will still clone alone, if it clones."""
-        # A ring that is smaller and full holds all that the critic will ever learn from
-        n_steps = min(self.critic_warmup_steps, self.buffer_size)
-        return max(n_steps - self._n_own_steps, 0) if self.bc_coef > 0.0 and self._has_demonstrations else 0
+        """Environment steps in which the actor will still clone alone."""
+        return self._n_warmup_steps - self._n_own_steps if self._clones_only(demos_only=False) else 0
 
     def _update_state(self) -> UpdateState:
         return UpdateState([self.policy], [self.critic.optimizer, self.actor.optimizer])

@@ -129,8 +129,8 @@ class TargetNetworks:
             th._foreach_add_(self._targets, steps)
         else:
             th._foreach_lerp_(self._targets, self._parameters, tau)
-        for target, statistic in zip(self._target_statistics, self._statistics, strict=True):
-            target.copy_(statistic)
+        if self._statistics:
+            th._foreach_copy_(self._target_statistics, self._statistics)
 
 
 class OffPolicyPolicy(LearnsFromImages):

@@ -35,6 +35,7 @@ from sb3_pgfd.callbacks import (
 from sb3_pgfd.common.environment_state import Resumable
 from sb3_pgfd.common.stepping import Interrupted
 from sb3_pgfd.demonstrations import DemonstrationsError
+from sb3_pgfd.demonstrations.time_limit import time_limit
 from sb3_pgfd.plotting import plot_run
 from sb3_pgfd.utils.checks import OptionWarning
 from sb3_pgfd.utils.run_folders import require_trust
@@ -340,11 +341,10 @@ class PgfdExperimentManager(SearchManager):
     def _print_notes(self, model: BaseAlgorithm) -> None:
         """Print what nobody can see from the options alone, and what makes a run useless."""
         # Not from the environments: other processes cannot send every spec
-        spec = gym.spec(self.env_name.gym_id)
-        limit = self.env_kwargs.get("max_episode_steps", spec.max_episode_steps)
-        if limit in (None, -1) and self._inner_wrapper is None:
+        env_id = gym.spec(self.env_name.gym_id).id
+        if time_limit(env_id, self.env_kwargs) is None and self._inner_wrapper is None:
             print(
-                f"Note: {spec.id} has no max_episode_steps. If it does not end its episodes itself, evaluations never end: "
+                f"Note: {env_id} has no max_episode_steps. If it does not end its episodes itself, evaluations never end: "
                 "give it to gym.register, or as --env-kwargs max_episode_steps:1000"
             )
         n_warm = getattr(model, "n_warmup_steps_left", 0)

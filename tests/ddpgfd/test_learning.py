@@ -198,7 +198,7 @@ def test_a_discount_that_a_callback_changes_holds_from_the_next_update_on(make_m
     model.train(1, 8)
     # The 1-step return, then the one of up to two steps
     discounts = model.buffer.sample_batches(1, 64).discounts
-    assert set(np.unique(discounts).tolist()) <= {0.5, 0.25}
+    assert set(np.unique(discounts).tolist()) == {0.5, 0.25}
     assert model._return_coefs.flatten().tolist() == [1.0, 0.25]
 
 

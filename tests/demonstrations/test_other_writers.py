@@ -225,6 +225,14 @@ def test_what_the_caller_says_of_ends_wins_over_flags_that_were_never_set(tmp_pa
     assert (read.rewards.tolist(), read.terminated.tolist()) == ([0, 0, 0, 1], [False, False, False, True])
 
 
+def test_a_path_that_was_cut_has_no_last_step_without_its_observation(tmp_path: Path):
+    """What a terminal state stands for would be bootstrapped from, as if it had been observed."""
+    path = {"observations": np.arange(4.0)[:, None], "actions": np.zeros((4, 1)), "rewards": np.ones(4)}
+    source = pickled(tmp_path / "a.pkl", [{**path, "terminated": np.array([0, 0, 0, 1])}])
+    read = Demonstrations.load(source, done_means="truncated")
+    assert (len(read), box(read.next_observations)[-1].tolist(), read.truncated.tolist()) == (3, [3], [False, False, True])
+
+
 @pytest.mark.parametrize(("shape", "expected"), [((), (1,)), ((1, 3), (3,)), ((2, 2), (2, 2))])
 def test_tuples_keep_the_axes_of_their_actions(shape: tuple[int, ...], expected: tuple[int, ...], tmp_path: Path):
     rows = [(np.array([float(i)]), np.full(shape, 0.5), 1.0, np.array([i + 1.0]), i == 2) for i in range(3)]

@@ -5,8 +5,8 @@ A reader returns plain arrays, :class:`~sb3_pgfd.demonstrations.episode.Transiti
 of them. To add a format, write a module with ``recognizes(source) -> bool``, which goes by the content, and a reader
 ``(source, **options) -> Transitions``, and name them in ``FILES`` or ``OBJECTS``. A reader raises ``DemonstrationsError``
 without the file's name, which is put in front of it, and may let the errors of its library through. It may take one of the
-options of :func:`~sb3_pgfd.demonstrations.editing.edit` (``observation_keys``, ``done_means``) to read less; they are
-applied afterwards in any case.
+options of :func:`~sb3_pgfd.demonstrations.editing.edit`: ``observation_keys`` to read less, which are chosen afterwards in any
+case, or ``done_means``, which it alone applies then.
 """
 
 import inspect
@@ -14,8 +14,9 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from sb3_pgfd.demonstrations.editing import DoneMeans
 from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats import (
@@ -115,7 +116,7 @@ def read(target: Any, options: Mapping[str, Any], common: Collection[str]) -> tu
     check_options(options, [*own, *common], format_.name)
     found = format_.read(target, **{key: value for key, value in options.items() if key in own})
     left = {key: options[key] for key in common if key in options}
-    if "done_means" in own and left.get("done_means") == "terminated":
+    if "done_means" in own and left.get("done_means") in get_args(DoneMeans):
         # The reader knows which ends the source calls done
         del left["done_means"]
     return found, left

@@ -16,7 +16,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 from sb3_pgfd.demonstrations.arrays import owned
@@ -34,6 +33,7 @@ from sb3_pgfd.demonstrations.formats.checks import (
     numeric_array,
     open_hdf5,
 )
+from sb3_pgfd.demonstrations.time_limit import with_time_limit
 from sb3_pgfd.utils.files import install
 
 PREFIX = "minari:"
@@ -174,11 +174,9 @@ def _metadata(record: dict[str, Any], described: dict[str, Any]) -> dict[str, An
     metadata = {"producer": "imported from Minari", **{name: record[name] for name in _PROVENANCE if name in record}}
     specification = json_object(record["env_spec"], "env_spec") if record.get("env_spec") is not None else {}
     if "id" in specification:
-        kwargs, limit = dict(specification.get("kwargs") or {}), specification.get("max_episode_steps")
-        registered = gym.registry.get(specification["id"]) if isinstance(specification["id"], str) else None
-        if registered is not None and limit is not None and limit != registered.max_episode_steps:
-            kwargs["max_episode_steps"] = limit
-        metadata |= {"env_id": specification["id"], "env_kwargs": kwargs}
+        env_id, kwargs, limit = specification["id"], specification.get("kwargs") or {}, specification.get("max_episode_steps")
+        is_known = isinstance(env_id, str) and isinstance(kwargs, dict)
+        metadata |= {"env_id": env_id, "env_kwargs": with_time_limit(env_id, kwargs, limit) if is_known else kwargs}
     return {**metadata, **described}
 
 

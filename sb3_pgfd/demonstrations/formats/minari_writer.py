@@ -21,6 +21,7 @@ from sb3_pgfd.demonstrations.episode import Episode, Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats import minari
 from sb3_pgfd.demonstrations.spaces import space_from_json, space_to_json
+from sb3_pgfd.demonstrations.time_limit import time_limit
 from sb3_pgfd.demonstrations.validation import Locator, check_actions, check_observations
 from sb3_pgfd.utils.files import install, refuse_existing, write_whole
 
@@ -132,10 +133,11 @@ def _about(metadata: Mapping[str, Any], dataset_id: str) -> dict[str, Any]:
     if isinstance(env_id, str) and ":" not in env_id and env_id in gym.registry and isinstance(kwargs, Mapping):
         registered = gym.registry[env_id]
         given = {**registered.kwargs, **kwargs}
-        limit = given.pop("max_episode_steps", registered.max_episode_steps)
+        limit = time_limit(env_id, given)
+        given.pop("max_episode_steps", None)
         # An environment may be registered with what JSON does not know
         with suppress(TypeError, ValueError):
-            spec = replace(registered, kwargs=given, max_episode_steps=None if limit == -1 else limit)
+            spec = replace(registered, kwargs=given, max_episode_steps=limit)
             record["env_spec"] = spec.to_json()
     return record
 

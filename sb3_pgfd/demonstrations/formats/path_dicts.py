@@ -86,7 +86,7 @@ def read_paths(
 ) -> Transitions:
     """
     :param dicts: One for each episode
-    :param done_means: ``"terminated"``: each ends in a terminal state, whatever it says
+    :param done_means: ``"terminated"`` or ``"truncated"``: how each ends, whatever it says
     :param final_reward: For paths without rewards, see :func:`sb3_pgfd.demonstrations.editing.edit`
     :raises DemonstrationsError: If they do not fit together
     """
@@ -97,8 +97,8 @@ def read_paths(
             path = _path(record, final_reward)
             lengths.append(len(path["actions"]))
             ends = [record[name] for name in _ENDS if name in record]
-            told = np.ravel(_array("ends", ends[0])) if ends else np.array([])
-            terminated.append(done_means == "terminated" or (bool(told[-1]) if told.size else False))
+            told = np.ravel(_array("ends", ends[0]))[-1:] if ends and done_means is None else done_means == "terminated"
+            terminated.append(bool(np.any(told)))
         names = names or sorted(path)
         if sorted(path) != names:
             raise DemonstrationsError(f"path {number}: found {sorted(path)}, expected {names} as in the first")

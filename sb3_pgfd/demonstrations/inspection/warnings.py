@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from hashlib import blake2b
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
 from sb3_pgfd.demonstrations.continuity import find_jumps
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
+from sb3_pgfd.demonstrations.time_limit import time_limit
 from sb3_pgfd.demonstrations.validation import Locator, as_dict, check_actions, normalised_units
 
 # Largest number of names in a sentence
@@ -159,12 +159,10 @@ def _terminated(demonstrations: Demonstrations) -> np.ndarray:
     return demonstrations.terminated[demonstrations.episode_starts + demonstrations.episode_lengths - 1]
 
 
-def _time_limit(demonstrations: Demonstrations) -> object:
+def _time_limit(demonstrations: Demonstrations) -> int | None:
     """Time limit of the environment in the metadata, if it is registered; nothing is imported to find it."""
     env_id, kwargs = demonstrations.metadata.get("env_id"), demonstrations.metadata.get("env_kwargs")
-    spec = gym.registry.get(env_id) if isinstance(env_id, str) else None
-    limit = kwargs.get("max_episode_steps") if isinstance(kwargs, Mapping) else None
-    return spec.max_episode_steps if spec and limit is None else limit
+    return time_limit(env_id, kwargs if isinstance(kwargs, Mapping) else {}) if isinstance(env_id, str) else None
 
 
 def _terminated_at_a_limit(demonstrations: Demonstrations) -> list[str]:

@@ -157,13 +157,8 @@ class _Actor:
                 assert isinstance(env, CameraObservation)
                 seen = env.without_image(seen)
             rollout.step(self._act(seen, len(rollout) == 0))
-            has_limit = env.spec is not None and env.spec.max_episode_steps is not None
-            if len(rollout) == LONG_EPISODE and self.max_steps == float("inf") and not has_limit:
-                warnings.warn(
-                    f"record: found an episode of {LONG_EPISODE:,} steps that is not over. Without a time limit "
-                    "it may go on for ever: max_episode_steps (--max-episode-steps) cuts it",
-                    stacklevel=2,
-                )
+            if len(rollout) == LONG_EPISODE and self.max_steps == float("inf"):
+                _warn_without_limit(env)
         return rollout.episode()
 
     def _act(self, observation: Any, episode_start: bool) -> Any:
@@ -206,6 +201,15 @@ class _Actor:
                 stacklevel=2,
             )
         return values
+
+
+def _warn_without_limit(env: gym.Env) -> None:
+    if env.spec is None or env.spec.max_episode_steps is None:
+        warnings.warn(
+            f"record: found an episode of {LONG_EPISODE:,} steps that is not over. Without a time limit it may go on for "
+            "ever: max_episode_steps (--max-episode-steps) cuts it",
+            stacklevel=3,
+        )
 
 
 def _keep_episodes(session: Session, actor: _Actor, env: gym.Env, n_episodes: int, max_attempts: int) -> Iterator[Episode]:

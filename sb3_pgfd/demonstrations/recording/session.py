@@ -26,6 +26,7 @@ from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.formats import recording_folder
 from sb3_pgfd.demonstrations.formats.npz import with_ending, write_npz
 from sb3_pgfd.demonstrations.spaces import space_to_json
+from sb3_pgfd.demonstrations.time_limit import with_time_limit
 from sb3_pgfd.demonstrations.validation import Observations
 from sb3_pgfd.utils.files import Lock, hold, refuse_existing, sync, write_whole
 
@@ -156,11 +157,7 @@ def describe_env(spec: EnvSpec | None, observation_space: spaces.Space, action_s
         return described
     # The render mode does not change what is recorded
     kwargs = {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
-    registered = gym.registry.get(spec.id)
-    if registered is not None and spec.max_episode_steps != registered.max_episode_steps:
-        # gym.make() takes it beside the environment's own arguments; -1: no limit
-        kwargs["max_episode_steps"] = -1 if spec.max_episode_steps is None else spec.max_episode_steps
-    return {"env_id": spec.id, "env_kwargs": kwargs, **described}
+    return {"env_id": spec.id, "env_kwargs": with_time_limit(spec.id, kwargs, spec.max_episode_steps), **described}
 
 
 class Session:
