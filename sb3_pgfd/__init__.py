@@ -8,7 +8,7 @@ from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.replay import DemoReplayBuffer
 from sb3_pgfd.sacfd import SACfD
 from sb3_pgfd.td3fd import TD3fD
-from sb3_pgfd.utils.checks import OptionWarning
+from sb3_pgfd.utils.warning import OptionWarning
 
 __version__ = version("sb3-pgfd")
 

@@ -6,7 +6,6 @@ demonstrations; let somebody take over (``InterventionWrapper``, ``Person``); st
 from __future__ import annotations
 
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +25,7 @@ from sb3_pgfd.demonstrations.recording.camera import CameraObservation
 from sb3_pgfd.demonstrations.recording.interventions import InterventionWrapper, Person
 from sb3_pgfd.demonstrations.recording.session import success_of
 from sb3_pgfd.utils.checks import is_number, is_whole
+from sb3_pgfd.utils.warning import warn_user
 
 __all__ = ["CameraObservation", "InterventionWrapper", "Person", "RealTime", "ReportSuccess", "StartInDemonstrations"]
 __all__ += ["SuccessMonitor", "SuccessReward", "leave_demonstrations", "monitor_successes"]
@@ -152,9 +152,8 @@ class StartInDemonstrations(gym.Wrapper):
                 "deterministic simulator, as recorded from: see sb3-pgfd demos show --replay"
             )
         if len(same) < n:
-            warnings.warn(
+            warn_user(
                 f"StartInDemonstrations: the environment repeats {len(same)} of {n} demonstrations; episodes start in these",
-                stacklevel=4,
             )
         if seen.info is not None:
             _success_in(seen.info)

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_pgfd import DDPGfD, TD3fD
 from sb3_pgfd.extractors import RelativePositions
-from sb3_pgfd.utils.checks import OptionWarning
+from sb3_pgfd.utils.warning import OptionWarning
 
 PENDULUM = {"features_extractor_class": RelativePositions, "features_extractor_kwargs": {"pairs": [(0, 2)], "size": 1}}
 

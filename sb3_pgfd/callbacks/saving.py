@@ -1,7 +1,6 @@
 """Save models, statistics of ``VecNormalize`` and training states while an algorithm learns."""
 
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.utils.files import Lock, hold, remove_stale, write_whole
+from sb3_pgfd.utils.warning import warn_user
 
 
 class Checkpoints(CheckpointCallback):
@@ -113,7 +113,7 @@ class SaveTrainingState(BaseCallback):
         except OSError as error:
             saved = False
             kept = f"the last one is {self.newest}" if self.newest else "there is none"
-            warnings.warn(f"the training state after {self.num_timesteps} steps was not saved ({error}); {kept}", stacklevel=2)
+            warn_user(f"the training state after {self.num_timesteps} steps was not saved ({error}); {kept}")
         self._begin, self._cost = time.monotonic(), time.monotonic() - begin
         return saved
 

@@ -3,7 +3,6 @@ Updates as functions of tensors, compiled: on a CPU one update as one program (`
 call of ``train()`` as one CUDA graph.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import torch as th
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from sb3_pgfd.common.optimization import as_formulas, can_be_compiled, optimizer_tensors
+from sb3_pgfd.utils.warning import warn_user
 
 # Largest difference to the eager update, as a share of how far that moves one tensor, and all of them. Adam's first steps
 # go by the sign of a gradient, which for gradients near zero is a matter of rounding
@@ -87,10 +87,9 @@ class CompiledFunctions:
     def _give_up(self, why: str) -> None:
         self._is_given_up = True
         self._functions.clear()
-        warnings.warn(
+        warn_user(
             f"compile=True: the update cannot be compiled here ({why}). Learning goes on without, which is slower and "
             "otherwise the same",
-            stacklevel=5,
         )
 
     def _first_call(self, key: Any, make: Callable[[bool], Function], inputs: Tensors) -> Tensors:

@@ -1,6 +1,5 @@
 """Checks of what environments give, where SB3 itself would go on with it."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_pgfd.demonstrations.validation import as_dict
 from sb3_pgfd.replay.incoming import are_finite, check_finite
-from sb3_pgfd.utils.checks import OptionWarning
+from sb3_pgfd.utils.warning import OptionWarning, warn_user
 
 
 class CheckShapes(gym.Wrapper):
@@ -84,13 +83,12 @@ def warn_if_clipped(env: VecNormalize, infos: Sequence[Mapping[str, Any]]) -> bo
         for name, array in parts.items():
             clipped = np.argwhere(np.abs(array) >= env.clip_obs)
             if len(clipped) > 0:
-                warnings.warn(
+                warn_user(
                     f"VecNormalize: found component {clipped[0].tolist()} of the last observation{name} of an episode beyond "
                     f"{env.clip_obs:g} standard deviations, expected none there: the limit is stored in its place. Make "
                     "VecNormalize with a larger clip_obs, or leave components that change at the end only, such as a flag "
                     "of contact, to a key that it does not normalise (norm_obs_keys)",
                     OptionWarning,
-                    stacklevel=6,
                 )
                 return True
     return False

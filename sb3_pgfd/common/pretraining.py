@@ -3,7 +3,6 @@
 import io
 import json
 import time
-import warnings
 import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -36,10 +35,11 @@ from sb3_pgfd.common.whole_steps import LearnsInWholeSteps
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.inspection.warnings import continuity_warnings
 from sb3_pgfd.demonstrations.validation import normalised_units
-from sb3_pgfd.utils.checks import SAVE_FORMAT, OptionWarning, check_save_format, is_number
+from sb3_pgfd.utils.checks import SAVE_FORMAT, check_save_format, is_number
 from sb3_pgfd.utils.files import write_whole
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
 from sb3_pgfd.utils.screen import can_show_progress, progress
+from sb3_pgfd.utils.warning import OptionWarning, warn_user
 
 # Points on the curves of pretraining
 PRETRAIN_LOGS = 50
@@ -194,7 +194,7 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
         self._warn_of_observations_out_of_bounds(dataset)
         units = normalised_units(dataset.actions, self.action_space)
         for warning in [*([] if units is None else [units]), *continuity_warnings(dataset)]:
-            warnings.warn(f"demonstrations: {warning}", stacklevel=3)
+            warn_user(f"demonstrations: {warning}")
         return dataset
 
     def _merge_with_present(self, dataset: Demonstrations) -> Demonstrations:
@@ -239,9 +239,8 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
         spec = inner.envs[0].spec if isinstance(inner, DummyVecEnv) else None
         env_id = None if spec is None else spec.id
         if recorded_in and env_id and recorded_in != env_id:
-            warnings.warn(
+            warn_user(
                 f"demonstrations: found episodes of {recorded_in}, expected {env_id}. The spaces fit, so learning goes on",
-                stacklevel=3,
             )
 
     def _warn_of_observations_out_of_bounds(self, dataset: Demonstrations) -> None:
@@ -254,10 +253,9 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
             if isinstance(subspace, spaces.Box) and self._vec_normalize_env is None:
                 slack = 1e-3 * (1.0 + np.abs(array).max())
                 if (array < subspace.low - slack).any() or (array > subspace.high + slack).any():
-                    warnings.warn(
+                    warn_user(
                         f"demonstrations: found observations {key} from {array.min():g} to {array.max():g}, "
                         f"outside the bounds of {subspace}. Are they of this environment, and not normalised?",
-                        stacklevel=3,
                     )
 
     def _require_demonstrations(self, available: bool, caller: str = "learn") -> None:
@@ -295,7 +293,7 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
             if text not in self._warnings_given:
                 self._warnings_given.add(text)
                 # The line that called learn()
-                warnings.warn(text, OptionWarning, stacklevel=7)
+                warn_user(text, OptionWarning)
 
     @abstractmethod
     def _pretrain_update(self) -> None:

@@ -1,7 +1,6 @@
 """What a run has beyond its model: environments, callbacks, pending log values and random generators."""
 
 import time
-import warnings
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -20,6 +19,7 @@ from sb3_pgfd.common.environment_state import (
     values_of,
 )
 from sb3_pgfd.common.stepping import walk_callbacks, watch_processes
+from sb3_pgfd.utils.warning import warn_user
 
 _OF_LOGGER = ("name_to_value", "name_to_count", "name_to_excluded")
 _OF_CALLBACKS = {"model", "parent", "locals", "globals"}
@@ -119,7 +119,7 @@ def restore_run(model: BaseAlgorithm, run: dict[str, Any], callback: Any) -> Non
     present = _by_class(callback)
     missing = sorted(run["callbacks"].keys() - present.keys())
     if missing:
-        warnings.warn(f"resume: found no {', '.join(missing)} in this learn(), so their state is not restored", stacklevel=9)
+        warn_user(f"resume: found no {', '.join(missing)} in this learn(), so their state is not restored")
     for place in present.keys() & run["callbacks"].keys():
         item, saved = present[place], run["callbacks"][place]
         vars(item).update(saved["values"])
@@ -128,7 +128,7 @@ def restore_run(model: BaseAlgorithm, run: dict[str, Any], callback: Any) -> Non
         for name, env in _environments(item).items():
             problem = restore_environment(env, saved["envs"][name], in_episode=False) if name in saved["envs"] else "it is new"
             if problem is not None:
-                warnings.warn(f"resume: {place}.{name} begins with other random numbers: {problem}", stacklevel=9)
+                warn_user(f"resume: {place}.{name} begins with other random numbers: {problem}")
     for name, values in run["logger"].items():
         getattr(model.logger, name).update(values)
     model.start_time = time.time_ns() - run["elapsed"]

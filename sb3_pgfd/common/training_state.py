@@ -13,7 +13,6 @@ import json
 import pickle
 import platform
 import shutil
-import warnings
 import zlib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +27,7 @@ from torch import nn
 
 from sb3_pgfd.common.environment_state import PICKLE_ERRORS, layers
 from sb3_pgfd.utils.files import near, write_whole
+from sb3_pgfd.utils.warning import warn_user
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -364,7 +364,7 @@ def newest_set(folder: Path) -> Path:
             damaged.append(str(error))
             continue
         if damaged:
-            warnings.warn(f"{'; '.join(damaged)}. Going on from {path.name} instead", stacklevel=2)
+            warn_user(f"{'; '.join(damaged)}. Going on from {path.name} instead")
         return path
     missing = "no state" if folder.is_dir() else f"no such folder{near(folder)}"
     found = "; ".join(damaged) or missing
@@ -386,7 +386,7 @@ def read_model(cls: type[BaseAlgorithm], path: Path, env: Any, device: Any) -> t
     different = {name: (old, new) for name, old in manifest["versions"].items() if old != (new := _versions().get(name))}
     if different:
         changes = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in different.items())
-        warnings.warn(f"{path}: found a state of other versions ({changes}): the run may not go on bit for bit", stacklevel=3)
+        warn_user(f"{path}: found a state of other versions ({changes}): the run may not go on bit for bit")
     with (path / "model.pkl").open("rb") as file:
         entries = _entries(file)
     with_networks = {name for name, needs_networks, _ in entries if needs_networks}

@@ -1,6 +1,5 @@
 """The base of algorithms whose learning ends between two steps, however it ends, and goes on from there."""
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from copy import deepcopy
@@ -17,6 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_pgfd.common.resuming import make_all_resumable, restore_environments, restore_run, save_run, score_of
 from sb3_pgfd.common.stepping import SIGNALS, DeferredSignals, WholeSteps, release_broken, walk_callbacks
 from sb3_pgfd.common.training_state import TrainingStateError, newest_set, read_model, write_set
+from sb3_pgfd.utils.warning import warn_user
 
 
 class LearnsInWholeSteps(BaseAlgorithm):
@@ -101,7 +101,7 @@ class LearnsInWholeSteps(BaseAlgorithm):
         """cf ``_setup_learn``: with everything as it was when a training state was taken."""
         problem = restore_environments(self, run)
         if problem is not None:
-            warnings.warn(f"resume: the running episodes are cut, and the run goes on with new ones: {problem}", stacklevel=8)
+            warn_user(f"resume: the running episodes are cut, and the run goes on with new ones: {problem}")
             self._break_off_episodes()
         at_start, noise = self._num_timesteps_at_start, deepcopy(vars(self).get("action_noise"))
         left = total_timesteps - (self.num_timesteps - at_start)

@@ -4,7 +4,6 @@ Choosing, splitting and merging episodes; other actions, flags or observations.
 What is made of valid demonstrations is valid, so nothing here validates them again.
 """
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from sb3_pgfd.demonstrations.episode import T, Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import ACTION_TOLERANCE, Locator, as_dict, check_finite, units_hint
 from sb3_pgfd.utils.checks import is_number, is_whole
+from sb3_pgfd.utils.warning import warn_user
 
 DoneMeans = Literal["truncated", "terminated"]
 ObservationKeys = str | Sequence[str] | Mapping[str, str]
@@ -125,12 +125,11 @@ def cut_at_jumps(transitions: T, source: str = "demonstrations", solved: np.ndar
         info["success"] = np.logical_or.reduceat(solved, ends - lengths + 1)
     row, n_cuts = int(jumps.argmax()), int(jumps.sum())
     places = "1 place" if n_cuts == 1 else f"{n_cuts} places"
-    warnings.warn(
+    warn_user(
         f"{source}: found {places} where the next row does not begin with the observation that a step ended with, first after "
         f"row {row} ({Locator(transitions.episode_lengths)(row)}), though no flag ends the episode there. Cut there as "
         f"truncated: of {transitions.n_episodes} episodes {len(lengths)} were made. Where the task itself ended, set "
         f"terminated in the source{f'. Of these episodes is no longer known: {chr(44).join(lost)}' if lost else ''}",
-        stacklevel=4,
     )
     return transitions.changed(
         truncated=owned(transitions.truncated | jumps), episode_lengths=owned(lengths), episode_info=info
@@ -206,10 +205,9 @@ def _in_order_of_space(keys: list[str], metadata: Mapping[str, Any]) -> list[str
     if sorted(named) == sorted(keys):
         return named
     if len(keys) > 1:
-        warnings.warn(
+        warn_user(
             f"flatten_observations: found no word on the order of the keys in the environment, so they are joined in "
             f"alphabetical order: {', '.join(keys)}. Name them in observation_keys if the environment joins them otherwise",
-            stacklevel=5,
         )
     return keys
 
@@ -423,4 +421,4 @@ def _warn_of_others(parts: Sequence[Transitions]) -> None:
         other = next((value for value in named if value != named[0]), None)
         if other is not None:
             shown = f"{named[0]} and {other}, " if name == "env_id" else ""
-            warnings.warn(f"merge: found {shown}different {text}", stacklevel=4)
+            warn_user(f"merge: found {shown}different {text}")

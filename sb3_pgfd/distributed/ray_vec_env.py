@@ -1,7 +1,6 @@
 """Environments in Ray's workers, on one machine or many, as an SB3 ``VecEnv``."""
 
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from sb3_pgfd.distributed.cluster import connect, cpus
 from sb3_pgfd.distributed.worker import EnvWorker, LostEpisodesError, Start
 from sb3_pgfd.replay.own_episodes import ENV_RESTARTED
 from sb3_pgfd.utils.checks import is_number, is_whole
+from sb3_pgfd.utils.warning import warn_user
 
 # A worker that fails so often without a step between is not lost by chance
 _IN_A_ROW = 3
@@ -75,10 +75,9 @@ class RayVecEnv(VecEnv):
         self._max_restarts, self._step_timeout, self._start_timeout = max_restarts_per_hour, step_timeout, start_timeout
         self.closed = False
         if (needed := num_cpus * len(self._of)) > cpus():
-            warnings.warn(
+            warn_user(
                 f"RayVecEnv: found {cpus():g} CPUs in Ray's cluster, expected {needed:g} for {len(self._of)} workers: waiting "
                 f"for more nodes up to {start_timeout:g} s. num_cpus and envs_per_worker make them fit",
-                stacklevel=2,
             )
         worker: Any = ray.remote(EnvWorker).options(
             num_cpus=num_cpus, scheduling_strategy="SPREAD", max_restarts=-1, max_task_retries=0, **(resources or {})
@@ -239,7 +238,7 @@ class RayVecEnv(VecEnv):
             raise RayWorkerError(f"RayVecEnv: {found}, {expected}: {shown}") from shown
         self._restarts.append(now)
         self.n_restarts += 1
-        warnings.warn(f"RayVecEnv: {self._name(number)} is made anew, its episodes are cut: {cause}", stacklevel=5)
+        warn_user(f"RayVecEnv: {self._name(number)} is made anew, its episodes are cut: {cause}")
         if not isinstance(error, (RayActorError, LostEpisodesError)):
             # Its environments are in an unknown state, or hang
             ray.kill(self._workers[number], no_restart=False)
@@ -259,9 +258,7 @@ class RayVecEnv(VecEnv):
     def get_images(self) -> Sequence[np.ndarray | None]:
         """cf ``VecEnv``. ``env_method("render", indices=i)[0]`` is the picture of one."""
         if self.render_mode != "rgb_array":
-            warnings.warn(
-                f"RayVecEnv: found render_mode {self.render_mode!r}, expected 'rgb_array': no pictures", stacklevel=2
-            )
+            warn_user(f"RayVecEnv: found render_mode {self.render_mode!r}, expected 'rgb_array': no pictures")
             return [None] * self.num_envs
         return self.env_method("render")
 

@@ -1,7 +1,6 @@
 """Prioritised replay in which demonstrations are kept for ever, with 1-step and n-step returns of the same rows."""
 
 import sys
-import warnings
 from typing import Any
 
 import numpy as np
@@ -28,8 +27,9 @@ from sb3_pgfd.replay.own_episodes import ENV_RESTARTED, OwnEpisodes, executed_ac
 from sb3_pgfd.replay.priorities import RunningMean, agent_mean, check_errors, importance_weights, priorities
 from sb3_pgfd.replay.samples import DemoBatch, Draw, Samples, draw_by_priority, draw_by_share, read_batch, read_drawn
 from sb3_pgfd.replay.storage import INTENDED, RUNNING, DemonstrationStore, Origin, Schema, TransitionStore
-from sb3_pgfd.utils.checks import SAVE_FORMAT, OptionWarning, check_save_format
+from sb3_pgfd.utils.checks import SAVE_FORMAT, check_save_format
 from sb3_pgfd.utils.keywords import accepted_keywords, check_keywords
+from sb3_pgfd.utils.warning import OptionWarning, warn_user
 
 
 class DemoReplayBuffer(ReplayBuffer):
@@ -172,7 +172,7 @@ class DemoReplayBuffer(ReplayBuffer):
                     f"demonstrations: {error}. To learn on, load the model with "
                     "replay_buffer_kwargs=dict(demonstrations=..., ...), or its replay buffer with load_replay_buffer(path)"
                 ) from error
-            warnings.warn(f"demonstrations: {error}. The model can act, but it cannot learn", OptionWarning, stacklevel=3)
+            warn_user(f"demonstrations: {error}. The model can act, but it cannot learn", OptionWarning)
             return
         self._unread = None
         self.add_demonstrations(dataset)

@@ -1,12 +1,11 @@
 """Columns of observations in the memory of a device."""
 
-import warnings
 from typing import Any
 
 import numpy as np
 import torch as th
 
-from sb3_pgfd.utils.checks import OptionWarning
+from sb3_pgfd.utils.warning import OptionWarning, warn_user
 
 # The step that was written last, and the one before: asked for at each step, which should not wait for the device
 _N_REMEMBERED = 2
@@ -15,7 +14,7 @@ _N_REMEMBERED = 2
 def available(device: str) -> th.device:
     """:return: The device, or the CPU with a warning where a buffer of another machine was loaded"""
     if th.device(device).type == "cuda" and not th.cuda.is_available():
-        warnings.warn(f"storage_device: found {device!r} and no GPU, expected one: the CPU's memory is used", OptionWarning, 3)
+        warn_user(f"storage_device: found {device!r} and no GPU, expected one: the CPU's memory is used", OptionWarning)
         return th.device("cpu")
     return th.device(device)
 

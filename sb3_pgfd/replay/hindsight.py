@@ -8,7 +8,6 @@ The environment needs what gymnasium-robotics' GoalEnv has: observations with ``
 ``compute_terminated``.
 """
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, unwrap_vec_w
 from sb3_pgfd.replay.n_step import NStepWindow, Rows, Stores, two_columns
 from sb3_pgfd.replay.samples import DESIRED, Draw, Drawn, NewGoals
 from sb3_pgfd.replay.storage import next_obs_column, obs_column
-from sb3_pgfd.utils.checks import OptionWarning
+from sb3_pgfd.utils.warning import OptionWarning, warn_user
 
 ACHIEVED = "achieved_goal"
 
@@ -78,13 +77,12 @@ class GoalRewards:
         differs = ~np.isclose(computed, stored, atol=1e-4)
         if differs.any():
             first = int(np.argmax(differs))
-            warnings.warn(
+            warn_user(
                 f"her_ratio > 0: found a stored reward of {stored[first]:g} where compute_reward gives {computed[first]:g}, "
                 f"{int(differs.sum())} such in {len(differs)} {kind}, expected equal ones: replaced goals are rewarded by "
                 "compute_reward. Does a wrapper change the rewards, or have the demonstrations others? Change them in "
                 "compute_reward, or set her_ratio to 0",
                 OptionWarning,
-                stacklevel=3,
             )
 
     def terminal_reward(self, goal: np.ndarray) -> float | None:

@@ -1,6 +1,5 @@
 """Checks of the buffer's options."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,8 +7,9 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 
-from sb3_pgfd.utils.checks import OptionWarning, is_number, is_switch, is_whole
+from sb3_pgfd.utils.checks import is_number, is_switch, is_whole
 from sb3_pgfd.utils.memory import GIB, total_memory
+from sb3_pgfd.utils.warning import OptionWarning, warn_user
 
 
 def _is_share(value: Any) -> bool:
@@ -100,11 +100,10 @@ def usable_storage(storage_device: str | None, device: th.device) -> str | None:
     """
     if storage_device is None or th.device(storage_device).type == "cpu" or device.type == "cuda":
         return storage_device
-    warnings.warn(
+    warn_user(
         f"storage_device: found {storage_device!r} and networks on {device}, expected both on the GPU: observations are "
         "stored in the CPU's memory",
         OptionWarning,
-        stacklevel=4,
     )
     return None
 
@@ -116,11 +115,10 @@ def warn_of_other_gamma(gamma: float, caller: Any) -> None:
     """
     expected = getattr(caller, "gamma", None)
     if is_number(expected) and expected != gamma:
-        warnings.warn(
+        warn_user(
             f"gamma: found {gamma} in the replay buffer, expected {expected} as in {type(caller).__name__}: the buffer's "
             f"counts in n-step returns. Pass it in replay_buffer_kwargs=dict(..., gamma={expected})",
             OptionWarning,
-            stacklevel=4,
         )
 
 
@@ -131,9 +129,8 @@ def warn_of_memory(n_rows: int, row_nbytes: float) -> None:
     """
     needed, total = n_rows * row_nbytes, total_memory()
     if needed > total:
-        warnings.warn(
+        warn_user(
             f"buffer_size: found {n_rows:,} transitions, which take {needed / GIB:,.1f} GiB when the buffer is full, expected "
             f"at most {int(total / row_nbytes):,}, as there are {total / GIB:,.1f} GiB of memory",
             OptionWarning,
-            stacklevel=3,
         )

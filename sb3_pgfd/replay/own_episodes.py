@@ -1,6 +1,5 @@
 """What the agent's environments report beyond SB3's fields: interventions, and successes worth keeping."""
 
-import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from sb3_pgfd.demonstrations.recording.session import success_of
 from sb3_pgfd.replay.conversion import scaled
 from sb3_pgfd.replay.n_step import Stores
 from sb3_pgfd.replay.storage import Origin
-from sb3_pgfd.utils.checks import OptionWarning
+from sb3_pgfd.utils.warning import OptionWarning, warn_user
 
 POLICY_ACTION = "policy_action"
 """Key of the info under which an algorithm gives the action of its policy without exploration noise, as it is stored"""
@@ -83,12 +82,11 @@ class OwnEpisodes:
     def warn_if_silent(self) -> None:
         """Warn once if ten episodes have ended and none of them said whether it was a success."""
         if self._n_silent is not None and self._n_silent >= _SILENT_EPISODES:
-            warnings.warn(
+            warn_user(
                 f"keep_successes: found {self._n_silent} episodes whose last info has neither 'is_success' nor 'success', "
                 "expected one of them: no success is kept. Let the environment report it "
                 "(sb3_pgfd.wrappers.ReportSuccess), or set keep_successes=False",
                 OptionWarning,
-                stacklevel=3,
             )
             self._n_silent = None
 

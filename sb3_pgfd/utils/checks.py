@@ -9,10 +9,6 @@ SAVE_FORMAT = 2
 """Number of the format of saved models and replay buffers"""
 
 
-class OptionWarning(UserWarning):
-    """An option that has no effect, or another one than it seems, or demonstrations that such an option needs."""
-
-
 def is_number(value: Any, low: float = -np.inf, high: float = np.inf) -> bool:
     """:return: Whether it is a finite number in [low, high]"""
     return (

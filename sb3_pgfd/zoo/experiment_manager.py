@@ -2,7 +2,6 @@
 
 import signal
 import sys
-import warnings
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -37,8 +36,8 @@ from sb3_pgfd.common.stepping import Interrupted
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.demonstrations.time_limit import time_limit
 from sb3_pgfd.plotting import plot_run
-from sb3_pgfd.utils.checks import OptionWarning
 from sb3_pgfd.utils.run_folders import require_trust
+from sb3_pgfd.utils.warning import OptionWarning, warn_user
 from sb3_pgfd.wrappers import leave_demonstrations, monitor_successes, tell_monitor
 from sb3_pgfd.zoo import ALGORITHMS
 from sb3_pgfd.zoo.agents import pickles_of, saved_with
@@ -281,7 +280,7 @@ class PgfdExperimentManager(SearchManager):
         ignored = {name: value for name, value in given.items() if name not in present or present[name] != value}
         if ignored:
             found = f"found policy_kwargs {ignored} in -params, expected those of the model, which keeps its networks"
-            warnings.warn(f"-i {self.trained_agent}: {found}", OptionWarning, stacklevel=2)
+            warn_user(f"-i {self.trained_agent}: {found}", OptionWarning)
         own = saved_with(self.trained_agent, "replay_buffer")
         if own.is_file() and isinstance(model, OffPolicyAlgorithm):
             print(f"Loading the replay buffer from {own}")

@@ -12,8 +12,8 @@ from clockwork import Clockwork
 
 from sb3_pgfd import A2CfD, DDPGfD, Demonstrations, DemonstrationsError, DemoReplayBuffer, SACfD, TD3fD
 from sb3_pgfd.demonstrations import Episode
-from sb3_pgfd.utils.checks import OptionWarning
 from sb3_pgfd.utils.memory import GIB, total_memory
+from sb3_pgfd.utils.warning import OptionWarning
 
 SMALL: dict[str, Any] = {"device": "cpu", "policy_kwargs": {"net_arch": [4]}}
 OFF_POLICY: dict[str, Any] = {**SMALL, "buffer_size": 100, "batch_size": 4}

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_pgfd import DDPGfD, Demonstrations, DemonstrationsError
 from sb3_pgfd.replay import DemoReplayBuffer
-from sb3_pgfd.utils.checks import OptionWarning
+from sb3_pgfd.utils.warning import OptionWarning
 
 
 def small() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from sb3_pgfd import DDPGfD
 from sb3_pgfd.replay import DemoBatch, DemoReplayBuffer
 from sb3_pgfd.replay.device_arrays import DeviceArray
-from sb3_pgfd.utils.checks import OptionWarning
+from sb3_pgfd.utils.warning import OptionWarning
 
 DEVICES = ["cpu", *(["cuda"] if th.cuda.is_available() else [])]
 IMAGE = spaces.Box(0, 255, (1, 6, 6), np.uint8)

@@ -18,7 +18,7 @@ from two_transitions import LINEAR, seed_that_draws_both_rows, set_networks, set
 from sb3_pgfd import DDPGfD, Demonstrations, TD3fD
 from sb3_pgfd.common.losses import smallest_shares
 from sb3_pgfd.demonstrations import DemonstrationsError, Episode
-from sb3_pgfd.utils.checks import OptionWarning
+from sb3_pgfd.utils.warning import OptionWarning
 
 MakeModel = Callable[..., TD3fD]
 SWITCHED_OFF: dict[str, Any] = dict(target_policy_noise=0.0, policy_delay=1, bc_coef=0.0, normalize_actor_loss=False)

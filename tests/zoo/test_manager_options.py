@@ -16,9 +16,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from sb3_pgfd import DDPGfD, Demonstrations, DemonstrationsError
 from sb3_pgfd.common.option_warnings import options_without_effect
 from sb3_pgfd.replay import DemoReplayBuffer
-from sb3_pgfd.utils.checks import OptionWarning
 from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.utils.keywords import keyword_defaults
+from sb3_pgfd.utils.warning import OptionWarning
 from sb3_pgfd.zoo import ALGORITHMS
 from sb3_pgfd.zoo.agents import load_without_buffer
 from sb3_pgfd.zoo.beside_the_robot import BesideTheRobot, add_options

@@ -11,7 +11,6 @@ Where next observations are missing, they are as in :mod:`sb3_pgfd.demonstration
 """
 
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from sb3_pgfd.demonstrations.formats.checks import (
 )
 from sb3_pgfd.demonstrations.formats.successors import check_final_reward, from_steps
 from sb3_pgfd.utils.checks import is_whole
+from sb3_pgfd.utils.warning import warn_user
 
 _DEMO = re.compile(r"demo_(\d+)")
 # What the metadata call what ``env_args`` hold
@@ -88,10 +88,9 @@ def read_robomimic(
         rows = _robomimic_rows(groups, lengths, flags, observation_keys)
         arguments = json_object(file["data"].attrs.get("env_args", "{}"), "env_args")
     if "rewards" not in flags and final_reward is None:
-        warnings.warn(
+        warn_user(
             f"{path.name}: found no rewards. The last step of each episode whose attribute `success` is set gets 1 and all "
             "others 0: pass final_reward to give another number",
-            stacklevel=2,
         )
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
     ended = np.zeros(sum(lengths), dtype=bool)

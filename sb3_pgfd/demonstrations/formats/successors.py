@@ -9,7 +9,6 @@ and the step before it, whose next observation is known, ends the episode as tru
 Rewards: the caller names one for the end of each episode, as demonstrations of a task are successes.
 """
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +20,7 @@ from sb3_pgfd.demonstrations.episode import Transitions
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.validation import Observations
 from sb3_pgfd.utils.checks import is_number
+from sb3_pgfd.utils.warning import warn_user
 
 # Rows that are moved at a time
 _CHUNK = 4096
@@ -71,11 +71,10 @@ def from_steps(
     last[np.cumsum(lengths) - 1] = True
     success = None if success is None else success[episodes]
     if isinstance(rewards, np.ndarray) and rewards.any() and not rewards[rows].any():
-        warnings.warn(
+        warn_user(
             "The only rewards that are not 0 belong to last steps of episodes. These steps were dropped, as they are not "
             "terminal and what was observed after them is not in the file. If they reached the goal, pass "
             "done_means='terminated'",
-            stacklevel=3,
         )
     return Transitions(
         observations=map_observations(observations, lambda array: _compacted(array, rows) if reuse else kept(array)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from sb3_pgfd.demonstrations.recording.camera import CameraObservation
 from sb3_pgfd.demonstrations.recording.session import OnlyEnv, Rollout, Session, describe_env, open_env
 from sb3_pgfd.utils.checks import is_whole
 from sb3_pgfd.utils.screen import progress
+from sb3_pgfd.utils.warning import warn_user
 
 
 class Policy(Protocol):
@@ -195,20 +195,18 @@ class _Actor:
             self._has_warned = True
             place = tuple(int(i) for i in np.unravel_index(np.argmax(beyond), beyond.shape))
             bounds = f"[{space.low[place]:g}, {space.high[place]:g}]"
-            warnings.warn(
+            warn_user(
                 f"record: found an action of {values[place]:g} in component {', '.join(map(str, place))}, outside the bounds "
                 f"{bounds}: such actions are clipped. Are they in the environment's units?",
-                stacklevel=2,
             )
         return values
 
 
 def _warn_without_limit(env: gym.Env) -> None:
     if env.spec is None or env.spec.max_episode_steps is None:
-        warnings.warn(
+        warn_user(
             f"record: found an episode of {LONG_EPISODE:,} steps that is not over. Without a time limit it may go on for "
             "ever: max_episode_steps (--max-episode-steps) cuts it",
-            stacklevel=3,
         )
 
 

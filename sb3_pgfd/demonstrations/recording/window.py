@@ -1,6 +1,5 @@
 """The window of a recording: the environment's picture, and below it a panel with the state of the recording."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ import numpy as np
 
 from sb3_pgfd.demonstrations.errors import DemonstrationsError
 from sb3_pgfd.demonstrations.recording.controls import import_pygame
+from sb3_pgfd.utils.warning import warn_user
 
 KEYS_HELP = {"SPACE": "start / pause", "RETURN": "keep", "BACKSPACE": "discard", "U": "undo", "SHIFT": "fine", "ESC": "finish"}
 GAMEPAD_HELP = {"A": "start / pause", "Y": "keep", "B": "discard"}
@@ -113,7 +113,7 @@ class Window:
                 "screen, over `ssh -X`, or set DISPLAY to a running X server"
             )
         if driver == "dummy":
-            warnings.warn(f"{self.caller}: SDL_VIDEODRIVER=dummy shows no window: unset it to see one", stacklevel=2)
+            warn_user(f"{self.caller}: SDL_VIDEODRIVER=dummy shows no window: unset it to see one")
 
     def __exit__(self, *_: object) -> None:
         self._gamepads.clear()
