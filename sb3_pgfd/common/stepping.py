@@ -1,8 +1,10 @@
 """Learning ends between two steps of the environment: signals wait, and a step that a callback ends is completed."""
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -52,6 +54,10 @@ class DeferredSignals:
         if self._pending is not None:
             raise Interrupted(signum)
         self._pending = signum
+        # An evaluation may take minutes. A signal that comes while something is printed cannot print
+        with suppress(RuntimeError):
+            name = signal.Signals(signum).name
+            print(f"{name}: learning ends after this step, or this evaluation; once more ends it at once", file=sys.stderr)
 
     def check(self) -> None:
         """:raises Interrupted: If a signal came"""

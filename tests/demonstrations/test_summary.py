@@ -29,7 +29,8 @@ def test_the_toy_dataset_is_summed_up_as_by_hand():
     assert list(summary.lengths.values()) == [2.0, 2.25, 2.5, 2.75, 3.0, 2.5, 0.5]
     assert list(summary.returns.values()) == [3.0, 5.25, 7.5, 9.75, 12.0, 7.5, 4.5]
     assert summary.episodes == [EpisodeSummary(2, 3.0, None, "terminated"), EpisodeSummary(3, 12.0, None, "truncated")]
-    assert summary.observations == [ObservationSummary(None, (2,), "float32", [0.0, 1.0], [8.0, 9.0])]
+    # The second episode ended with (108, 109)
+    assert summary.observations == [ObservationSummary(None, (2,), "float32", [0.0, 1.0], [108.0, 109.0])]
     actions = summary.actions
     assert (actions.shape, actions.dtype, actions.low, actions.high) == ((1,), "float32", [-1.0], [1.0])
     assert (actions.space, actions.space_low, actions.space_high) == ("Box", [-2.0], [2.0])

@@ -147,7 +147,7 @@ def ctrl_c() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("ctrl_c")
-def test_ctrl_c_waits_for_the_end_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_waits_for_the_end_of_a_step(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     env = Diary()
     model = DDPGfD("MlpPolicy", env, learning_starts=10**9, policy_kwargs={"net_arch": [4]}, device="cpu")
     step: Callable[..., Any] = env.step
@@ -163,6 +163,9 @@ def test_ctrl_c_waits_for_the_end_of_a_step(monkeypatch: pytest.MonkeyPatch) -> 
         model.learn(100)
     assert model.buffer.n_own == len(env.happened) == 5
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert capsys.readouterr().err == (
+        "SIGINT: learning ends after this step, or this evaluation; once more ends it at once\n"
+    )
 
 
 @pytest.mark.usefixtures("ctrl_c")

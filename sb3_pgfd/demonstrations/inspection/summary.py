@@ -13,6 +13,7 @@ from gymnasium import spaces
 from sb3_pgfd.demonstrations.dataset import Demonstrations
 from sb3_pgfd.demonstrations.environment import recorded_action_space
 from sb3_pgfd.demonstrations.inspection.warnings import find_warnings
+from sb3_pgfd.demonstrations.validation import as_dict
 
 # Discrete actions are counted up to this many different ones
 MAX_COUNTED = 32
@@ -104,8 +105,6 @@ def summarize(demonstrations: Demonstrations, action_space: spaces.Space | None 
     texts = {key: str(value) for key, value in demonstrations.metadata.items() if value is not None}
     ends = ["terminated" if end else "truncated" for end in demonstrations.terminated[np.cumsum(lengths) - 1]]
     successes = [None] * n_episodes if demonstrations.successes is None else demonstrations.successes.tolist()
-    observations = demonstrations.observations
-    arrays = observations.items() if isinstance(observations, Mapping) else ((None, observations),)
     return Summary(
         source=demonstrations.source,
         env_id=texts.get("env_id"),
@@ -118,7 +117,7 @@ def summarize(demonstrations: Demonstrations, action_space: spaces.Space | None 
         lengths=_spread(lengths),
         returns=_spread(returns),
         episodes=[EpisodeSummary(*row) for row in zip(lengths.tolist(), returns.tolist(), successes, ends, strict=True)],
-        observations=[ObservationSummary(key, array.shape[1:], str(array.dtype), *_range(array)) for key, array in arrays],
+        observations=_summarize_observations(demonstrations),
         actions=_summarize_actions(demonstrations.actions, space),
         warnings=find_warnings(demonstrations, space, success_rate),
     )
@@ -137,12 +136,24 @@ def _success_rate(demonstrations: Demonstrations) -> float | None:
     return float(rate) if isinstance(rate, (int, float)) and 0 <= rate <= 1 else None
 
 
-def _range(array: np.ndarray) -> tuple[Range, Range]:
-    if array.size == 0:
+def _range(*parts: np.ndarray) -> tuple[Range, Range]:
+    if parts[0].size == 0:
         return [], []
-    if array.ndim == 2:
-        return array.min(axis=0).astype(float).tolist(), array.max(axis=0).astype(float).tolist()
-    return float(array.min()), float(array.max())
+    axis = 0 if parts[0].ndim == 2 else None
+    low = np.min([part.min(axis=axis) for part in parts], axis=0)
+    high = np.max([part.max(axis=axis) for part in parts], axis=0)
+    return low.astype(float).tolist(), high.astype(float).tolist()
+
+
+def _summarize_observations(demonstrations: Demonstrations) -> list[ObservationSummary]:
+    seen, after = demonstrations.observations, demonstrations.next_observations
+    keys: list[str | None] = list(seen) if isinstance(seen, Mapping) else [None]
+    arrays = zip(keys, as_dict(seen).values(), as_dict(after).values(), strict=True)
+    # What the last step of an episode led to was seen too
+    last = np.cumsum(demonstrations.episode_lengths) - 1
+    return [
+        ObservationSummary(key, array.shape[1:], str(array.dtype), *_range(array, later[last])) for key, array, later in arrays
+    ]
 
 
 def _summarize_actions(actions: np.ndarray, space: spaces.Space | None) -> ActionSummary:
