@@ -15,8 +15,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_pgfd.common.acting import Collector, collector_of, own_noise
 from sb3_pgfd.common.buffering import LearnsFromReplay
 from sb3_pgfd.common.exploration import noise_of_demonstrations
-from sb3_pgfd.common.incoming import warn_if_clipped
 from sb3_pgfd.common.metrics import MeanMetrics
+from sb3_pgfd.common.normalization import warn_if_clipped
 from sb3_pgfd.common.real_time import PolicyCopy, real_time_of
 from sb3_pgfd.demonstrations.recording.interventions import INTERVENE_ACTION
 from sb3_pgfd.replay.own_episodes import POLICY_ACTION

@@ -1,6 +1,5 @@
 """Checks of what environments give, where SB3 itself would go on with it."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +11,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_pgfd.demonstrations.validation import as_dict
 from sb3_pgfd.replay.incoming import are_finite, check_finite
-from sb3_pgfd.utils.warning import OptionWarning, warn_user
 
 
 class CheckShapes(gym.Wrapper):
@@ -62,36 +60,6 @@ def check_shapes(env: VecEnv) -> VecEnv:
             if not is_wrapped(one, CheckShapes):
                 inner.envs[number] = CheckShapes(one, number)
     return env
-
-
-def warn_if_clipped(env: VecNormalize, infos: Sequence[Mapping[str, Any]]) -> bool:
-    """
-    Warn of a last observation that ``VecNormalize`` has clipped: SB3 undoes the normalisation to store what the environment
-    gave, and stores the limit. Its statistics have no last observations, so what is not 0 in these alone lies far out.
-
-    :param env: It normalises
-    :param infos: Of a step, with ``terminal_observation`` where an episode ended
-    :return: Whether there was one
-    """
-    if not env.norm_obs:
-        return False
-    for info in infos:
-        last = info.get("terminal_observation")
-        if last is None:
-            continue
-        parts = {f"[{key!r}]": last[key] for key in env.norm_obs_keys or ()} if isinstance(last, dict) else {"": last}
-        for name, array in parts.items():
-            clipped = np.argwhere(np.abs(array) >= env.clip_obs)
-            if len(clipped) > 0:
-                warn_user(
-                    f"VecNormalize: found component {clipped[0].tolist()} of the last observation{name} of an episode beyond "
-                    f"{env.clip_obs:g} standard deviations, expected none there: the limit is stored in its place. Make "
-                    "VecNormalize with a larger clip_obs, or leave components that change at the end only, such as a flag "
-                    "of contact, to a key that it does not normalise (norm_obs_keys)",
-                    OptionWarning,
-                )
-                return True
-    return False
 
 
 class CheckFinite(BaseCallback):

@@ -13,10 +13,10 @@ from sb3_pgfd.common.collecting import CollectsSteps
 from sb3_pgfd.common.compilation import UpdateState
 from sb3_pgfd.common.losses import behavior_cloning_loss
 from sb3_pgfd.common.metrics import MeanMetrics
+from sb3_pgfd.common.normalization import check_integers, check_normalization
 from sb3_pgfd.common.optimization import LearningRates
 from sb3_pgfd.common.option_warnings import OFF_POLICY_NEEDS, Need
 from sb3_pgfd.common.policies import matmul_precision
-from sb3_pgfd.common.pretraining import check_integers, check_normalization
 from sb3_pgfd.common.updates import Turn, Updates
 from sb3_pgfd.replay import DemoBatch
 from sb3_pgfd.utils.checks import (

@@ -15,15 +15,15 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
-from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.save_util import open_path
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_pgfd.common.export import export_policy
 from sb3_pgfd.common.frame_stacking import stacked_like
 from sb3_pgfd.common.incoming import check_shapes
 from sb3_pgfd.common.metrics import without_tables
+from sb3_pgfd.common.normalization import check_normalization, update_normalization
 from sb3_pgfd.common.option_warnings import (
     Need,
     check_without_demonstrations,
@@ -385,62 +385,6 @@ def read_saved_data(path: str | Path | io.BufferedIOBase) -> dict[str, Any]:
     finally:
         if file is not path:
             file.close()
-
-
-def check_normalization(env: VecNormalize | None, observation_space: spaces.Space) -> None:
-    """
-    :param env: Wrapper that normalises observations, also those of demonstrations
-    :param observation_space: The model's
-    :raises ValueError: If a wrapper outside of it changes their shape (images, frame stacking), so that it normalises
-        other observations than the model sees
-    """
-    if env is not None and get_obs_shape(env.observation_space) != get_obs_shape(observation_space):
-        raise ValueError(
-            f"env: found VecNormalize around {env.observation_space}, expected {observation_space} as the model sees it. "
-            "Make VecNormalize the outermost wrapper, e.g. VecNormalize(VecTransposeImage(env)). The RL Zoo puts it inside, "
-            "so in a yaml normalize goes neither with frame_stack nor with images: stack frames in an env_wrapper, such as "
-            "gymnasium.wrappers.FrameStackObservation, and scale rewards in one"
-        )
-
-
-def check_integers(env: VecNormalize | None) -> None:
-    """
-    :param env: Wrapper whose normalisation an off-policy algorithm undoes, in the observations' own dtype
-    :raises ValueError: If it normalises integers: SB3 would store the last observation of each episode cut to other ones
-    """
-    if env is None or not env.norm_obs:
-        return
-    whole = env.observation_space
-    normalized = [whole[key] for key in env.norm_obs_keys or ()] if isinstance(whole, spaces.Dict) else [whole]
-    for space in normalized:
-        if space.dtype is not None and space.dtype.kind in "iu":
-            raise ValueError(
-                f"env: found VecNormalize of {space}, expected floats, as normalised integers would be stored cut: put "
-                "gymnasium.wrappers.DtypeObservation(env, np.float32) inside"
-            )
-
-
-def update_normalization(env: VecNormalize, demonstrations: Demonstrations) -> None:
-    """
-    Update the running statistics as if the demonstrations had been stepped through.
-
-    :param env: Wrapper with running statistics of observations and of discounted returns
-    :param demonstrations: In environment units
-    """
-    if env.norm_obs:
-        if isinstance(env.obs_rms, dict):
-            assert isinstance(demonstrations.observations, Mapping)
-            for key, statistics in env.obs_rms.items():
-                statistics.update(demonstrations.observations[key])
-        else:
-            env.obs_rms.update(demonstrations.observations)
-    returns = np.zeros(len(demonstrations))
-    running = 0.0
-    starts = set(demonstrations.episode_starts.tolist())
-    for row, reward in enumerate(demonstrations.rewards.tolist()):
-        running = reward + (0.0 if row in starts else env.gamma * running)
-        returns[row] = running
-    env.ret_rms.update(returns)
 
 
 def _extend_source(present: str | None, dataset: Demonstrations) -> str:
