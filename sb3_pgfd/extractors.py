@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -50,11 +51,15 @@ class RelativePositions(BaseFeaturesExtractor):
             raise ValueError(f"scale: found {scale!r}, expected a number > 0")
         if not _is_list(pairs) or not pairs or not all(_is_list(pair) and len(pair) == 2 for pair in pairs):
             raise ValueError(f"pairs: found {pairs!r}, expected pairs of positions, such as (0, 4)")
-        starts = [[_start(position, parts, size) for position in pair] for pair in pairs]
+        places = [[_place(position, parts, size) for position in pair] for pair in pairs]
+        offsets = dict(zip(parts, np.cumsum([0, *parts.values()]).tolist(), strict=False))
+        starts = [[offsets[key] + entry for key, entry in pair] for pair in places]
         super().__init__(observation_space, sum(parts.values()) + len(pairs) * size)
         self.keys, self.scale = list(parts), scale
-        self.compared_keys = {_key_of(position, parts) for pair in pairs for position in pair}
+        self.compared_keys = {key for pair in places for key, _ in pair}
         """Keys, '' of a Box, whose entries must have the same unit: algorithms of this package warn of ``VecNormalize``"""
+        self.compared_entries = {(entry, parts[key]) for pair in places for key, entry in pair}
+        """Where positions start, and of how many entries of their key: algorithms of this package warn of older frames"""
         entries = th.tensor(starts)[:, :, None] + th.arange(size)
         first, second = entries.transpose(0, 1).flatten(1)
         # Buffers move to the policy's device; they are not saved, because the constructor makes them again
@@ -93,15 +98,11 @@ def _is_entry(position: Any) -> bool:
     return _is_list(position) and len(position) == 2
 
 
-def _key_of(position: Any, parts: dict[str, int]) -> Any:
-    """:return: '' in a Box"""
-    return "" if "" in parts else position[0] if _is_entry(position) else position
-
-
-def _start(position: Any, parts: dict[str, int], size: int) -> int:
-    """:return: The entry of the joined observation at which a position starts"""
+def _place(position: Any, parts: dict[str, int], size: int) -> tuple[str, int]:
+    """:return: The key of a position, '' in a Box, and the entry of that key at which it starts"""
     is_box = "" in parts
-    key, index = _key_of(position, parts), position if is_box else position[1] if _is_entry(position) else 0
+    key = "" if is_box else position[0] if _is_entry(position) else position
+    index = position if is_box else position[1] if _is_entry(position) else 0
     if not isinstance(key, str) or key not in parts or not is_whole(index, 0) or index + size > parts[key]:
         wanted = "an entry" if is_box else "a key, or (key, entry),"
         entries = f"{parts['']} entries" if is_box else " and ".join(f"{n} entries of {name!r}" for name, n in parts.items())
@@ -109,5 +110,4 @@ def _start(position: Any, parts: dict[str, int], size: int) -> int:
             f"pairs: found {position!r}, expected {wanted} at which a position of size {size} starts, in an observation of "
             f"{entries}"
         )
-    names = list(parts)
-    return sum(parts[name] for name in names[: names.index(key)]) + index
+    return key, index

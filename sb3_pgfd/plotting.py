@@ -150,6 +150,9 @@ def _episode_returns(folder: Path) -> Curve:
             file.readline()  # Monitor's header, a JSON comment
             begun, last = 0.0, 0.0
             for row in csv.DictReader(file):
+                if not all(row.get(key) for key in ("r", "l", "t")):
+                    # A power cut leaves half of the last row
+                    continue
                 # The clock of a resumed run may begin anew
                 begun = last if begun + float(row["t"]) < last else begun
                 last = begun + float(row["t"])

@@ -10,7 +10,7 @@ import torch as th
 from gymnasium import spaces
 from point_to_goal import PointToGoal
 from stable_baselines3 import SAC
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from sb3_pgfd import DDPGfD, TD3fD
 from sb3_pgfd.extractors import RelativePositions
@@ -95,6 +95,31 @@ def test_positions_that_are_standardised_apart_are_named(view: str, pairs: Any, 
         model.check_options_for_learning()
     named = [str(one.message) for one in found if "norm_obs=True with RelativePositions" in str(one.message)]
     assert len(named) == is_named
+
+
+@pytest.mark.parametrize(
+    ("view", "pairs", "newest"),
+    [
+        # Three frames of one number, or three positions and three goals
+        ("box", [(0, 1)], "2"),
+        ("box", [(2, 2)], None),
+        ("box", [(2, 1)], "2"),
+        ("dict", [("position", "goal")], "2"),
+        ("dict", [(("position", 2), ("goal", 2))], None),
+    ],
+)
+def test_positions_in_older_frames_are_named(view: str, pairs: Any, newest: str | None):
+    env = VecFrameStack(DummyVecEnv([lambda: PointToGoal(view)]), 3)
+    kwargs = {"features_extractor_class": RelativePositions, "features_extractor_kwargs": {"pairs": pairs, "size": 1}}
+    policy = "MlpPolicy" if view == "box" else "MultiInputPolicy"
+    model = TD3fD(policy, env, policy_kwargs=kwargs, device="cpu")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", OptionWarning)
+        model.check_options_for_learning()
+    named = [str(one.message) for one in found if "RelativePositions" in str(one.message)]
+    assert len(named) == (newest is not None)
+    if newest is not None:
+        assert f"expected them in the newest of VecFrameStack's 3, which starts at entry {newest}: add" in named[0]
 
 
 def test_a_model_learns_with_it_and_comes_back(tmp_path: Path):

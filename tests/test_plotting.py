@@ -55,7 +55,8 @@ def test_episode_returns_lie_at_the_step_the_episode_ended(log_dir: Path) -> Non
 def test_episodes_of_a_resumed_run_come_after_the_others(tmp_path: Path) -> None:
     # The clock of the first environment begins anew with its third episode
     (tmp_path / "0.monitor.csv").write_text("#{}\nr,l,t\n1,10,5.0\n2,10,9.0\n4,10,2.0\n6,10,4.0\n")
-    (tmp_path / "1.monitor.csv").write_text("#{}\nr,l,t\n3,10,10.0\n5,10,12.0\n")
+    # A power cut left half of the last row
+    (tmp_path / "1.monitor.csv").write_text("#{}\nr,l,t\n3,10,10.0\n5,10,12.0\n7,1")
     steps, returns = _episode_returns(tmp_path)
     # At 5, 9, 9 + 2 and 9 + 4 seconds, and at 10 and 12
     assert returns.tolist() == [1, 2, 3, 4, 5, 6]

@@ -163,7 +163,7 @@ def check_action_space(action_space: spaces.Space) -> None:
     """
     :param action_space: The environment's
     :raises ValueError: If a component of a Box has no width or no bounds, if a Box holds whole numbers (a rollout would
-        store other actions than were drawn), or if choices are not counted from 0, as SB3 counts them
+        store other actions than were drawn), or if choices are not counted from 0 in one axis, as SB3 has them
     """
     if isinstance(action_space, spaces.Box):
         width = action_space.high.astype(np.float64) - action_space.low.astype(np.float64)
@@ -174,6 +174,11 @@ def check_action_space(action_space: spaces.Space) -> None:
             raise ValueError(f"action_space: found low == high for {component} of {action_space}: remove it by a wrapper")
         if not np.issubdtype(action_space.dtype, np.floating):
             raise ValueError(f"action_space: found {action_space}, expected floats: round them by a wrapper")
+    elif isinstance(action_space, spaces.MultiDiscrete) and action_space.nvec.ndim > 1:
+        raise ValueError(
+            f"action_space: found MultiDiscrete({action_space.nvec.tolist()}), expected one axis of choices: flatten the "
+            "actions by a wrapper"
+        )
     elif isinstance(action_space, (spaces.Discrete, spaces.MultiDiscrete)) and np.any(action_space.start):
         raise ValueError(f"action_space: found {action_space}, expected choices from 0: shift the actions by a wrapper")
 

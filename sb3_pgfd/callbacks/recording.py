@@ -16,6 +16,7 @@ from sb3_pgfd.demonstrations.recording import Session
 from sb3_pgfd.demonstrations.recording.interventions import INTERVENE_ACTION
 from sb3_pgfd.demonstrations.recording.session import EpisodeBuilder, describe_env, success_of
 from sb3_pgfd.demonstrations.validation import as_dict, check_observations
+from sb3_pgfd.replay.own_episodes import ENV_RESTARTED
 
 
 class RecordSuccesses(BaseCallback):
@@ -107,8 +108,12 @@ class RecordSuccesses(BaseCallback):
                 episode = episode if all(map(np.array_equal, last, now)) else None
             self._episodes.append(episode)
 
+    @property
+    def _is_full(self) -> bool:
+        return self.max_episodes is not None and len(self.session.episodes) >= self.max_episodes
+
     def _on_step(self) -> bool:
-        if self.max_episodes is None or len(self.session.episodes) < self.max_episodes:
+        if not self._is_full:
             self._record_step()
         self.logger.record("rollout/recorded_episodes", len(self.session.episodes))
         return True
@@ -120,6 +125,9 @@ class RecordSuccesses(BaseCallback):
         actions = self.locals.get("clipped_actions", self.locals["actions"])
         for env, (done, info) in enumerate(zip(self.locals["dones"], self.locals["infos"], strict=True)):
             observation, episode = map_observations(observations, itemgetter(env)), self._episodes[env]
+            if info.get(ENV_RESTARTED):
+                # Nobody knows whether this step was taken, so it cannot end an episode
+                episode = None
             if episode is not None:
                 last = self._last_observation(info, observation) if done else observation
                 # What somebody executed in place of the policy's action
@@ -144,6 +152,9 @@ class RecordSuccesses(BaseCallback):
 
     def _keep_success(self, episode: EpisodeBuilder, info: dict[str, Any]) -> None:
         success = success_of(info)
+        if self._is_full:
+            # Several environments may succeed in the same step
+            return
         if success or (self.min_return is not None and reaches(episode.episode_return, self.min_return)):
             self.session.add(episode.build(not info.get("TimeLimit.truncated", False), success), {})
 

@@ -13,6 +13,7 @@ from sb3_pgfd.demonstrations.inspection.plots import new_figure
 from sb3_pgfd.plotting import run_figure
 from sb3_pgfd.run_summary import RunSummary, summarize_run, write_summary
 from sb3_pgfd.utils.files import write_whole
+from sb3_pgfd.utils.warning import warn_user
 
 
 class Evaluation(EvalCallback):
@@ -66,14 +67,17 @@ class EvaluateFirst(BaseCallback):
     def __init__(self, evaluation: EvalCallback):
         super().__init__()
         self.evaluation = evaluation
+        self._goes_on = True
 
     def _on_training_start(self) -> None:
+        self._goes_on = True
         # Its number of calls is still 0, a multiple of any frequency, unless a run is resumed
         if self.evaluation.n_calls == 0 and self.evaluation.last_mean_reward == -np.inf:
-            self.evaluation._on_step()
+            self._goes_on = self.evaluation._on_step()
 
+    # SB3 asks nobody before the first step whether to stop
     def _on_step(self) -> bool:
-        return True
+        return self._goes_on
 
 
 class ProgressLog(BaseCallback):
@@ -142,8 +146,12 @@ class RunFigure(BaseCallback):
 
     def _on_training_end(self) -> None:
         boards = [item for item in self.logger.output_formats if isinstance(item, TensorBoardOutputFormat)]
+        path = self.folder / "progress.csv"
+        if boards and not path.is_file():
+            warn_user(f"RunFigure: found no {path}, expected one: put a ProgressLog of this folder before it")
+            return
         # Before the first dump there is nothing to draw
-        if not boards or not (self.folder / "progress.csv").read_text():
+        if not boards or not path.read_text():
             return
         figure = Figure(run_figure(self.folder), close=True)
         for board in boards:

@@ -9,6 +9,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
+from sb3_pgfd.utils.checks import check_not_negative, check_whole, is_number
 from sb3_pgfd.utils.files import Lock, hold, remove_stale, write_whole
 from sb3_pgfd.utils.warning import warn_user
 
@@ -57,6 +58,7 @@ class SaveTrainingState(BaseCallback):
     :param keep: Sets to keep, besides the one with the best evaluation
     :param notes: Gives what to write into the manifest of each set besides
     :param verbose: Verbosity level
+    :raises ValueError: If a number is out of range
     """
 
     def __init__(
@@ -70,6 +72,10 @@ class SaveTrainingState(BaseCallback):
         verbose: int = 0,
     ):
         super().__init__(verbose)
+        check_whole({"save_freq": save_freq, "keep": keep}, {"save_freq": 0, "keep": 1})
+        check_not_negative({"every": every}, {"every": "seconds"})
+        if not is_number(max_share, 0.0) or max_share == 0.0:
+            raise ValueError(f"max_share: found {max_share!r}, expected a number > 0")
         self.folder, self.save_freq, self.keep, self.notes = Path(folder), save_freq, keep, notes
         self.every, self.max_share = every, max_share
         self.newest: Path | None = None

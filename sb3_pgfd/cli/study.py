@@ -5,7 +5,7 @@ import csv
 import json
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from sb3_pgfd.common.training_state import sets
 from sb3_pgfd.comparison.runs import STUDY_COLUMNS, read_evaluations
+from sb3_pgfd.utils.checks import is_number, is_whole
 from sb3_pgfd.utils.files import hold, near, write_whole
 from sb3_pgfd.utils.keywords import check_keywords
 from sb3_pgfd.zoo import ALGORITHMS, register
@@ -22,6 +23,14 @@ from sb3_pgfd.zoo.resuming import STATE
 
 RESULTS = "results.csv"
 _KEYS = {"tasks", "algorithms", "settings", "seeds", "n_timesteps", "arguments", "num_cpus", "num_gpus", "retries", "config"}
+# `arguments` are for all cells, and come behind what names one
+_OF_A_CELL = {"--algo", "--env", "--seed", "--seeds", "-f", "--log-folder", "--resume", "--dry-run"}
+_ELSEWHERE = {
+    **dict.fromkeys(("-params", "--hyperparams"), "its options in tasks or settings"),
+    **dict.fromkeys(("-conf", "--conf-file"), "it as config of the study"),
+    **dict.fromkeys(("-optimize", "--optimize-hyperparameters"), "none: a study trains"),
+    **dict.fromkeys(_OF_A_CELL, "none: the study sets it for each cell"),
+}
 _RESULT, _CELL, _OUTPUT = "result.json", "cell.json", "output.txt"
 
 
@@ -82,8 +91,14 @@ class Grid:
         except TypeError as error:
             raise CommandError(str(error)) from None
         self.path, self._given = path.resolve(), given
+        for name in given.keys() & {"num_cpus", "num_gpus"}:
+            if not is_number(given[name], 0.0):
+                raise CommandError(f"{path}: {name}: found {given[name]!r}, expected a number >= 0")
+        for name, smallest in (("retries", 0), ("n_timesteps", 1)):
+            if name in given and not is_whole(given[name], smallest):
+                raise CommandError(f"{path}: {name}: found {given[name]!r}, expected a whole number >= {smallest}")
         self.resources = {name: float(given[name]) for name in ("num_cpus", "num_gpus") if name in given}
-        self.retries = int(given.get("retries", 2))
+        self.retries = given.get("retries", 2)
         self.cells = list(self._make_cells())
         for cell in self.cells:
             if "--gym-packages" not in cell.arguments:
@@ -94,16 +109,7 @@ class Grid:
 
         given = self._given
         tasks, settings = (_by_name(given.get(name) or "default", f"{self.path}: {name}") for name in ("tasks", "settings"))
-        seeds = given.get("seeds", 1)
-        seeds = range(seeds) if isinstance(seeds, int) else seeds
-        arguments = [str(one) for one in given.get("arguments") or ()]
-        if {"-params", "--hyperparams"} & set(arguments):
-            raise CommandError(f"{self.path}: arguments: found -params, expected its options in tasks or settings")
-        if "n_timesteps" in given:
-            arguments += ["-n", str(int(given["n_timesteps"]))]
-        if "config" in given:
-            arguments += ["--conf-file", str(self.path.parent / given["config"])]
-        algorithms = [given["algorithms"]] if isinstance(given["algorithms"], str) else given["algorithms"]
+        seeds, algorithms, arguments = self._seeds(), self._algorithms(), self._arguments()
         # The first seed of everything comes first, so that a stopped study is useful
         for seed in seeds:
             for task, of_task in tasks.items():
@@ -112,6 +118,40 @@ class Grid:
                         options = self._options(merge(of_task, changes), algorithm, f"{self.path}: {task} {setting}")
                         env = options.pop("env", task)
                         yield Cell(task, env, algorithm, setting, int(seed), options, tuple(arguments))
+
+    def _seeds(self) -> Sequence[int]:
+        seeds = self._given.get("seeds", 1)
+        if is_whole(seeds, 1):
+            return range(seeds)
+        if not isinstance(seeds, list) or not seeds or not all(is_whole(seed, 0) for seed in seeds):
+            raise CommandError(f"{self.path}: seeds: found {seeds!r:.100}, expected how many, or a list of whole numbers >= 0")
+        return list(dict.fromkeys(seeds))
+
+    def _algorithms(self) -> list[str]:
+        from rl_zoo3.utils import ALGOS
+
+        given = self._given["algorithms"]
+        algorithms = [given] if isinstance(given, str) else given
+        if not isinstance(algorithms, list) or not algorithms or not all(name in ALGOS for name in algorithms):
+            raise CommandError(f"{self.path}: algorithms: found {given!r:.100}, expected some of {', '.join(ALGOS)}")
+        return algorithms
+
+    def _arguments(self) -> list[str]:
+        given = self._given.get("arguments") or []
+        if not isinstance(given, list):
+            raise CommandError(f"{self.path}: arguments: found {given!r:.100}, expected a list, such as [--eval-freq, 1000]")
+        arguments = [str(one) for one in given]
+        for word in arguments:
+            if (name := word.split("=")[0]) in _ELSEWHERE:
+                raise CommandError(f"{self.path}: arguments: found {name}, expected {_ELSEWHERE[name]}")
+        if "n_timesteps" in self._given:
+            arguments += ["-n", str(self._given["n_timesteps"])]
+        if "config" in self._given:
+            config = self.path.parent / str(self._given["config"])
+            if not config.is_file():
+                raise CommandError(f"{self.path}: config: found no file {config}, expected a yaml of entries{near(config)}")
+            arguments += ["--conf-file", str(config)]
+        return arguments
 
     def _options(self, options: dict[str, Any], algorithm: str, origin: str) -> dict[str, Any]:
         from sb3_pgfd.zoo.hyperparameters import check_names, resolve_demonstrations
@@ -169,11 +209,16 @@ def _train(cell: Cell, folder: Path) -> None:
 
 def _check_settings(cell: Cell, folder: Path) -> None:
     present, wanted = folder / _CELL, json.loads(json.dumps(asdict(cell), default=repr))
-    if not present.is_file():
-        with write_whole(present) as temporary:
-            temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
-    elif json.loads(present.read_text(encoding="utf-8")) != wanted:
-        raise CommandError(f"{folder}: found a run with other settings ({_CELL}), expected those of the grid: use another -f")
+    if present.is_file() and json.loads(present.read_text(encoding="utf-8")) == wanted:
+        return
+    # What failed before its first state left nothing to go on with, and its settings may have been the reason
+    if present.is_file() and ((folder / _RESULT).is_file() or any(sets(run / STATE) for run in _runs(folder))):
+        raise CommandError(
+            f"{folder}: found a run with other settings ({_CELL}), expected those of the grid: remove this folder to train it "
+            "anew, or use another -f"
+        )
+    with write_whole(present, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
 
 
 def _runs(folder: Path) -> list[Path]:

@@ -64,6 +64,9 @@ class CollectsSteps(LearnsFromReplay):
             raise ValueError(f"action_noise: found {noise!r}, expected {wanted}")
         shape = self.action_space.shape
         assert shape is not None
+        if shape == () and noise > 0.0:
+            # NumPy draws no array for it, and SB3 fails in the first step
+            raise ValueError(f"action_noise: found {noise!r} and actions of shape (), expected 0, or actions of shape (1,)")
         return NormalActionNoise(np.zeros(shape), np.full(shape, float(noise))) if noise > 0.0 else None
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:

@@ -4,9 +4,10 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch as th
 from stable_baselines3.common.policies import ContinuousCritic
-from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
+from stable_baselines3.common.type_aliases import MaybeCallback, Schedule, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_pgfd.common.collecting import CollectsSteps
@@ -34,6 +35,10 @@ SelfOffPolicy = TypeVar("SelfOffPolicy", bound="OffPolicyFromDemonstrations")
 # of updates at its end would otherwise draw all of them at once
 MAX_BATCHES = 20
 MAX_DRAWN_BYTES = 64 * 2**20
+
+
+# A callback may change these as it likes: nothing is compiled anew
+_NOT_IN_UPDATES = {"buffer_size", "gradient_steps", "learning_starts", "seed", "verbose"}
 
 
 class OffPolicyFromDemonstrations(CollectsSteps):
@@ -96,6 +101,7 @@ class OffPolicyFromDemonstrations(CollectsSteps):
         self._updates: Updates | None = None
         self._rates = LearningRates(self.compile, self.device)
         self._convert_train_freq()
+        self._check_train_freq()
 
     def _set_return_coefs(self) -> None:
         # 1 and lambda_1, the weights of the two returns
@@ -118,6 +124,15 @@ class OffPolicyFromDemonstrations(CollectsSteps):
             raise ValueError(f"q_range: found {self.q_range!r}, expected (smallest, largest) possible return, or None")
         check_learning_rate("learning_rate", self.learning_rate, required=True)
         check_learning_rate("actor_learning_rate", self.actor_learning_rate)
+
+    def _check_train_freq(self) -> None:
+        """:raises ValueError: If SB3 would refuse it, but only after pretraining"""
+        assert isinstance(self.train_freq, TrainFreq)
+        number, unit = self.train_freq
+        if number < 1:
+            raise ValueError(f"train_freq: found {number} {unit.value}s, expected at least one")
+        if unit == TrainFrequencyUnit.EPISODE and self.n_envs > 1:
+            raise ValueError(f"train_freq: found episodes with {self.n_envs} environments, expected steps, or one environment")
 
     def _check_policy(self) -> None:
         """
@@ -170,12 +185,8 @@ class OffPolicyFromDemonstrations(CollectsSteps):
         turns = [self._turn(self._n_updates + number) for number in range(1, n_batches + 1)]
         if self._updates is None:
             self._updates = Updates(self.update, self.device, self._update_state() if self.compile else None)
-            self._update_options = [
-                name
-                for name in accepted_keywords(type(self)) & vars(self).keys()
-                if isinstance(vars(self)[name], int | float | tuple | None)
-            ]
-        options = tuple(vars(self)[name] for name in self._update_options) if self.compile else ()
+            self._update_options = sorted((accepted_keywords(type(self)) & vars(self).keys()) - _NOT_IN_UPDATES)
+        options = tuple(_constant(vars(self)[name]) for name in self._update_options) if self.compile else ()
         with matmul_precision(self.policy.precision, self.device):
             errors, metrics = self._updates(batch, turns, self._clones_only(demos_only), options)
         self._n_updates += n_batches
@@ -287,3 +298,10 @@ class OffPolicyFromDemonstrations(CollectsSteps):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "actor.optimizer", "critic.optimizer"], []
+
+
+def _constant(value: Any) -> Any:
+    """:return: An option as a compiled update has read it, so that a change is found; the type of an object"""
+    if isinstance(value, (list, tuple)):
+        return tuple(_constant(item) for item in value)
+    return value if isinstance(value, (int, float, str, np.number, type(None))) else type(value)

@@ -125,7 +125,8 @@ class LearningRates:
     def __init__(self, compiled: bool, device: th.device):
         self._compiled = compiled
         self._device = device
-        self._set: dict[int, tuple[th.Tensor, float]] = {}
+        # By optimiser and number of the group: another dict is there when an optimiser has been loaded
+        self._tensors: dict[tuple[int, int], tuple[th.Tensor, float]] = {}
 
     def __reduce__(self) -> str:
         raise TypeError("the tensors of an optimiser are of their process: they are made anew")
@@ -150,16 +151,13 @@ class LearningRates:
                 group["capturable"] = self._compiled and self._device.type == "cuda"
         # An optimiser that cannot be compiled need not take a tensor
         as_tensors = self._compiled and can_be_compiled(optimizer, self._device) is None
-        for group in optimizer.param_groups:
+        for number, group in enumerate(optimizer.param_groups):
             of_group = (of_groups or {}).get(group.get("name", ""), rate)
-            group["lr"] = self._tensor(group, of_group) if as_tensors else of_group
+            group["lr"] = self._tensor((id(optimizer), number), of_group) if as_tensors else of_group
 
-    def _tensor(self, group: dict[str, Any], rate: float) -> th.Tensor:
-        tensor, present = self._set.get(id(group), (None, None))
-        # Another one is there when the optimiser has been loaded
-        if tensor is None or group["lr"] is not tensor:
-            tensor = th.tensor(rate, device=self._device)
-        elif present != rate:
+    def _tensor(self, key: tuple[int, int], rate: float) -> th.Tensor:
+        tensor, present = self._tensors.get(key) or (th.tensor(rate, device=self._device), rate)
+        if present != rate:
             tensor.fill_(rate)
-        self._set[id(group)] = tensor, rate
+        self._tensors[key] = tensor, rate
         return tensor

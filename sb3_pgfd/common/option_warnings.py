@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
+from torch.optim import Optimizer
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.arrays import discounted_returns
@@ -37,7 +38,10 @@ OFF_POLICY_NEEDS: Mapping[str, Need] = {
     "her_skip_reached": ("her_ratio > 0", lambda options: options.get("her_ratio")),
     "her_random_share": ("her_ratio > 0", lambda options: options.get("her_ratio")),
     **dict.fromkeys(("clone_dropout", "clone_weight_decay"), ("proposals=True", lambda options: options["proposals"])),
-    "proposals": ("pretrain_steps > 0, which trains the clone", lambda options: options["pretrain_steps"] > 0),
+    "proposals": (
+        "pretrain_steps > 0, which trains the clone",
+        lambda options: options["pretrain_steps"] > 0 or options.get("_pretrain_updates"),
+    ),
     "proposal_temperature": ('proposals="soft"', lambda options: options["proposals"] == "soft"),
     **dict.fromkeys((*_OF_PRIORITIES, "importance_exponent", "action_gradient_coef"), _PRIORITIES),
 }
@@ -50,8 +54,27 @@ ON_POLICY_NEEDS: Mapping[str, Need] = {
         lambda options: options["bc_coef"] > 0.0 or options["pretrain_steps"] > 0,
     ),
     "rms_prop_eps": ("use_rms_prop=True", lambda options: options["use_rms_prop"]),
+    "use_rms_prop": (
+        "policy_kwargs without optimizer_class",
+        lambda options: "optimizer_class" not in options["policy_kwargs"],
+    ),
+    "actor_learning_rate": ("a policy of this package", lambda options: _has_group(options["policy"].optimizer, "actor")),
+    # -1 is the default
+    "sde_sample_freq": ("use_sde=True", lambda options: options["use_sde"] or options["sde_sample_freq"] < 0),
+    "log_std_init": ("continuous actions", lambda options: isinstance(options["action_space"], spaces.Box)),
+    **dict.fromkeys(
+        ("log_std_min", "log_std_max"),
+        (
+            "continuous actions and use_sde=False",
+            lambda options: isinstance(options["action_space"], spaces.Box) and not options["use_sde"],
+        ),
+    ),
 }
 """Likewise of on-policy algorithms"""
+
+
+def _has_group(optimizer: Optimizer, name: str) -> bool:
+    return any(group.get("name") == name for group in optimizer.param_groups)
 
 
 def check_without_demonstrations(algorithm: str, options: Options, chosen: Collection[str]) -> str:
@@ -63,8 +86,8 @@ def check_without_demonstrations(algorithm: str, options: Options, chosen: Colle
     :raises DemonstrationsError: If the user chose an option that does nothing without demonstrations
     """
     # Who asks for own successes to be kept has something to clone and to draw later
-    keeps_successes = "keep_successes" in chosen and options["keep_successes"]
-    needing = [name for name in _ACT_ON_DEMONSTRATIONS if name in chosen and options[name]]
+    keeps_successes = "keep_successes" in chosen and options.get("keep_successes")
+    needing = [name for name in _ACT_ON_DEMONSTRATIONS if name in chosen and options.get(name)]
     needing = [name for name in needing if not (keeps_successes and name in _ACT_ON_SUCCESSES)]
     if needing:
         raise DemonstrationsError(
@@ -81,11 +104,11 @@ def check_without_demonstrations(algorithm: str, options: Options, chosen: Colle
 def options_without_effect(options: Options, chosen: Collection[str], needs: Mapping[str, Need]) -> Iterator[str]:
     """
     :param options: All options of a model and of its replay buffer
-    :param chosen: Names of those that the user chose
+    :param chosen: Names of those that the user chose, and perhaps has taken away since
     :param needs: What an option needs to have an effect
     :return: A warning for each that has none
     """
-    for name in needs.keys() & set(chosen):
+    for name in needs.keys() & set(chosen) & options.keys():
         words, holds = needs[name]
         if options[name] and not holds(options):
             yield f"{name}={options[name]!r} has no effect: it needs {words}. Change that, or leave {name} out"
@@ -121,6 +144,23 @@ def other_units(policy: nn.Module, env: VecNormalize) -> Iterator[str]:
             "own, so the difference of two positions says little. Use norm_obs=False, or leave the keys of the positions out "
             "of norm_obs_keys"
         )
+
+
+def older_frames(policy: nn.Module, n_stack: int) -> Iterator[str]:
+    """
+    :param policy: With its features extractors
+    :param n_stack: Frames in an observation, the newest last
+    :return: A warning if a features extractor compares positions of older frames than the newest
+    """
+    for module in policy.modules():
+        starts = {n - n // n_stack for entry, n in getattr(module, "compared_entries", ()) if entry < n - n // n_stack}
+        if starts:
+            kind = type(module).__name__
+            yield (
+                f"{kind}: found positions in older frames, expected them in the newest of VecFrameStack's {n_stack}, which "
+                f"starts at entry {' or '.join(map(str, sorted(starts)))}: add that to the entries of the pairs"
+            )
+            return
 
 
 def doubtful_demonstrations(demonstrations: Demonstrations, options: Options, env: VecNormalize | None) -> Iterator[str]:

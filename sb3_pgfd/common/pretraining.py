@@ -7,6 +7,7 @@ import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
+from copy import deepcopy
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
 from stable_baselines3.common.save_util import open_path
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize, unwrap_vec_wrapper
 
 from sb3_pgfd.common.export import export_policy
 from sb3_pgfd.common.frame_stacking import stacked_like
@@ -28,6 +29,7 @@ from sb3_pgfd.common.option_warnings import (
     Need,
     check_without_demonstrations,
     doubtful_demonstrations,
+    older_frames,
     options_without_effect,
     other_units,
 )
@@ -286,9 +288,12 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
         if not self._has_demonstrations and self.start_time == 0.0:
             found.append(check_without_demonstrations(type(self).__name__, options, self._chosen_options))
         if isinstance(self.demonstrations, Demonstrations):
-            found += doubtful_demonstrations(self.demonstrations, options, self._vec_normalize_env)
+            found += doubtful_demonstrations(self.demonstrations, options, self._normalization_to_come(self.demonstrations))
         if self._vec_normalize_env is not None:
             found += other_units(self.policy, self._vec_normalize_env)
+        stack = None if self.env is None else unwrap_vec_wrapper(self.env, VecFrameStack)
+        if isinstance(stack, VecFrameStack):
+            found += older_frames(self.policy, stack.stacked_obs.n_stack)
         for text in found:
             if text not in self._warnings_given:
                 self._warnings_given.add(text)
@@ -333,6 +338,16 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
             # Frames per second are those of the environment
             self.start_time = time.time_ns()
         return result
+
+    def _normalization_to_come(self, dataset: Demonstrations) -> VecNormalize | None:
+        """:return: Statistics like those when ``learn`` begins"""
+        env = self._vec_normalize_env
+        if env is None or not env.training or self._pretrained or self._in_normalization:
+            return env
+        # Without the environments
+        env = deepcopy(env)
+        update_normalization(env, dataset)
+        return env
 
     def _add_to_normalization(self, dataset: Demonstrations) -> None:
         if self._vec_normalize_env is not None and self._vec_normalize_env.training:

@@ -53,8 +53,8 @@ class Updates:
         self._compiled = None if compiled is None else CompiledFunctions(compiled, device)
         self._staging: dict[Any, _Staging] = {}
         self._host_errors: th.Tensor | None = None
-        # Of the metrics, without and with an update of the actor
-        self._names: dict[bool, list[str]] = {}
+        # Of the metrics, by program, without and with an update of the actor
+        self._names: dict[Any, dict[bool, list[str]]] = {}
 
     def __reduce__(self) -> str:
         raise TypeError("compiled updates are of their process: they are made anew")
@@ -83,10 +83,12 @@ class Updates:
         metrics = []
         for block, inputs in blocks:
             key = block, tuple(tensor.shape for tensor in inputs), options
-            errors, means = self._compiled(key, partial(self._function, batch, block), inputs)
+            names = self._names.setdefault(key, {})
+            errors, means = self._compiled(key, partial(self._function, batch, block, names), inputs)
             all_errors.append(errors)
             # A CUDA graph writes its next results to the same places
-            metrics += self._metrics(block, means.clone())
+            rest = iter(means.clone().unbind())
+            metrics += [{name: next(rest) for name in names[with_actor]} for with_actor in block]
         return Results(_joined(all_errors), metrics)
 
     def to_host(self, errors: th.Tensor) -> th.Tensor:
@@ -99,10 +101,11 @@ class Updates:
         th.cuda.current_stream(self._device).synchronize()
         return self._host_errors
 
-    def _function(self, like: DemoBatch, pattern: tuple[bool, ...], fused: bool) -> Function:
+    def _function(self, like: DemoBatch, pattern: tuple[bool, ...], names: dict[bool, list[str]], fused: bool) -> Function:
         """
         :param like: A batch with the same columns
         :param pattern: Which of the updates have the actor in them
+        :param names: Takes those of the metrics
         :param fused: Whether to compile each update
         :return: The updates as a function of tensors alone. It returns all errors and the means of all metrics
         """
@@ -112,7 +115,7 @@ class Updates:
                 *columns, rate, clones = tensors
                 found = self._update(with_tensors(like, iter(columns)), clones, Turn(with_actor, rate[0]))
                 errors = found.pop(ERRORS)
-                self._names[with_actor] = list(found)
+                names[with_actor] = list(found)
                 return [errors.flatten(), _means(found)]
 
             return traced_when_called(function) if fused else function
@@ -130,10 +133,6 @@ class Updates:
             return [th.cat(errors), th.cat(means)]
 
         return block
-
-    def _metrics(self, pattern: tuple[bool, ...], means: th.Tensor) -> list[dict[str, th.Tensor]]:
-        rest = iter(means.unbind())
-        return [{name: next(rest) for name in self._names[with_actor]} for with_actor in pattern]
 
     def _staged(self, tensors: Tensors) -> Tensors:
         key = tuple((tensor.shape, tensor.dtype, tensor.is_cuda) for tensor in tensors)

@@ -59,8 +59,8 @@ def folder_name(env_id: str) -> str:
 
 def find_runs(folders: Sequence[str | Path], labels: Sequence[str] | None = None) -> tuple[list[Run], list[str]]:
     """
-    :param folders: Log roots, folders of algorithms or folders of single runs, or results of studies (``.csv``). A run found
-        twice is taken once
+    :param folders: Log roots, folders of algorithms or folders of single runs, or studies: their folders, or results
+        (``.csv``). A run found twice is taken once
     :param labels: One label for each folder; folders with the same label make one curve. By default the label is the
         algorithm, with the name of the log root added if several roots have runs of it
     :return: Labelled runs, and notes on runs that were left out
@@ -84,6 +84,9 @@ def find_runs(folders: Sequence[str | Path], labels: Sequence[str] | None = None
 def _runs_below(folder: Path) -> tuple[list[Run], list[str]]:
     if folder.suffix == ".csv" and folder.is_file():
         return _runs_of_study(folder), []
+    # The folders of its cells do not say which runs are seeds of one curve
+    if (folder / "cells").is_dir() and (folder / "results.csv").is_file():
+        return _runs_of_study(folder / "results.csv"), []
     if not folder.is_dir():
         found = "a file" if folder.exists() else "no such folder"
         raise ComparisonError(
@@ -122,7 +125,10 @@ def _runs_of_study(path: Path) -> list[Run]:
             place = path.resolve().parent / "cells" / task.replace("/", "-") / algo / setting / f"seed_{seed}"
             label = f"{algo} {setting}" if several else algo
             arrays = np.array(timesteps), np.array(returns)
-            runs.append(Run(place, folder_name(task), algo, *arrays, solved, label=label, seed=int(seed)))
+            # The table may have been copied without them
+            configs = sorted(place.glob("logs/*/*/*/config.yml"))
+            hyperparams = _settings(configs[0]) if configs else {}
+            runs.append(Run(place, folder_name(task), algo, *arrays, solved, label, int(seed), hyperparams))
     except (KeyError, TypeError, UnicodeDecodeError, ValueError, csv.Error) as error:
         expected = f"expected the results of a study, with the columns {', '.join(STUDY_COLUMNS)}"
         raise ComparisonError(f"{path}: found a table that cannot be read ({error!r}), {expected}") from error

@@ -69,8 +69,11 @@ class RayVecEnv(VecEnv):
                 raise ValueError(f"{name}: found {value!r}, expected a whole number >= {least}")
         if not is_number(num_cpus, 0.0):
             raise ValueError(f"num_cpus: found {num_cpus!r}, expected a number >= 0")
+        if "num_cpus" in (resources or {}):
+            raise ValueError("resources: found num_cpus, expected it as an argument of its own")
         connect(address)
         n_envs = len(env_fns)
+        self._wanted = {"num_cpus": num_cpus, **(resources or {})}
         self._of = [range(first, min(first + envs_per_worker, n_envs)) for first in range(0, n_envs, envs_per_worker)]
         self._max_restarts, self._step_timeout, self._start_timeout = max_restarts_per_hour, step_timeout, start_timeout
         self.closed = False
@@ -80,7 +83,7 @@ class RayVecEnv(VecEnv):
                 f"for more nodes up to {start_timeout:g} s. num_cpus and envs_per_worker make them fit",
             )
         worker: Any = ray.remote(EnvWorker).options(
-            num_cpus=num_cpus, scheduling_strategy="SPREAD", max_restarts=-1, max_task_retries=0, **(resources or {})
+            scheduling_strategy="SPREAD", max_restarts=-1, max_task_retries=0, **self._wanted
         )
         self._workers: list[Any] = [worker.remote([env_fns[i] for i in own]) for own in self._of]
         # A worker that Ray has made anew is in another one
@@ -111,9 +114,9 @@ class RayVecEnv(VecEnv):
         except GetTimeoutError as error:
             self.close()
             raise RayWorkerError(
-                f"RayVecEnv: found no {self._name(number)} after {self._start_timeout:g} s, expected one: the cluster has "
-                f"{cpus():g} CPUs, of which {ray.available_resources().get('CPU', 0.0):g} are free. Lower num_cpus, raise "
-                "envs_per_worker, or start more nodes"
+                f"RayVecEnv: found no {self._name(number)} after {self._start_timeout:g} s, expected one with {self._wanted}: "
+                f"the cluster has {cpus():g} CPUs, of which {ray.available_resources().get('CPU', 0.0):g} are free. Lower "
+                "what a worker reserves, raise envs_per_worker, or start more nodes"
             ) from error
         except RayError as error:
             self.close()

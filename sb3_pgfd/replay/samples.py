@@ -185,7 +185,8 @@ def read_batch(
         rewards=_float(returns),
         bootstrap=_float(discounts * ~terminated),
         weights=_float(importance_weights(both.weights(rows), beta)[:, None]),
-        is_demo=th.from_numpy(is_demo[:, None]),
+        # Not a NumPy view, whose strides would tell one batch from several: each program would be compiled twice
+        is_demo=th.from_numpy(is_demo)[:, None],
         indices=indices,
         terminated=terminated,
         discounts=discounts,

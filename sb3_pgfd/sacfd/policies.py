@@ -143,7 +143,7 @@ class SACfDPolicy(OffPolicyPolicy, sac.SACPolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         parent = super()._get_constructor_parameters()
-        own = {"n_target_critics": self.n_target_critics}
+        own = {"n_target_critics": self.n_target_critics, "share_features_extractor": self.share_features_extractor}
         return {name: value for name, value in parent.items() if name not in _OF_GSDE} | own
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:

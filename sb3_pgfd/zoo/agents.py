@@ -24,7 +24,7 @@ from sb3_pgfd.utils.files import refuse_existing
 from sb3_pgfd.utils.run_folders import plain, read_settings, require_trust
 from sb3_pgfd.utils.screen import has_screen, progress
 from sb3_pgfd.wrappers import leave_demonstrations, tell_monitor
-from sb3_pgfd.zoo.command_line import CommandError
+from sb3_pgfd.zoo.command_line import CommandError, check_device
 
 TRUST_HELP = "load files of another user: models and their statistics can run code when they are loaded"
 
@@ -158,6 +158,7 @@ def load_agent(options: argparse.Namespace, reward_log: str | None = None) -> Ag
     from rl_zoo3.exp_manager import ExperimentManager
     from rl_zoo3.utils import ALGOS, create_test_env
 
+    check_device(options.device)
     model_path, run = _model_of_run(options)
     print(f"Loading {model_path}")
     set_random_seed(options.seed)
@@ -259,6 +260,14 @@ def film_failures(agent: Agent, n_timesteps: int, path: Path, show_progress: boo
     return finished
 
 
+def _show(env: VecEnv) -> None:
+    try:
+        env.render("human")
+    except ImportError as error:
+        # SB3 shows pictures that environments draw with it
+        raise CommandError(f"found {error}, expected OpenCV: pip install opencv-python, or --video FILE.mp4") from error
+
+
 def _picture(env: VecEnv) -> np.ndarray:
     picture = env.render()
     if picture is None:
@@ -278,6 +287,8 @@ def enjoy(options: argparse.Namespace) -> None:
     :raises FileExistsError: If there is a video of this name and ``force`` is not given
     :raises DemonstrationsError: If the video's name does not end with ``.mp4``
     """
+    if options.n_envs < 1:
+        raise CommandError(f"--n-envs: found {options.n_envs}, expected at least 1")
     if options.failures and (options.video is None or options.n_envs != 1):
         found = "no --video" if options.video is None else f"--n-envs {options.n_envs}"
         raise CommandError(f"--failures: found {found}, expected --video FILE.mp4 and one environment")
@@ -298,12 +309,14 @@ def enjoy(options: argparse.Namespace) -> None:
 
         def show(ended: list[dict[str, Any]]) -> None:
             if not options.no_render:
-                agent.env.render("human")
+                _show(agent.env)
 
         finished = play(agent, options.n_timesteps, show, options.progress)
     agent.env.close()
     if options.verbose > 0 and finished:
         _print_episodes(finished)
+    elif options.verbose > 0:
+        print(f"No episode has ended within {options.n_timesteps:,} steps: -n makes it longer")
 
 
 def _print_episodes(finished: list[dict[str, Any]]) -> None:

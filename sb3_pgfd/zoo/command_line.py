@@ -115,6 +115,17 @@ def stop_writing() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def check_device(device: str) -> None:
+    """:raises CommandError: If PyTorch has no such device"""
+    import torch as th
+
+    try:
+        if device != "auto":
+            th.device(device)
+    except RuntimeError as error:
+        raise CommandError(f"--device: found {device!r}, expected auto, cpu, cuda or cuda:<number>") from error
+
+
 def register_environments() -> None:
     """Register the environments of gymnasium-robotics and our tasks of Meta-World, if installed. It may be called again."""
     # A broken installation matters to its own environments only

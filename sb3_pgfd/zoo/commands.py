@@ -204,7 +204,11 @@ def _train(command_line: Sequence[str], prog: str) -> None:
 def _search(command_line: Sequence[str], own: argparse.Namespace, prog: str) -> None:
     """Let Ray's workers do the trials of a study. What is left of it, and the report, is for this process."""
     from sb3_pgfd.distributed import Job, run_jobs
+    from sb3_pgfd.zoo.beside_the_robot import given_options
 
+    unused = [*given_options(own)[:1], *(["--seeds"] if own.seeds else []), *(["--resume"] if own.resume else [])]
+    if unused:
+        raise CommandError(f"--ray-workers: found {unused[0]}, expected none: trials have no seeds, and run beside each other")
     parser = argparse.ArgumentParser(prog=prog, usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
     needed = ("-optimize", "--storage", "--study-name", "--max-total-trials")
     parser.add_argument(needed[0], "--optimize-hyperparameters", action="store_true", required=True)

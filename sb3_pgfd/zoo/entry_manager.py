@@ -24,6 +24,7 @@ from sb3_pgfd.zoo.hyperparameters import (
     load_demonstrations,
     merge,
     resolve_demonstrations,
+    resolve_in_wrappers,
     stacked,
     vec_env_class,
     with_numbers,
@@ -131,14 +132,15 @@ class EntryManager(ExperimentManager):
 
     def _resolve(self, options: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         """:return: Options with demonstrations named so that it holds in every folder. ``given`` are those of ``-params``"""
-        if "demonstrations" not in options:
-            return options
-        # The configuration may be a Python package, which has no folder
-        folders, file = [Path.cwd()], Path(self.config).resolve()
-        if "demonstrations" not in given and file.is_file() and file.parent != Path.cwd():
-            folders.insert(0, file.parent)
-        origin = "-params" if "demonstrations" in given else self.config
-        return {**options, "demonstrations": resolve_demonstrations(options["demonstrations"], folders, origin)}
+        resolved = dict(options)
+        for name, resolve in (("demonstrations", resolve_demonstrations), ("env_wrapper", resolve_in_wrappers)):
+            # The configuration may be a Python package, which has no folder
+            folders, file = [Path.cwd()], Path(self.config).resolve()
+            if name not in given and file.is_file() and file.parent != Path.cwd():
+                folders.insert(0, file.parent)
+            if name in options:
+                resolved[name] = resolve(options[name], folders, "-params" if name in given else self.config)
+        return resolved
 
     _preprocess_schedules = staticmethod(with_schedules)
 

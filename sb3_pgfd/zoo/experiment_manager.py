@@ -42,12 +42,14 @@ from sb3_pgfd.wrappers import leave_demonstrations, monitor_successes, tell_moni
 from sb3_pgfd.zoo import ALGORITHMS
 from sb3_pgfd.zoo.agents import pickles_of, saved_with
 from sb3_pgfd.zoo.beside_the_robot import BesideTheRobot
-from sb3_pgfd.zoo.command_line import CommandError, EndedRunError
+from sb3_pgfd.zoo.command_line import CommandError, EndedRunError, check_device
 from sb3_pgfd.zoo.explanation import Layer, explain, heading, of_command, table
 from sb3_pgfd.zoo.hyperparameters import as_mapping
 from sb3_pgfd.zoo.resuming import STATE, Run, how_to_go_on, log_sizes, make_run_folder, save_command
 from sb3_pgfd.zoo.search_manager import SearchManager
 
+N_EVALUATIONS = 10
+"""In a run whose ``--eval-freq`` nobody named, besides the one before its first step"""
 _NOT_CONTINUED = (
     "-i begins a new run with the networks and optimisers of a model, and its statistics and buffer if they were saved. It "
     "does not restore the step counter, schedules, random numbers, the best score and the log; --resume RUN_FOLDER does"
@@ -195,6 +197,9 @@ class PgfdExperimentManager(SearchManager):
         return not issubclass(self.vec_env_class, (DummyVecEnv, SubprocVecEnv))
 
     def create_log_folder(self) -> None:
+        """cf ``ExperimentManager``. What is refused is refused before there is one."""
+        check_device(str(self.device))
+        self._set_eval_freq()
         if self._dry_run:
             return
         if self._is_remote:
@@ -243,6 +248,15 @@ class PgfdExperimentManager(SearchManager):
             self.callbacks.append(self._state)
         if self.tensorboard_log is not None:
             self.callbacks.append(RunFigure(self.save_path))
+
+    def _set_eval_freq(self) -> None:
+        """:raises CommandError: If evaluations have no episodes"""
+        is_given = any(word.startswith("--eval-f") for word in self._command)
+        if not is_given and self.eval_freq > 0:
+            # The Zoo's default is longer than most runs from demonstrations, which would never be evaluated
+            self.eval_freq = self.args.eval_freq = min(self.eval_freq, max(int(self.n_timesteps) // N_EVALUATIONS, 1))
+        if self.eval_freq > 0 and self.n_eval_episodes < 1 and not self.optimize_hyperparameters:
+            raise CommandError(f"--eval-episodes: found {self.n_eval_episodes}, expected at least 1, or --eval-freq -1")
 
     def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
         if self._robot is not None:
@@ -345,6 +359,11 @@ class PgfdExperimentManager(SearchManager):
             print(
                 f"Note: {env_id} has no max_episode_steps. If it does not end its episodes itself, evaluations never end: "
                 "give it to gym.register, or as --env-kwargs max_episode_steps:1000"
+            )
+        if self.eval_freq * self.n_envs > self.n_timesteps:
+            print(
+                f"Note: --eval-freq: found {self.args.eval_freq:,}, and this run has {self.n_timesteps:,} steps: only the "
+                "policy before them is evaluated"
             )
         n_warm = getattr(model, "n_warmup_steps_left", 0)
         if n_warm >= self.n_timesteps:

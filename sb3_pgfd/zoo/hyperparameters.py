@@ -183,6 +183,23 @@ def resolve_demonstrations(named: Any, folders: Sequence[Path], origin: str) -> 
     return str(named)
 
 
+def resolve_in_wrappers(wrappers: Any, folders: Sequence[Path], origin: str) -> Any:
+    """
+    :param wrappers: Value of ``env_wrapper``: names, or options by name
+    :return: The same, with the demonstrations among the options as :func:`resolve_demonstrations` gives them
+    """
+    if isinstance(wrappers, list):
+        return [resolve_in_wrappers(one, folders, origin) for one in wrappers]
+    if not isinstance(wrappers, Mapping):
+        return wrappers
+    return {
+        name: {**options, "demonstrations": resolve_demonstrations(options["demonstrations"], folders, origin)}
+        if isinstance(options, Mapping) and "demonstrations" in options
+        else options
+        for name, options in wrappers.items()
+    }
+
+
 def stacked(resolved: Any, n_stack: int) -> dict[str, Any]:
     """
     :param resolved: By :func:`resolve_demonstrations`

@@ -119,6 +119,7 @@ _OF_DEMONSTRATIONS = {"pretrain_steps", "pretrain_learning_rate", "bc_coef", "bc
 _OF_DEMONSTRATIONS |= {"normalize_actor_loss", "critic_warmup_steps", "sampling", "demo_fraction"}
 _OF_DEMONSTRATIONS |= {"demo_bonus", "relative_priorities"}
 _OF_PRIORITIES = ("priority_exponent", "importance_exponent", "action_gradient_coef", "demo_bonus", "relative_priorities")
+_OF_STD = {"log_std_min", "log_std_max", "log_std_init"}
 # When a parameter has an effect, by what is given and sampled so far
 _CONDITIONS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "n_step_coef": lambda known: (known.get("n_steps") or 1) > 1,
@@ -126,8 +127,10 @@ _CONDITIONS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "pretrain_learning_rate": lambda known: known.get("pretrain_steps"),
     "demo_fraction": lambda known: known.get("sampling") != "priorities",
     **dict.fromkeys(_OF_PRIORITIES, lambda known: known.get("demo_fraction") is None and known.get("sampling") != "share"),
-    # Discrete actions have no `n_actions`
-    **dict.fromkeys(("log_std_min", "log_std_max"), lambda known: known["n_actions"]),
+    "bc_half_life": lambda known: known.get("bc_coef"),
+    "demo_batch_size": lambda known: known.get("bc_coef") or known.get("pretrain_steps"),
+    # Discrete actions have no `n_actions`. What is drawn beside a number of the user's might not go with it
+    **dict.fromkeys(("log_std_min", "log_std_max"), lambda known: known["n_actions"] and not _OF_STD & known["given"]),
 }
 # The option that a parameter decides, where it has another name, and its value
 _CONVERSIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
@@ -166,7 +169,8 @@ def sample_params(
     sampled: dict[str, Any] = {}
     for name, suggest in SPACES[algo].items():
         lacks_demonstrations = name in _OF_DEMONSTRATIONS and not additional_args.get("has_demonstrations", True)
-        matters = _CONDITIONS.get(name, lambda known: True)({**given, **sampled, "n_actions": n_actions})
+        known = {**given, **sampled, "n_actions": n_actions, "given": given.keys()}
+        matters = _CONDITIONS.get(name, lambda known: True)(known)
         if decided_option(name) in given or lacks_demonstrations or not matters:
             continue
         sampled[name] = suggest(trial, name)

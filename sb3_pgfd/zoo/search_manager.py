@@ -1,6 +1,7 @@
 """The search for hyperparameters, ``-optimize``."""
 
 import itertools
+import signal
 from contextlib import closing
 from copy import copy
 from pathlib import Path
@@ -12,7 +13,7 @@ from optuna.trial import TrialState
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 
 from sb3_pgfd.zoo import ALGORITHMS
-from sb3_pgfd.zoo.command_line import CommandError
+from sb3_pgfd.zoo.command_line import CommandError, EndedRunError
 from sb3_pgfd.zoo.entry_manager import EntryManager
 from sb3_pgfd.zoo.hyperparameters import flatten
 from sb3_pgfd.zoo.hyperparams_opt import CONVERTERS, SAMPLERS
@@ -36,6 +37,7 @@ class SearchManager(EntryManager):
         super().__init__(args, algo, *positional, **kwargs)
         self._trial_timeout, self._trial_numbers = trial_timeout, itertools.count(1)
         self._study: optuna.Study | None = None
+        self._is_interrupted = False
 
     def _create_sampler(self, sampler_method: str) -> optuna.samplers.BaseSampler:
         # Without a seed: workers that share a study, and a run that continues one, must not try the same again
@@ -61,6 +63,8 @@ class SearchManager(EntryManager):
         except ValueError as error:
             if self._study is None or self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
                 raise
+            if self._is_interrupted:
+                raise EndedRunError("-optimize: interrupted before a trial has finished", signal.SIGINT) from error
             errors = [trial.user_attrs["error"] for trial in self._study.trials if "error" in trial.user_attrs]
             reason = f"{len(errors)} stopped early, the last one: {errors[-1]}" if errors else "Try --pruner none"
             found = f"found {len(self._study.trials)} trials, all pruned or failed, expected one to finish"
@@ -84,6 +88,9 @@ class SearchManager(EntryManager):
             specified = self.specified_callbacks or []
             own.specified_callbacks = [*(specified if isinstance(specified, list) else [specified]), *callbacks]
             return super(SearchManager, own).objective(trial)
+        except KeyboardInterrupt:
+            self._is_interrupted = True
+            raise
         finally:
             # A trial that stops with an error leaves it open
             if bar is not None and hasattr(bar, "pbar"):
@@ -93,8 +100,9 @@ class SearchManager(EntryManager):
         # The Zoo keeps the output clean with only the trial's results, unless in debug mode
         says_progress, self.verbose = self.verbose >= 1, self.verbose if self.verbose >= 2 else 0
         entry = self._with_trial({})
-        # How long a trial may be is the entry's to say
-        given = {**{name: entry[name] for name in ("pretrain_steps",) if name in entry}, **flatten(self._given)}
+        # How long a trial may be is the entry's to say, and it is not searched how wide a policy begins
+        of_entry = {name: value for name, value in flatten(entry).items() if name in ("pretrain_steps", "log_std_init")}
+        given = {**of_entry, **flatten(self._given)}
         told = {"given": given, "has_demonstrations": entry.get("demonstrations") is not None}
         SAMPLERS[self.algo](trial, self.n_actions, self.n_envs, told)
         # As --trial-id will read it

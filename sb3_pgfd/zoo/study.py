@@ -10,8 +10,10 @@ from typing import Any
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+from sqlalchemy.exc import ArgumentError
 
 from sb3_pgfd.utils.files import hold
+from sb3_pgfd.zoo.command_line import CommandError
 
 # Seconds between two signs of life of a worker, and without one until its trial is tried again
 HEARTBEAT, GRACE = 20, 60
@@ -50,9 +52,17 @@ class Database(RDBStorage):
 
 
 def open_database(url: str) -> Database:
-    """:return: The database. Of workers that start together on a new SQLite file one makes the tables, the others wait"""
+    """
+    :return: The database. Of workers that start together on a new SQLite file one makes the tables, the others wait
+    :raises CommandError: If it is no URL of one
+    """
     if not url.startswith(_SQLITE):
-        return Database(url)
+        try:
+            return Database(url)
+        except ArgumentError as error:
+            raise CommandError(
+                f"--storage: found {url!r}, expected a journal, file.log, or a database's URL, sqlite:///file.db ({error})"
+            ) from error
     path = Path(url.removeprefix(_SQLITE))
     with closing(hold(path.with_name(f".{path.name}.lock"), url, wait=True)):
         return Database(url)

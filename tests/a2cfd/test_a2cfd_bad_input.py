@@ -92,6 +92,10 @@ def test_unusual_but_meaningful_options_are_taken(make_model: MakeModel, options
         (spaces.Box(np.zeros((2, 2), np.float32), np.eye(2, dtype=np.float32)), "low == high for component 0, 1 of Box"),
         (spaces.Box(0, 10, (1,), np.int64), r"action_space: found Box\(0, 10, .*, expected floats"),
         (spaces.Discrete(3, start=1), r"action_space: found Discrete\(3, start=1\), expected choices from 0"),
+        (
+            spaces.MultiDiscrete(np.full((2, 2), 3)),
+            r"action_space: found MultiDiscrete\(\[\[3, 3\], \[3, 3\]\]\), expected one axis",
+        ),
         (spaces.MultiDiscrete([2, 3], start=[0, 1]), "action_space: found MultiDiscrete.*, expected choices from 0"),
     ],
     ids=str,

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from clockwork import clockwork
 from gymnasium import spaces
 from sb3_contrib import ARS, QRDQN, TQC, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO, SAC
@@ -14,7 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecFrameStack, VecNormalize, VecTransposeImage
 
 from sb3_pgfd import A2CfD, DDPGfD, Demonstrations, DemonstrationsError
 from sb3_pgfd.callbacks import ProgressLog, RecordSuccesses, SaveTrainingState
@@ -195,6 +196,39 @@ def test_so_many_episodes_are_recorded_at_most(tmp_path: Path):
     model.learn(60, callback=RecordSuccesses(tmp_path / "a.npz", max_episodes=2))
     assert len(successes(log)) > 2
     assert_recorded(Demonstrations.load(tmp_path / "a.npz"), successes(log)[:2])
+
+
+def test_successes_in_the_same_step_are_counted_one_by_one(tmp_path: Path):
+    env = DummyVecEnv([clockwork([1.0, 1.0])] * 3)
+    make_model("SAC", env).learn(12, callback=RecordSuccesses(tmp_path / "a.npz", max_episodes=4, min_return=0.0))
+    assert Demonstrations.load(tmp_path / "a.npz").n_episodes == 4
+
+
+class Restarts(VecEnvWrapper):
+    """In the fifth step, the second of an episode, its environment is lost, as a worker of Ray is."""
+
+    n_steps = 0
+
+    def reset(self) -> Any:
+        return self.venv.reset()
+
+    def step_wait(self) -> Any:
+        observations: Any
+        observations, rewards, dones, infos = self.venv.step_wait()
+        self.n_steps += 1
+        if self.n_steps == 5:
+            last = observations - 1.0
+            infos[0] = {"env_restarted": True, "TimeLimit.truncated": True, "terminal_observation": last[0]}
+            return self.venv.reset(), np.zeros_like(rewards), np.ones_like(dones), infos
+        return observations, rewards, dones, infos
+
+
+def test_an_episode_whose_environment_was_lost_is_not_recorded(tmp_path: Path):
+    # Steps 1 to 3, 4 and 5, and five times three
+    env = Restarts(DummyVecEnv([clockwork([1.0, 1.0, 1.0])]))
+    make_model("SAC", env).learn(20, callback=RecordSuccesses(tmp_path / "a.npz", min_return=0.0))
+    assert env.n_steps == 20
+    assert Demonstrations.load(tmp_path / "a.npz").episode_lengths.tolist() == [3] * 6
 
 
 def test_without_a_success_there_is_no_file_but_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

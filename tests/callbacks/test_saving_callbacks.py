@@ -9,14 +9,22 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnRewardThreshold
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_pgfd import DDPGfD, Demonstrations
-from sb3_pgfd.callbacks import Checkpoints, Evaluation, ProgressLog, RunFigure, SaveNormalization, SaveTrainingState
+from sb3_pgfd.callbacks import (
+    Checkpoints,
+    EvaluateFirst,
+    Evaluation,
+    ProgressLog,
+    RunFigure,
+    SaveNormalization,
+    SaveTrainingState,
+)
 
 SMALL: dict[str, Any] = {"batch_size": 4, "policy_kwargs": {"net_arch": [4]}, "seed": 0, "device": "cpu"}
 
@@ -102,6 +110,35 @@ def test_the_picture_is_drawn_in_between_and_at_the_end(figures: Callable[..., l
 def test_the_picture_is_drawn_after_evaluations(figures: Callable[..., list[int]], tmp_path: Path) -> None:
     after = RunFigure(str(tmp_path), draw_freq=2)
     assert figures(EvalCallback(make_vec_env("PointToGoal-v0"), None, after, n_eval_episodes=1, eval_freq=20)) == [40]
+
+
+def test_a_picture_without_a_log_does_not_end_a_run(tmp_path: Path, demonstrations: Demonstrations) -> None:
+    model = make_ddpgfd(demonstrations, tensorboard_log=str(tmp_path / "tb"))
+    with pytest.warns(UserWarning, match="RunFigure: found no .*progress.csv, expected one: put a ProgressLog"):
+        model.learn(20, callback=RunFigure(tmp_path / "nowhere"))
+    assert model.num_timesteps == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep": 0}, "keep: found 0, expected a whole number >= 1"),
+        ({"max_share": 0.0}, "max_share: found 0.0, expected a number > 0"),
+        ({"every": -1.0}, r"every \(seconds\): found -1.0, expected a number >= 0"),
+    ],
+)
+def test_states_that_would_not_be_kept_or_never_be_saved_are_refused(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        SaveTrainingState(tmp_path / "state", **options)
+
+
+def test_a_pretrained_policy_that_is_good_enough_ends_the_run(tmp_path: Path, demonstrations: Demonstrations) -> None:
+    stop = StopTrainingOnRewardThreshold(-1e9)
+    evaluation = Evaluation(make_vec_env("PointToGoal-v0"), callback_on_new_best=stop, n_eval_episodes=1, eval_freq=10**6)
+    model = make_ddpgfd(demonstrations).learn(60, callback=[evaluation, EvaluateFirst(evaluation)])
+    assert model.num_timesteps == 1
 
 
 def test_without_tensorboard_nothing_is_drawn(tmp_path: Path, demonstrations: Demonstrations) -> None:

@@ -123,6 +123,12 @@ def test_enjoy_without_a_screen_names_the_ways_out(
     assert "logs/ddpgfd folder was not found" in refused(capsys, "enjoy", "--env", ENV_ID, "--no-render")
 
 
+def test_enjoy_says_when_no_episode_has_ended(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = call(capsys, "enjoy", "--env", ENV_ID, "-n", "3", "-f", "logs", "--no-render")
+    assert "No episode has ended within 3 steps" in shown
+    assert "--n-envs: found 0, expected at least 1" in refused(capsys, "enjoy", "--env", ENV_ID, "--n-envs", "0")
+
+
 def test_enjoy_plays_the_newest_run_that_has_a_model(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A search, or a run that was ended early, leaves a folder without one."""
     newer = here / "logs" / "ddpgfd" / f"{ENV_ID}_99"

@@ -98,6 +98,12 @@ def test_what_cannot_be_read_or_found_is_refused(
     assert unknown.startswith("sb3-pgfd train: --env Pendulun-v1: found no such environment")
     assert "perhaps Pendulum-v1" in unknown
     assert "missing.npz" in refused(capsys, "train", "--env", ENV_ID, "-params", 'demonstrations:"missing.npz"')
+    for arguments, message in (
+        (["--device", "foo"], "--device: found 'foo', expected auto, cpu, cuda or cuda:<number>"),
+        (["--eval-episodes", "0"], "--eval-episodes: found 0, expected at least 1, or --eval-freq -1"),
+        (["-optimize", "--study-name", "a", "--storage", "a.db"], "--storage: found 'a.db', expected a journal, file.log, or"),
+    ):
+        assert message in refused(capsys, "train", "--env", ENV_ID, *arguments)
     assert "no_motor" in refused(capsys, "train", "--env", ENV_ID, "--gym-packages", "no_motor")
     misspelt = ["train", "--env", ENV_ID, "-params", "bc_coeff:1.0"]
     expected = "sb3-pgfd train: -params: DDPGfD: found the unknown argument 'bc_coeff', did you mean 'bc_coef'?"
@@ -132,3 +138,6 @@ def test_what_makes_a_run_useless_is_noted(
     assert f"Note: {ENV_ID} has no max_episode_steps" in output
     assert "Note: critic_warmup_steps: the actor only clones for 1,000 steps, and this run has 1,000" in output
     assert "Note:" not in call(capsys, *command, "-n", "1001")
+    assert "Note: --eval-freq: found 2,000, and this run has 1,001 steps" in call(
+        capsys, *command[:-2], "-n", "1001", "--eval-freq", "2000"
+    )

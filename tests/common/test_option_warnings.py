@@ -9,6 +9,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from clockwork import Clockwork
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from torch.optim import Adamax
 
 from sb3_pgfd import A2CfD, DDPGfD, Demonstrations, DemonstrationsError, DemoReplayBuffer, SACfD, TD3fD
 from sb3_pgfd.demonstrations import Episode
@@ -130,13 +133,29 @@ def test_a_model_that_was_saved_before_it_learned_knows_what_was_chosen(tmp_path
         ),
         (SACfD, {"ent_coef": 0.1, "target_entropy": -2.0}, 'target_entropy=-2.0 has no effect: it needs ent_coef="auto"'),
         (A2CfD, {"bc_coef": 0.0, "bc_decay": 0.9}, "bc_decay=0.9 has no effect: it needs bc_coef > 0"),
+        (A2CfD, {"sde_sample_freq": 4}, "sde_sample_freq=4 has no effect: it needs use_sde=True"),
+        (
+            A2CfD,
+            {"use_sde": True, "policy_kwargs": {"log_std_min": -3.0}},
+            "log_std_min=-3.0 has no effect: it needs continuous actions and use_sde=False",
+        ),
+        (
+            A2CfD,
+            {"policy": ActorCriticPolicy, "actor_learning_rate": 1e-4},
+            "actor_learning_rate=0.0001 has no effect: it needs a policy of this package",
+        ),
+        (
+            A2CfD,
+            {"use_rms_prop": True, "policy_kwargs": {"optimizer_class": Adamax}},
+            "use_rms_prop=True has no effect: it needs policy_kwargs without optimizer_class",
+        ),
     ],
 )
 def test_an_option_without_effect_is_named(
     algorithm: Any, options: dict[str, Any], expected: str, demonstrations: Demonstrations
 ) -> None:
-    options = {"pretrain_steps": 2, **(SMALL if algorithm is A2CfD else OFF_POLICY), **options}
-    (found,) = said(algorithm("MlpPolicy", "PointToGoal-v0", demonstrations, **options))
+    options = {"policy": "MlpPolicy", "pretrain_steps": 2, **(SMALL if algorithm is A2CfD else OFF_POLICY), **options}
+    (found,) = said(algorithm(env="PointToGoal-v0", demonstrations=demonstrations, **options))
     assert found.startswith(expected)
 
 
@@ -145,6 +164,22 @@ def test_what_has_an_effect_is_not(demonstrations: Demonstrations) -> None:
     options: dict[str, Any] = {"bc_coef": 1.0, "q_filter": True, "n_steps": 2, "n_step_coef": 0.5, "pretrain_steps": 2}
     model = DDPGfD("MlpPolicy", "PointToGoal-v0", demonstrations, replay_buffer_kwargs=buffer, **options, **OFF_POLICY)
     assert said(model) == []
+
+
+def test_a_loaded_model_may_have_fewer_options_of_the_buffer(demonstrations: Demonstrations, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"pretrain_steps": 2, "replay_buffer_kwargs": {"demo_fraction": None, "demo_bonus": 0.5}}
+    DDPGfD("MlpPolicy", "PointToGoal-v0", demonstrations, **options, **OFF_POLICY).learn(4).save(tmp_path / "model")
+    given: dict[str, Any] = {"demonstrations": demonstrations, "replay_buffer_kwargs": {"demo_fraction": 0.5}}
+    model = DDPGfD.load(tmp_path / "model", env=gym.make("PointToGoal-v0"), **given)
+    assert said(model) == []
+    assert model.buffer.demo_fraction == 0.5
+
+
+def test_a_clone_that_has_been_trained_proposes_without_more_of_it(demonstrations: Demonstrations, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"proposals": True, "pretrain_steps": 2, **OFF_POLICY}
+    TD3fD("MlpPolicy", "PointToGoal-v0", demonstrations, **options).learn(4).save(tmp_path / "model")
+    given: dict[str, Any] = {"demonstrations": demonstrations, "pretrain_steps": 0}
+    assert said(TD3fD.load(tmp_path / "model", env=gym.make("PointToGoal-v0"), **given)) == []
 
 
 # --- Demonstrations --------------------------------------------------------------------------------------------------
@@ -170,6 +205,24 @@ def test_returns_outside_of_their_range_are_named(q_range: tuple[float, float], 
     assert len(found) == is_outside
     if is_outside:
         assert found[0].startswith("q_range: found discounted returns of the demonstrations from 1 to 2.5, expected all in")
+
+
+@pytest.mark.parametrize(("reward", "q_range", "is_outside"), [(1.0, (0.0, 1.0), True), (100.0, (0.0, 3.0), False)])
+def test_returns_are_normalised_as_the_first_learn_will(reward: float, q_range: tuple[float, float], is_outside: bool) -> None:
+    # The running returns are 0, 0 and the reward, so the variance is 2/9 of its square, but for SB3's count of 1e-4 before
+    env = VecNormalize(DummyVecEnv([lambda: Clockwork([0.0])]), norm_obs=False, gamma=0.5)
+    dataset = clockwork_demonstrations([0.0, 0.0, reward])
+    model = DDPGfD("MlpPolicy", env, dataset, q_range=q_range, gamma=0.5, pretrain_steps=1, **OFF_POLICY)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.check_options_for_learning()
+    assert model._vec_normalize_env is env
+    assert env.ret_rms.var == 1.0, "looking changes nothing"
+    found = [str(one.message) for one in caught if one.category is OptionWarning]
+    assert len(found) == is_outside
+    if is_outside:
+        assert found[0].startswith("q_range: found discounted returns of the demonstrations from 0.53")
+        assert f"to {1 / np.sqrt(2 / 9):.3g}" in found[0]
 
 
 # --- What the replay buffer says -------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from clockwork import Clockwork
+from gymnasium import spaces
 from one_episode import one_episode
 from point_to_goal import PointToGoal
 from stable_baselines3 import HerReplayBuffer, sac, td3
-from stable_baselines3.common.vec_env import SubprocVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_pgfd import DDPGfD, Demonstrations, TD3fD
 from sb3_pgfd.demonstrations import DemonstrationsError, Episode
@@ -63,6 +64,15 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"replay_buffer_class": "DemoReplayBuffer"}, "found DemoReplayBuffer, expected DemoReplayBuffer or a subclass"),
     ({"replay_buffer_kwargs": {"demo_bonus": -1}}, r"demo_bonus \(eps_D\): found -1, expected a number >= 0"),
     ({"replay_buffer_kwargs": {"optimize_memory_usage": True}}, "optimize_memory_usage: found True, expected False"),
+    ({"train_freq": 0}, "train_freq: found 0 steps, expected at least one"),
+    (
+        {"train_freq": (1, "episode"), "env": DummyVecEnv([PointToGoal] * 2)},
+        "train_freq: found episodes with 2 environments, expected steps, or one environment",
+    ),
+    (
+        {"action_noise": 0.1, "env": Clockwork([1.0], action_space=spaces.Box(-1.0, 1.0, ())), "demonstrations": None},
+        r"action_noise: found 0.1 and actions of shape \(\), expected 0, or actions of shape \(1,\)",
+    ),
     ({"policy_kwargs": {"n_critics": 0}}, "n_critics: found 0, expected a whole number >= 1"),
     ({"policy_kwargs": {"average_actor": 0.0}}, "average_actor: found 0.0, expected a number > 0 and <= 1, or None"),
     ({"policy_kwargs": {"actor_dropout": 1.0}}, "actor_dropout: found 1.0, expected a number >= 0 and < 1"),

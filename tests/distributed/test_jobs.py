@@ -10,6 +10,7 @@ import yaml
 from sb3_pgfd.cli import main
 from sb3_pgfd.cli.study import Grid
 from sb3_pgfd.comparison import find_runs
+from sb3_pgfd.comparison.references import find_references
 from sb3_pgfd.distributed import Job, run_jobs
 
 SMALL = {"pretrain_steps": 2, "batch_size": 8, "learning_starts": 10, "policy_kwargs": {"net_arch": [4]}}
@@ -63,6 +64,16 @@ def test_a_study_runs_each_cell_once_and_names_those_that_fail(
     ]
     assert runs[0].returns.tolist() == [float(row["return"]) for row in rows]
 
+    assert [(line.name, line.mean_return) for line in find_references(runs)[0]] == [
+        ("Pendulum-v1", pytest.approx(-199.1, abs=0.1))
+    ]
+    assert [run.label for run in find_runs([tmp_path / "study"])[0]] == ["ddpgfd"]
+
+    # What failed before its first state is tried with the settings that it has now
+    write_grid(tmp_path, settings={"small": SMALL, "broken": {**SMALL, "tau": 0.3}})
+    assert main(command) == 0
+    assert "2 cells, 1 to run" in capsys.readouterr().out
+
     # The cell that is finished does not run again, and keeps its row
     write_grid(tmp_path)
     assert main(command) == 0
@@ -81,6 +92,15 @@ def test_a_study_runs_each_cell_once_and_names_those_that_fail(
         ({"setings": {}}, "setings.*did you mean 'settings'"),
         ({"settings": {"small": {"bc_coeff": 1.0}}}, "bc_coeff.*bc_coef"),
         ({"arguments": ["-params", "bc_coef:4.0"]}, "arguments: found -params, expected its options in tasks or settings"),
+        ({"arguments": ["--seed=3"]}, "arguments: found --seed, expected none: the study sets it for each cell"),
+        ({"arguments": ["-conf", "my.yml"]}, "arguments: found -conf, expected it as config of the study"),
+        ({"arguments": "--eval-freq 30"}, "arguments: found '--eval-freq 30', expected a list, such as"),
+        ({"seeds": 1.5}, "seeds: found 1.5, expected how many, or a list of whole numbers >= 0"),
+        ({"seeds": "12"}, "seeds: found '12', expected how many"),
+        ({"algorithms": ["td3df"]}, r"algorithms: found \['td3df'\], expected some of .*td3fd"),
+        ({"config": "nowhere.yml"}, "config: found no file .*nowhere.yml, expected a yaml of entries"),
+        ({"n_timesteps": "lots"}, "n_timesteps: found 'lots', expected a whole number >= 1"),
+        ({"num_cpus": "two"}, "num_cpus: found 'two', expected a number >= 0"),
         ({"tasks": {"Pendulum-v1": 3}}, "tasks: found {'Pendulum-v1': 3}, expected names, or options by name"),
     ],
 )
@@ -92,6 +112,10 @@ def test_a_grid_with_unknown_names_is_refused(
     assert error.count("\n") == 1
     assert re.search(message, error), error
     assert not (tmp_path / "study").exists()
+
+
+def test_a_seed_that_is_named_twice_is_one(tmp_path: Path) -> None:
+    assert [cell.seed for cell in Grid(Path(write_grid(tmp_path, seeds=[3, 0, 3]))).cells] == [3, 0]
 
 
 def test_a_setting_changes_single_options_of_its_task(tmp_path: Path) -> None:

@@ -94,10 +94,11 @@ def test_parameters_go_from_one_model_to_another(make_model: MakeModel) -> None:
 
 
 def test_a_policy_comes_back_from_its_file_and_acts_the_same(make_model: MakeModel, tmp_path: Path) -> None:
-    policy = make_model(policy_kwargs={"log_std_init": -1.0}).learn(20).policy
+    policy = make_model(policy_kwargs={"log_std_init": -1.0, "share_features_extractor": True}).learn(20).policy
     policy.save(str(tmp_path / "policy"))
     loaded = MlpPolicy.load(str(tmp_path / "policy"))
     assert loaded.log_std_init == -1.0
+    assert loaded.share_features_extractor
     assert_acts_the_same(loaded, policy)
 
 

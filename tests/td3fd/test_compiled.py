@@ -11,6 +11,7 @@ from stable_baselines3.common.logger import Logger
 
 from sb3_pgfd import DDPGfD, SACfD, TD3fD
 from sb3_pgfd.common import compilation
+from sb3_pgfd.common.updates import tensors_of
 from sb3_pgfd.demonstrations import Demonstrations, Episode
 
 DEVICES = ["cpu", *(["cuda"] if th.cuda.is_available() else [])]
@@ -179,3 +180,63 @@ def test_bf16_products_stay_near_float32_ones(episodes: Demonstrations) -> None:
         assert (value - expected).abs().mean() <= 5e-4
     with pytest.raises(ValueError, match="precision: found 'half'"):
         updated(DDPGfD, episodes, False, "cpu", 0, policy_kwargs={"precision": "half"})
+
+
+def changed(episodes: Demonstrations, compiled: bool, change: Callable[[Any, Any], None], values: list[Any]) -> Any:
+    """:return: A model that was updated with each of the values, and what it logged"""
+    model = updated(DDPGfD, episodes, compiled, "cpu", 8, learning_rate=1e-4, q_range=[-5.0, 5.0], bc_coef=1.0)
+    model._metrics.flush()
+    logged = []
+    for value in values:
+        change(model, value)
+        train(model, 8, {})
+        logged.append(model._metrics.flush())
+    return model, logged
+
+
+def set_rate(model: Any, rate: float) -> None:
+    # Loading puts other groups into the optimisers
+    model.set_parameters(model.get_parameters())
+    model.lr_schedule = model.actor_lr_schedule = lambda _: rate
+
+
+@pytest.mark.parametrize(
+    ("change", "values"),
+    [
+        # A program that was made before comes back, with the names of what it logs
+        (lambda model, value: setattr(model, "bc_coef", value), [0.0, 1.0, 0.0]),
+        # Yaml gives a list
+        (lambda model, value: setattr(model, "q_range", value), [[0.5, 0.6], [-5.0, 5.0]]),
+        (lambda model, value: setattr(model, "tau", np.float32(value)), [0.5, 0.01]),
+        (set_rate, [1e-6, 1e-3]),
+    ],
+    ids=["bc_coef", "q_range", "tau", "learning_rate"],
+)
+def test_what_a_callback_changes_counts(
+    change: Callable[[Any, Any], None], values: list[Any], episodes: Demonstrations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The traced program without inductor, which takes half a minute for each
+    monkeypatch.setattr(th, "compile", lambda graph, **options: graph)
+    (eager, expected), (compiled, found) = (changed(episodes, flag, change, values) for flag in (False, True))
+    for means, others in zip(found, expected, strict=True):
+        assert means == pytest.approx(others, rel=1e-3, abs=1e-5)
+    for one, other in zip(eager.policy.parameters(), compiled.policy.parameters(), strict=True):
+        assert (one - other).abs().max() <= 1e-6
+
+
+def test_nothing_is_compiled_anew_for_options_that_no_update_reads(
+    episodes: Demonstrations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(th, "compile", lambda graph, **options: graph)
+    model = updated(DDPGfD, episodes, True, "cpu", 8)
+    n_programs = len(model._updates._compiled._functions)
+    model.gradient_steps, model.learning_starts = 7, 3
+    train(model, 8, {})
+    assert len(model._updates._compiled._functions) == n_programs
+
+
+def test_one_batch_has_the_layout_of_several(episodes: Demonstrations) -> None:
+    """torch compiles once more for tensors that lie otherwise in memory."""
+    buffer = updated(DDPGfD, episodes, False, "cpu", 0).buffer
+    one, several = (tensors_of(buffer.sample_batches(n_batches, 4).split(n_batches)[0]) for n_batches in (1, 3))
+    assert [tensor.stride() for tensor in one] == [tensor.stride() for tensor in several]

@@ -37,11 +37,13 @@ def test_each_value_is_from_the_last_place_that_names_it(
     options = ["--algo", "td3fd", "--env", ENV_ID, "-conf", "own.yml", "--seed", "3"]
     printed = call(capsys, "train", *options, "-params", *params, "--dry-run", "--explain")
     found, entry = rows(printed), "own.yml, entry Pendulum-v1"
-    assert {name: found[name] for name in ("n_timesteps", "gamma", "tau", "n_steps", "--seed", "--device")} == {
+    assert {name: found[name] for name in ("n_timesteps", "gamma", "tau", "n_steps", "--eval-freq", "--seed", "--device")} == {
         "n_timesteps": ("900", entry),
         "gamma": ("0.9", entry),
         "tau": ("0.03", "-params"),
         "n_steps": ("10", "default of TD3fD"),
+        # A tenth of the run
+        "--eval-freq": ("90", "default of train"),
         "--seed": ("3", "command line"),
         "--device": ("auto", "default of train"),
     }

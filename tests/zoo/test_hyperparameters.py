@@ -12,14 +12,14 @@ from rl_zoo3.utils import ALGOS
 from stable_baselines3 import PPO
 from torch import nn
 
-from sb3_pgfd import A2CfD, DDPGfD
+from sb3_pgfd import A2CfD, DDPGfD, DemonstrationsError
 from sb3_pgfd.sacfd import SACfD
 from sb3_pgfd.td3fd import TD3fD
 from sb3_pgfd.utils.files import hyperparams_file
 from sb3_pgfd.zoo import ALGORITHMS, register
 from sb3_pgfd.zoo.command_line import CommandError
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
-from sb3_pgfd.zoo.hyperparameters import check_config, default_algorithm, merge, with_schedules
+from sb3_pgfd.zoo.hyperparameters import check_config, default_algorithm, merge, resolve_in_wrappers, with_schedules
 
 Make = Callable[..., PgfdExperimentManager]
 
@@ -151,3 +151,16 @@ def test_a_file_without_an_entry_or_no_file_names_what_is_there(tmp_path: Path) 
     with pytest.raises(CommandError, match=r"mein.yml: found no such file, .*\. Did you mean .*mine.yml\?$"):
         check_config(str(tmp_path / "mein.yml"), "Peg-v1", may_be_atari=False)
     check_config("a.python.module", "Peg-v1", may_be_atari=False)
+
+
+def test_demonstrations_of_wrappers_are_relative_to_the_file_that_names_them(tmp_path: Path) -> None:
+    (tmp_path / "mine.npz").touch()
+    wrappers = ["a.Plain", {"b.Starts": {"demonstrations": "mine.npz", "share": 0.5}}, {"c.Other": None}]
+    found = resolve_in_wrappers(wrappers, [tmp_path], "entry")
+    path = str(tmp_path / "mine.npz")
+    assert found == ["a.Plain", {"b.Starts": {"demonstrations": path, "share": 0.5}}, {"c.Other": None}]
+    assert resolve_in_wrappers({"b.Starts": {"demonstrations": "mine.npz"}}, [tmp_path], "entry") == {
+        "b.Starts": {"demonstrations": path}
+    }
+    with pytest.raises(DemonstrationsError, match=r"entry: demonstrations: .*other\.npz"):
+        resolve_in_wrappers({"b.Starts": {"demonstrations": "other.npz"}}, [tmp_path], "entry")

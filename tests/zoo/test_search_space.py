@@ -192,6 +192,11 @@ def test_given_options_are_not_searched(algo: str) -> None:
     ("ddpgfd", {"n_steps": 1}, {"n_steps", "n_step_coef"}, set()),
     ("td3fd", {"bc_coef": 0.0}, {"bc_coef", "q_filter", "normalize_actor_loss", "critic_warmup_steps"}, {"demo_fraction"}),
     ("td3fd", {"net_arch": [4]}, {"net_arch"}, {"n_critics", "layer_norm"}),
+    ("a2cfd", {"log_std_max": -2.0}, {"log_std_min", "log_std_max"}, {"ent_coef"}),
+    ("a2cfd", {"log_std_init": 0.0}, {"log_std_min", "log_std_max"}, {"ent_coef"}),
+    ("a2cfd", {"ent_coef": 0.0}, {"ent_coef"}, {"log_std_min", "log_std_max"}),
+    ("a2cfd", {"bc_coef": 0.0}, {"bc_half_life"}, {"ent_coef"}),
+    ("a2cfd", {"bc_coef": 0.0, "pretrain_steps": 0}, {"bc_half_life", "demo_batch_size"}, {"ent_coef"}),
 ])  # fmt: skip
 def test_given_options_decide_which_others_matter(
     algo: str, given: dict[str, Any], absent: set[str], present: set[str]
