@@ -26,6 +26,7 @@ from sb3_pgfd.utils.screen import has_screen, progress
 from sb3_pgfd.wrappers import leave_demonstrations, tell_monitor
 from sb3_pgfd.zoo.command_line import CommandError, check_device
 
+_UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 TRUST_HELP = "load files of another user: models and their statistics can run code when they are loaded"
 
 
@@ -122,15 +123,20 @@ def _model_of_run(options: argparse.Namespace) -> tuple[str, str]:
 
     which = (options.load_best, options.load_checkpoint, options.load_last_checkpoint)
     folders = [path for path in Path(options.folder, options.algo).glob(f"{options.env}_*") if path.is_dir()]
-    pattern = re.compile(rf"{re.escape(options.env)}_([0-9]+)")
+    pattern = re.compile(rf"{re.escape(options.env)}_([0-9]+)(_{_UUID})?")
     runs = {int(match[1]): path for path in folders if (match := pattern.fullmatch(path.name))}
     # The newest may have a model, but no best one or no such checkpoint: an older one would be another agent
     goes_back = options.exp_id == 0 and bool(runs) and not any(which)
-    wanted = sorted(runs, reverse=True) if goes_back else [options.exp_id]
+    newest_first = sorted(runs, reverse=True)
+    wanted = newest_first if goes_back else newest_first[:1] if options.exp_id == 0 and runs else [options.exp_id]
     errors = []
     for number in wanted:
+        place = number, options.folder, options.algo
+        if number in runs:
+            # The Zoo does not know the names that --uuid gives, but takes a folder for one without runs in it
+            place = -1, str(runs[number].parent), runs[number].name
         try:
-            _, model_path, run = get_model_path(number, options.folder, options.algo, options.env, *which)
+            _, model_path, run = get_model_path(*place, options.env, *which)
         except (AssertionError, ValueError) as error:
             errors.append(error)
             continue

@@ -143,3 +143,11 @@ def test_enjoy_plays_the_newest_run_that_has_a_model(here: Path, capsys: pytest.
         assert "expected a model in logs/ddpgfd" in named
     finally:
         newer.rmdir()
+
+
+def test_enjoy_knows_the_names_that_uuid_gives(tmp_path: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named = tmp_path / "ddpgfd" / f"{ENV_ID}_1_f6802a4e-9b7c-4d0e-8a54-0c1d2e3f4a5b"
+    shutil.copytree(here / "logs" / "ddpgfd" / f"{ENV_ID}_1", named)
+    for exp_id in ("0", "1"):
+        output = call(capsys, "enjoy", "--env", ENV_ID, "-n", "5", "-f", str(tmp_path), "--no-render", "--exp-id", exp_id)
+        assert f"Loading {named}" in output
