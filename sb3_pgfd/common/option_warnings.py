@@ -10,7 +10,6 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
-from torch.optim import Optimizer
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.arrays import discounted_returns
@@ -56,25 +55,28 @@ ON_POLICY_NEEDS: Mapping[str, Need] = {
     "rms_prop_eps": ("use_rms_prop=True", lambda options: options["use_rms_prop"]),
     "use_rms_prop": (
         "policy_kwargs without optimizer_class",
-        lambda options: "optimizer_class" not in options["policy_kwargs"],
+        lambda options: "optimizer_class" not in (options.get("policy_kwargs") or {}),
     ),
-    "actor_learning_rate": ("a policy of this package", lambda options: _has_group(options["policy"].optimizer, "actor")),
+    "actor_learning_rate": ("a policy of this package", lambda options: _has_own_actor(options["policy"])),
     # -1 is the default
     "sde_sample_freq": ("use_sde=True", lambda options: options["use_sde"] or options["sde_sample_freq"] < 0),
-    "log_std_init": ("continuous actions", lambda options: isinstance(options["action_space"], spaces.Box)),
+    "log_std_init": ("continuous actions", lambda options: _is_continuous(options)),
     **dict.fromkeys(
         ("log_std_min", "log_std_max"),
-        (
-            "continuous actions and use_sde=False",
-            lambda options: isinstance(options["action_space"], spaces.Box) and not options["use_sde"],
-        ),
+        ("continuous actions and use_sde=False", lambda options: _is_continuous(options) and not options["use_sde"]),
     ),
 }
 """Likewise of on-policy algorithms"""
 
 
-def _has_group(optimizer: Optimizer, name: str) -> bool:
-    return any(group.get("name") == name for group in optimizer.param_groups)
+def _has_own_actor(policy: Any) -> bool:
+    """:return: Whether the actor has a group of parameters of its own; a policy's name does not tell"""
+    optimizer = getattr(policy, "optimizer", None)
+    return optimizer is None or any(group.get("name") == "actor" for group in optimizer.param_groups)
+
+
+def _is_continuous(options: Options) -> bool:
+    return "action_space" not in options or isinstance(options["action_space"], spaces.Box)
 
 
 def check_without_demonstrations(algorithm: str, options: Options, chosen: Collection[str]) -> str:

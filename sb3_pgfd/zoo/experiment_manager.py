@@ -48,6 +48,8 @@ from sb3_pgfd.zoo.hyperparameters import as_mapping
 from sb3_pgfd.zoo.resuming import STATE, Run, how_to_go_on, log_sizes, make_run_folder, save_command
 from sb3_pgfd.zoo.search_manager import SearchManager
 
+ZOO_EVAL_FREQ = 25_000
+"""Default of the Zoo's ``--eval-freq``"""
 N_EVALUATIONS = 10
 """In a run whose ``--eval-freq`` nobody named, besides the one before its first step"""
 _NOT_CONTINUED = (
@@ -252,9 +254,9 @@ class PgfdExperimentManager(SearchManager):
     def _set_eval_freq(self) -> None:
         """:raises CommandError: If evaluations have no episodes"""
         is_given = any(word.startswith("--eval-f") for word in self._command)
-        if not is_given and self.eval_freq > 0:
-            # The Zoo's default is longer than most runs from demonstrations, which would never be evaluated
-            self.eval_freq = self.args.eval_freq = min(self.eval_freq, max(int(self.n_timesteps) // N_EVALUATIONS, 1))
+        if not is_given and self.eval_freq == ZOO_EVAL_FREQ:
+            # Most runs from demonstrations are shorter, and would never be evaluated
+            self.eval_freq = self.args.eval_freq = min(ZOO_EVAL_FREQ, max(int(self.n_timesteps) // N_EVALUATIONS, 1))
         if self.eval_freq > 0 and self.n_eval_episodes < 1 and not self.optimize_hyperparameters:
             raise CommandError(f"--eval-episodes: found {self.n_eval_episodes}, expected at least 1, or --eval-freq -1")
 
