@@ -58,8 +58,8 @@ class RelativePositions(BaseFeaturesExtractor):
         self.keys, self.scale = list(parts), scale
         self.compared_keys = {key for pair in places for key, _ in pair}
         """Keys, '' of a Box, whose entries must have the same unit: algorithms of this package warn of ``VecNormalize``"""
-        self.compared_entries = {(entry, parts[key]) for pair in places for key, entry in pair}
-        """Where positions start, and of how many entries of their key: algorithms of this package warn of older frames"""
+        self.compared_entries = [[(entry, parts[key]) for key, entry in pair] for pair in places]
+        """Where each pair starts, and of how many entries of its key: algorithms of this package warn of older frames"""
         entries = th.tensor(starts)[:, :, None] + th.arange(size)
         first, second = entries.transpose(0, 1).flatten(1)
         # Buffers move to the policy's device; they are not saved, because the constructor makes them again

@@ -151,10 +151,10 @@ class RecordSuccesses(BaseCallback):
         return _as_dtype(observation, like.dtype)
 
     def _keep_success(self, episode: EpisodeBuilder, info: dict[str, Any]) -> None:
-        success = success_of(info)
+        # Several environments may succeed in the same step
         if self._is_full:
-            # Several environments may succeed in the same step
             return
+        success = success_of(info)
         if success or (self.min_return is not None and reaches(episode.episode_return, self.min_return)):
             self.session.add(episode.build(not info.get("TimeLimit.truncated", False), success), {})
 

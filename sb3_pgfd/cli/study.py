@@ -24,11 +24,12 @@ from sb3_pgfd.zoo.resuming import STATE
 RESULTS = "results.csv"
 _KEYS = {"tasks", "algorithms", "settings", "seeds", "n_timesteps", "arguments", "num_cpus", "num_gpus", "retries", "config"}
 # `arguments` are for all cells, and come behind what names one
-_OF_A_CELL = {"--algo", "--env", "--seed", "--seeds", "-f", "--log-folder", "--resume", "--dry-run"}
+_OF_A_CELL = ("--algo", "--env", "--seed", "--seeds", "-f", "--log-folder")
 _ELSEWHERE = {
     **dict.fromkeys(("-params", "--hyperparams"), "its options in tasks or settings"),
     **dict.fromkeys(("-conf", "--conf-file"), "it as config of the study"),
-    **dict.fromkeys(("-optimize", "--optimize-hyperparameters"), "none: a study trains"),
+    **dict.fromkeys(("-optimize", "--optimize-hyperparameters", "--dry-run"), "none: a study trains"),
+    "--resume": "none: the same command goes on with a study",
     **dict.fromkeys(_OF_A_CELL, "none: the study sets it for each cell"),
 }
 _RESULT, _CELL, _OUTPUT = "result.json", "cell.json", "output.txt"
@@ -73,32 +74,9 @@ class Grid:
     """
 
     def __init__(self, path: Path):
-        # Here and below: the list of commands neither needs the RL Zoo nor waits for it
-        import yaml
-
-        from sb3_pgfd.zoo.hyperparameters import with_numbers
-
-        if not path.is_file():
-            raise CommandError(f"{path}: found no such file, expected the yaml of a study{near(path)}")
-        try:
-            given = with_numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise CommandError(f"{path}: found {' '.join(str(error).split())}, expected YAML") from error
-        if not isinstance(given, dict) or not {"tasks", "algorithms"} <= given.keys():
-            raise CommandError(f"{path}: found {given!r:.100}, expected a mapping with tasks and algorithms")
-        try:
-            check_keywords(str(path), given, _KEYS)
-        except TypeError as error:
-            raise CommandError(str(error)) from None
-        self.path, self._given = path.resolve(), given
-        for name in given.keys() & {"num_cpus", "num_gpus"}:
-            if not is_number(given[name], 0.0):
-                raise CommandError(f"{path}: {name}: found {given[name]!r}, expected a number >= 0")
-        for name, smallest in (("retries", 0), ("n_timesteps", 1)):
-            if name in given and not is_whole(given[name], smallest):
-                raise CommandError(f"{path}: {name}: found {given[name]!r}, expected a whole number >= {smallest}")
-        self.resources = {name: float(given[name]) for name in ("num_cpus", "num_gpus") if name in given}
-        self.retries = given.get("retries", 2)
+        self.path, self._given = path.resolve(), _read(path)
+        self.resources = {name: float(self._given[name]) for name in ("num_cpus", "num_gpus") if name in self._given}
+        self.retries = self._given.get("retries", 2)
         self.cells = list(self._make_cells())
         for cell in self.cells:
             if "--gym-packages" not in cell.arguments:
@@ -134,16 +112,18 @@ class Grid:
         algorithms = [given] if isinstance(given, str) else given
         if not isinstance(algorithms, list) or not algorithms or not all(name in ALGOS for name in algorithms):
             raise CommandError(f"{self.path}: algorithms: found {given!r:.100}, expected some of {', '.join(ALGOS)}")
-        return algorithms
+        return list(dict.fromkeys(algorithms))
 
     def _arguments(self) -> list[str]:
         given = self._given.get("arguments") or []
         if not isinstance(given, list):
             raise CommandError(f"{self.path}: arguments: found {given!r:.100}, expected a list, such as [--eval-freq, 1000]")
         arguments = [str(one) for one in given]
-        for word in arguments:
-            if (name := word.split("=")[0]) in _ELSEWHERE:
-                raise CommandError(f"{self.path}: arguments: found {name}, expected {_ELSEWHERE[name]}")
+        for name in (word.split("=")[0] for word in arguments):
+            for option, wanted in _ELSEWHERE.items():
+                # The parser takes beginnings of long options
+                if name == option or (len(name) > 2 and name.startswith("--") and option.startswith(name)):
+                    raise CommandError(f"{self.path}: arguments: found {name}, expected {wanted}")
         if "n_timesteps" in self._given:
             arguments += ["-n", str(self._given["n_timesteps"])]
         if "config" in self._given:
@@ -154,15 +134,45 @@ class Grid:
         return arguments
 
     def _options(self, options: dict[str, Any], algorithm: str, origin: str) -> dict[str, Any]:
-        from sb3_pgfd.zoo.hyperparameters import check_names, resolve_demonstrations
+        from sb3_pgfd.zoo.hyperparameters import check_names, resolve_demonstrations, resolve_in_wrappers
 
         if algorithm in ALGORITHMS:
             named = {name: value for name, value in options.items() if name != "env"}
             check_names(ALGORITHMS[algorithm], named, set(), origin)
-        if "demonstrations" in options:
-            folders = [self.path.parent, Path.cwd()]
-            options["demonstrations"] = resolve_demonstrations(options["demonstrations"], folders, origin)
+        for name, resolve in (("demonstrations", resolve_demonstrations), ("env_wrapper", resolve_in_wrappers)):
+            if name in options:
+                options[name] = resolve(options[name], [self.path.parent, Path.cwd()], origin)
         return options
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """:return: The content of a study's file, whose numbers are checked"""
+    # Here and below: the list of commands neither needs the RL Zoo nor waits for it
+    import yaml
+
+    from sb3_pgfd.zoo.hyperparameters import with_numbers
+
+    if not path.is_file():
+        raise CommandError(f"{path}: found no such file, expected the yaml of a study{near(path)}")
+    try:
+        given = with_numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CommandError(f"{path}: found {' '.join(str(error).split())}, expected YAML") from error
+    if not isinstance(given, dict) or not {"tasks", "algorithms"} <= given.keys():
+        raise CommandError(f"{path}: found {given!r:.100}, expected a mapping with tasks and algorithms")
+    try:
+        check_keywords(str(path), given, _KEYS)
+    except TypeError as error:
+        raise CommandError(str(error)) from None
+    # YAML reads 1e4 as a float
+    given |= {name: int(value) for name, value in given.items() if isinstance(value, float) and value.is_integer()}
+    for name, smallest in (("retries", 0), ("n_timesteps", 1)):
+        if name in given and not is_whole(given[name], smallest):
+            raise CommandError(f"{path}: {name}: found {given[name]!r}, expected a whole number >= {smallest}")
+    for name in given.keys() & {"num_cpus", "num_gpus"}:
+        if not is_number(given[name], 0.0):
+            raise CommandError(f"{path}: {name}: found {given[name]!r}, expected a number >= 0")
+    return given
 
 
 def _by_name(given: Any, origin: str) -> dict[str, dict[str, Any]]:
@@ -188,6 +198,8 @@ def run_cell(cell: Cell, folder: Path) -> list[dict[str, Any]]:
     # A worker of a study that was killed may take a moment to end
     with closing(hold(folder / ".lock", str(cell), wait=True)):
         _check_settings(cell, folder)
+        # Here and not before: a worker of another study may have had the folder until now
+        _write_settings(cell, folder)
         if not (folder / _RESULT).is_file():
             _train(cell, folder)
             (run,) = _runs(folder)
@@ -207,18 +219,26 @@ def _train(cell: Cell, folder: Path) -> None:
         raise RuntimeError(lines[-1] if lines else str(error)) from error
 
 
+def _settings(cell: Cell) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(cell), default=repr))
+
+
 def _check_settings(cell: Cell, folder: Path) -> None:
-    present, wanted = folder / _CELL, json.loads(json.dumps(asdict(cell), default=repr))
-    if present.is_file() and json.loads(present.read_text(encoding="utf-8")) == wanted:
+    """:raises CommandError: If the folder holds what a run with other settings has reached"""
+    present = folder / _CELL
+    if not present.is_file() or json.loads(present.read_text(encoding="utf-8")) == _settings(cell):
         return
     # What failed before its first state left nothing to go on with, and its settings may have been the reason
-    if present.is_file() and ((folder / _RESULT).is_file() or any(sets(run / STATE) for run in _runs(folder))):
+    if (folder / _RESULT).is_file() or any(sets(run / STATE) for run in _runs(folder)):
         raise CommandError(
             f"{folder}: found a run with other settings ({_CELL}), expected those of the grid: remove this folder to train it "
             "anew, or use another -f"
         )
-    with write_whole(present, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+
+
+def _write_settings(cell: Cell, folder: Path) -> None:
+    with write_whole(folder / _CELL, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(_settings(cell), indent=1), encoding="utf-8")
 
 
 def _runs(folder: Path) -> list[Path]:

@@ -140,7 +140,7 @@ class LearnsFromReplay(LearnsFromDemonstrations, OffPolicyAlgorithm):
             warn_user(text, OptionWarning)
 
     def dump_logs(self) -> None:
-        """cf ``OffPolicyAlgorithm``."""
+        """cf ``OffPolicyAlgorithm``. Warns once of demonstrations with other rewards."""
         self._compare_rewards()
         super().dump_logs()
 

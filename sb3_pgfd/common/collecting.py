@@ -70,7 +70,7 @@ class CollectsSteps(LearnsFromReplay):
         return NormalActionNoise(np.zeros(shape), np.full(shape, float(noise))) if noise > 0.0 else None
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """cf :class:`~sb3_pgfd.common.buffering.LearnsFromReplay`."""
+        """cf :class:`~sb3_pgfd.common.buffering.LearnsFromReplay`. Whether somebody can take over is asked anew."""
         super().set_env(env, force_reset)
         self._is_watched = False
 

@@ -59,6 +59,11 @@ def update_normalization(env: VecNormalize, demonstrations: Demonstrations) -> N
                 statistics.update(demonstrations.observations[key])
         else:
             env.obs_rms.update(demonstrations.observations)
+    update_returns(env, demonstrations)
+
+
+def update_returns(env: VecNormalize, demonstrations: Demonstrations) -> None:
+    """The part of :func:`update_normalization` that rewards are normalised with."""
     returns = np.zeros(len(demonstrations))
     running = 0.0
     starts = set(demonstrations.episode_starts.tolist())

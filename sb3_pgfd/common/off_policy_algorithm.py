@@ -38,7 +38,10 @@ MAX_DRAWN_BYTES = 64 * 2**20
 
 
 # A callback may change these as it likes: nothing is compiled anew
-_NOT_IN_UPDATES = {"buffer_size", "gradient_steps", "learning_starts", "seed", "verbose"}
+_NOT_IN_UPDATES = {
+    *("buffer_size", "demonstrations", "learning_starts", "train_freq", "gradient_steps", "batch_size", "policy_delay"),
+    *("pretrain_steps", "critic_warmup_steps", "seed", "stats_window_size", "tensorboard_log", "verbose"),
+}
 
 
 class OffPolicyFromDemonstrations(CollectsSteps):
@@ -101,7 +104,11 @@ class OffPolicyFromDemonstrations(CollectsSteps):
         self._updates: Updates | None = None
         self._rates = LearningRates(self.compile, self.device)
         self._convert_train_freq()
-        self._check_train_freq()
+        assert isinstance(self.train_freq, TrainFreq)
+        if self.train_freq.frequency < 1:
+            raise ValueError(
+                f"train_freq: found {self.train_freq.frequency} {self.train_freq.unit.value}s, expected at least one"
+            )
 
     def _set_return_coefs(self) -> None:
         # 1 and lambda_1, the weights of the two returns
@@ -125,13 +132,12 @@ class OffPolicyFromDemonstrations(CollectsSteps):
         check_learning_rate("learning_rate", self.learning_rate, required=True)
         check_learning_rate("actor_learning_rate", self.actor_learning_rate)
 
-    def _check_train_freq(self) -> None:
-        """:raises ValueError: If SB3 would refuse it, but only after pretraining"""
+    def check_options_for_learning(self) -> None:
+        """cf :class:`~sb3_pgfd.common.pretraining.LearnsFromDemonstrations`. A loaded model may only be to act."""
+        super().check_options_for_learning()
         assert isinstance(self.train_freq, TrainFreq)
-        number, unit = self.train_freq
-        if number < 1:
-            raise ValueError(f"train_freq: found {number} {unit.value}s, expected at least one")
-        if unit == TrainFrequencyUnit.EPISODE and self.n_envs > 1:
+        # SB3 would refuse it, but only after pretraining
+        if self.train_freq.unit == TrainFrequencyUnit.EPISODE and self.n_envs > 1:
             raise ValueError(f"train_freq: found episodes with {self.n_envs} environments, expected steps, or one environment")
 
     def _check_policy(self) -> None:
@@ -304,4 +310,4 @@ def _constant(value: Any) -> Any:
     """:return: An option as a compiled update has read it, so that a change is found; the type of an object"""
     if isinstance(value, (list, tuple)):
         return tuple(_constant(item) for item in value)
-    return value if isinstance(value, (int, float, str, np.number, type(None))) else type(value)
+    return value if isinstance(value, (int, float, str, np.generic, type(None))) else type(value)

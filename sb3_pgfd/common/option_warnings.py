@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
+from torch.optim import RMSprop
 
 from sb3_pgfd.demonstrations import Demonstrations, DemonstrationsError
 from sb3_pgfd.demonstrations.arrays import discounted_returns
@@ -55,7 +56,8 @@ ON_POLICY_NEEDS: Mapping[str, Need] = {
     "rms_prop_eps": ("use_rms_prop=True", lambda options: options["use_rms_prop"]),
     "use_rms_prop": (
         "policy_kwargs without optimizer_class",
-        lambda options: "optimizer_class" not in (options.get("policy_kwargs") or {}),
+        # The algorithm itself puts it there
+        lambda options: (options.get("policy_kwargs") or {}).get("optimizer_class", RMSprop) is RMSprop,
     ),
     "actor_learning_rate": ("a policy of this package", lambda options: _has_own_actor(options["policy"])),
     # -1 is the default
@@ -106,7 +108,7 @@ def check_without_demonstrations(algorithm: str, options: Options, chosen: Colle
 def options_without_effect(options: Options, chosen: Collection[str], needs: Mapping[str, Need]) -> Iterator[str]:
     """
     :param options: All options of a model and of its replay buffer
-    :param chosen: Names of those that the user chose, and perhaps has taken away since
+    :param chosen: Names of those that the user chose. After ``load()`` with fewer options some of these may be gone
     :param needs: What an option needs to have an effect
     :return: A warning for each that has none
     """
@@ -152,17 +154,17 @@ def older_frames(policy: nn.Module, n_stack: int) -> Iterator[str]:
     """
     :param policy: With its features extractors
     :param n_stack: Frames in an observation, the newest last
-    :return: A warning if a features extractor compares positions of older frames than the newest
+    :return: A warning if a features extractor compares two positions of older frames; one and a newer one tell a velocity
     """
     for module in policy.modules():
-        starts = {n - n // n_stack for entry, n in getattr(module, "compared_entries", ()) if entry < n - n // n_stack}
-        if starts:
-            kind = type(module).__name__
-            yield (
-                f"{kind}: found positions in older frames, expected them in the newest of VecFrameStack's {n_stack}, which "
-                f"starts at entry {' or '.join(map(str, sorted(starts)))}: add that to the entries of the pairs"
-            )
-            return
+        for pair in getattr(module, "compared_entries", ()):
+            if all(entry < n - n // n_stack for entry, n in pair):
+                newest = " and ".join(str(n - n // n_stack + entry % (n // n_stack)) for entry, n in pair)
+                yield (
+                    f"{type(module).__name__}: found a pair of positions in older frames, at {pair[0][0]} and {pair[1][0]}, "
+                    f"expected them in the newest of VecFrameStack's {n_stack}, at {newest}"
+                )
+                return
 
 
 def doubtful_demonstrations(demonstrations: Demonstrations, options: Options, env: VecNormalize | None) -> Iterator[str]:

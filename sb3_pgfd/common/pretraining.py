@@ -24,7 +24,7 @@ from sb3_pgfd.common.export import export_policy
 from sb3_pgfd.common.frame_stacking import stacked_like
 from sb3_pgfd.common.incoming import check_shapes
 from sb3_pgfd.common.metrics import without_tables
-from sb3_pgfd.common.normalization import check_normalization, update_normalization
+from sb3_pgfd.common.normalization import check_normalization, update_normalization, update_returns
 from sb3_pgfd.common.option_warnings import (
     Need,
     check_without_demonstrations,
@@ -297,7 +297,6 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
         for text in found:
             if text not in self._warnings_given:
                 self._warnings_given.add(text)
-                # The line that called learn()
                 warn_user(text, OptionWarning)
 
     @abstractmethod
@@ -340,13 +339,13 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
         return result
 
     def _normalization_to_come(self, dataset: Demonstrations) -> VecNormalize | None:
-        """:return: Statistics like those when ``learn`` begins"""
+        """:return: With the statistics of returns that ``learn`` begins with"""
         env = self._vec_normalize_env
         if env is None or not env.training or self._pretrained or self._in_normalization:
             return env
         # Without the environments
         env = deepcopy(env)
-        update_normalization(env, dataset)
+        update_returns(env, dataset)
         return env
 
     def _add_to_normalization(self, dataset: Demonstrations) -> None:

@@ -54,8 +54,9 @@ class DeferredSignals:
         if self._pending is not None:
             raise Interrupted(signum)
         self._pending = signum
-        # An evaluation may take minutes. A signal that comes while something is printed cannot print
-        with suppress(RuntimeError):
+        # An evaluation may take minutes. A signal that comes while something is printed cannot print, nor can one that comes
+        # because the terminal is gone
+        with suppress(RuntimeError, OSError, ValueError):
             name = signal.Signals(signum).name
             print(f"{name}: learning ends after this step, or this evaluation; once more ends it at once", file=sys.stderr)
 

@@ -270,6 +270,8 @@ def _show(env: VecEnv) -> None:
     try:
         env.render("human")
     except ImportError as error:
+        if error.name != "cv2":
+            raise
         # SB3 shows pictures that environments draw with it
         raise CommandError(f"found {error}, expected OpenCV: pip install opencv-python, or --video FILE.mp4") from error
 

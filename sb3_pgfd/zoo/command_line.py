@@ -39,7 +39,7 @@ class CommandError(Exception):
 
 class EndedRunError(Exception):
     """
-    A signal ended a run, whose state is saved. The message says how to go on.
+    A signal ended a run or a search. The message says how to go on, if something was saved.
 
     :param signum: The signal
     """
@@ -116,14 +116,15 @@ def stop_writing() -> None:
 
 
 def check_device(device: str) -> None:
-    """:raises CommandError: If PyTorch has no such device"""
+    """:raises CommandError: If PyTorch cannot use it. Without a GPU, SB3 takes the CPU for ``cuda``"""
     import torch as th
 
     try:
-        if device != "auto":
-            th.device(device)
-    except RuntimeError as error:
-        raise CommandError(f"--device: found {device!r}, expected auto, cpu, cuda or cuda:<number>") from error
+        if device != "auto" and th.device(device).type != "cuda":
+            th.empty(0, device=device).sum()
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        found = str(error).splitlines()[0]
+        raise CommandError(f"--device: found {device!r} ({found}), expected auto, cpu, cuda or cuda:<number>") from error
 
 
 def register_environments() -> None:

@@ -363,9 +363,10 @@ class PgfdExperimentManager(SearchManager):
                 "give it to gym.register, or as --env-kwargs max_episode_steps:1000"
             )
         if self.eval_freq * self.n_envs > self.n_timesteps:
+            what = "nothing" if self.continue_training else "only the policy before them"
             print(
-                f"Note: --eval-freq: found {self.args.eval_freq:,}, and this run has {self.n_timesteps:,} steps: only the "
-                "policy before them is evaluated"
+                f"Note: --eval-freq: found {self.args.eval_freq:,}, and this run has {self.n_timesteps:,} steps: {what} is "
+                "evaluated"
             )
         n_warm = getattr(model, "n_warmup_steps_left", 0)
         if n_warm >= self.n_timesteps:

@@ -2,9 +2,10 @@
 What ``-optimize`` searches for this package's algorithms.
 
 A trial stores its parameters under the names below. The converter makes of them what an entry of the yaml holds, so that
-``--trial-id`` trains with what the trial had. Our manager tells the samplers two things in ``additional_args``: ``given``, the
-options of ``-params``, which are not searched, and ``has_demonstrations``. The Zoo's own manager tells them nothing; then
-everything is searched, as with demonstrations.
+``--trial-id`` trains with what the trial had. Our manager tells the samplers in ``additional_args``: ``given``, the options of
+``-params`` and the entry's ``pretrain_steps``, which are not searched; ``of_entry``, the names of those of the entry that what
+is searched must go with; and ``has_demonstrations``. The Zoo's own manager tells them nothing; then everything is searched, as
+with demonstrations.
 """
 
 from collections.abc import Callable, Mapping
@@ -130,7 +131,7 @@ _CONDITIONS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "bc_half_life": lambda known: known.get("bc_coef"),
     "demo_batch_size": lambda known: known.get("bc_coef") or known.get("pretrain_steps"),
     # Discrete actions have no `n_actions`. What is drawn beside a number of the user's might not go with it
-    **dict.fromkeys(("log_std_min", "log_std_max"), lambda known: known["n_actions"] and not _OF_STD & known["given"]),
+    **dict.fromkeys(("log_std_min", "log_std_max"), lambda known: known["n_actions"] and not _OF_STD & known["fixed"]),
 }
 # The option that a parameter decides, where it has another name, and its value
 _CONVERSIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
@@ -169,7 +170,7 @@ def sample_params(
     sampled: dict[str, Any] = {}
     for name, suggest in SPACES[algo].items():
         lacks_demonstrations = name in _OF_DEMONSTRATIONS and not additional_args.get("has_demonstrations", True)
-        known = {**given, **sampled, "n_actions": n_actions, "given": given.keys()}
+        known = {**given, **sampled, "n_actions": n_actions, "fixed": given.keys() | additional_args.get("of_entry", set())}
         matters = _CONDITIONS.get(name, lambda known: True)(known)
         if decided_option(name) in given or lacks_demonstrations or not matters:
             continue

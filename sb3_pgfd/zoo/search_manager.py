@@ -100,10 +100,13 @@ class SearchManager(EntryManager):
         # The Zoo keeps the output clean with only the trial's results, unless in debug mode
         says_progress, self.verbose = self.verbose >= 1, self.verbose if self.verbose >= 2 else 0
         entry = self._with_trial({})
-        # How long a trial may be is the entry's to say, and it is not searched how wide a policy begins
-        of_entry = {name: value for name, value in flatten(entry).items() if name in ("pretrain_steps", "log_std_init")}
-        given = {**of_entry, **flatten(self._given)}
-        told = {"given": given, "has_demonstrations": entry.get("demonstrations") is not None}
+        # How long a trial may be is the entry's to say
+        given = {**{name: entry[name] for name in ("pretrain_steps",) if name in entry}, **flatten(self._given)}
+        told = {
+            "given": given,
+            "of_entry": flatten(entry).keys() & {"log_std_init"},
+            "has_demonstrations": entry.get("demonstrations") is not None,
+        }
         SAMPLERS[self.algo](trial, self.n_actions, self.n_envs, told)
         # As --trial-id will read it
         sampled = CONVERTERS[self.algo](trial.params)

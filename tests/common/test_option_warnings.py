@@ -159,6 +159,20 @@ def test_an_option_without_effect_is_named(
     assert found.startswith(expected)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_rms_prop": True, "actor_learning_rate": 1e-4, "policy_kwargs": {"log_std_min": -3.0, "log_std_init": -1.0}},
+        {"use_sde": True, "sde_sample_freq": 4},
+        {"sde_sample_freq": -1},
+    ],
+    ids=str,
+)
+def test_options_of_a2cfd_that_have_an_effect_are_not_named(options: dict[str, Any], demonstrations: Demonstrations) -> None:
+    small = {**SMALL, "policy_kwargs": {"net_arch": [4], **options.pop("policy_kwargs", {})}}
+    assert said(A2CfD("MlpPolicy", "PointToGoal-v0", demonstrations, pretrain_steps=2, **small, **options)) == []
+
+
 def test_what_has_an_effect_is_not(demonstrations: Demonstrations) -> None:
     buffer = {"demo_bonus": 0.5, "relative_priorities": True, "keep_successes": True, "max_success_transitions": 9}
     options: dict[str, Any] = {"bc_coef": 1.0, "q_filter": True, "n_steps": 2, "n_step_coef": 0.5, "pretrain_steps": 2}

@@ -66,10 +66,6 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"replay_buffer_kwargs": {"optimize_memory_usage": True}}, "optimize_memory_usage: found True, expected False"),
     ({"train_freq": 0}, "train_freq: found 0 steps, expected at least one"),
     (
-        {"train_freq": (1, "episode"), "env": DummyVecEnv([PointToGoal] * 2)},
-        "train_freq: found episodes with 2 environments, expected steps, or one environment",
-    ),
-    (
         {"action_noise": 0.1, "env": Clockwork([1.0], action_space=spaces.Box(-1.0, 1.0, ())), "demonstrations": None},
         r"action_noise: found 0.1 and actions of shape \(\), expected 0, or actions of shape \(1,\)",
     ),
@@ -262,3 +258,12 @@ def test_observations_out_of_bounds_are_a_warning(make_model: MakeModel) -> None
     dataset = Demonstrations.from_episodes([Episode(observations, np.zeros((1, 1), dtype=np.float32), np.zeros(1), True)])
     with pytest.warns(UserWarning, match=r"found observations .*from 30 to 30, outside the bounds of Box\(-1"):
         make_model(demonstrations=dataset)
+
+
+def test_episodes_of_several_environments_are_refused_before_pretraining(make_model: MakeModel) -> None:
+    model = make_model(train_freq=(1, "episode"), env=DummyVecEnv([PointToGoal] * 2))
+    # It may be to act
+    model.predict(np.zeros((2, 1), np.float32))
+    with pytest.raises(ValueError, match="train_freq: found episodes with 2 environments, expected steps, or one environment"):
+        model.learn(10)
+    assert model._n_updates == 0

@@ -93,6 +93,7 @@ def test_a_study_runs_each_cell_once_and_names_those_that_fail(
         ({"settings": {"small": {"bc_coeff": 1.0}}}, "bc_coeff.*bc_coef"),
         ({"arguments": ["-params", "bc_coef:4.0"]}, "arguments: found -params, expected its options in tasks or settings"),
         ({"arguments": ["--seed=3"]}, "arguments: found --seed, expected none: the study sets it for each cell"),
+        ({"arguments": ["--hyperparam", "gamma:0.5"]}, "arguments: found --hyperparam, expected its options in tasks"),
         ({"arguments": ["-conf", "my.yml"]}, "arguments: found -conf, expected it as config of the study"),
         ({"arguments": "--eval-freq 30"}, "arguments: found '--eval-freq 30', expected a list, such as"),
         ({"seeds": 1.5}, "seeds: found 1.5, expected how many, or a list of whole numbers >= 0"),
@@ -115,7 +116,23 @@ def test_a_grid_with_unknown_names_is_refused(
 
 
 def test_a_seed_that_is_named_twice_is_one(tmp_path: Path) -> None:
-    assert [cell.seed for cell in Grid(Path(write_grid(tmp_path, seeds=[3, 0, 3]))).cells] == [3, 0]
+    twice = {"seeds": [3, 0, 3], "algorithms": ["ddpgfd", "ddpgfd"]}
+    assert [cell.seed for cell in Grid(Path(write_grid(tmp_path, **twice))).cells] == [3, 0]
+
+
+def test_numbers_may_be_written_as_yaml_reads_floats(tmp_path: Path) -> None:
+    path = Path(write_grid(tmp_path))
+    path.write_text(path.read_text().replace("n_timesteps: 60", "n_timesteps: !!float 1e4"))
+    assert Grid(path).cells[0].arguments[-2:] == ("-n", "10000")
+
+
+def test_demonstrations_of_wrappers_are_beside_the_grid(tmp_path: Path) -> None:
+    (tmp_path / "mine.npz").touch()
+    wrapper = {"sb3_pgfd.wrappers.StartInDemonstrations": {"demonstrations": "mine.npz"}}
+    cell = Grid(Path(write_grid(tmp_path, tasks={"Pendulum-v1": {"env_wrapper": wrapper}}))).cells[0]
+    assert cell.options["env_wrapper"] == {
+        "sb3_pgfd.wrappers.StartInDemonstrations": {"demonstrations": str(tmp_path / "mine.npz")}
+    }
 
 
 def test_a_setting_changes_single_options_of_its_task(tmp_path: Path) -> None:

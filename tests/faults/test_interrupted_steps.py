@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -15,6 +16,7 @@ from small_models import own_rows
 from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEpisodes
 
 from sb3_pgfd import A2CfD, DDPGfD
+from sb3_pgfd.common.stepping import DeferredSignals
 
 
 class Diary(gym.Env):
@@ -166,6 +168,18 @@ def test_ctrl_c_waits_for_the_end_of_a_step(monkeypatch: pytest.MonkeyPatch, cap
     assert capsys.readouterr().err == (
         "SIGINT: learning ends after this step, or this evaluation; once more ends it at once\n"
     )
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_signal_that_cannot_print_waits_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal may be gone, which is what SIGHUP says."""
+    closed = open(os.devnull, "w")  # noqa: SIM115
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+    with DeferredSignals([signal.SIGINT]) as signals:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt, match="SIGINT"):
+            signals.check()
 
 
 @pytest.mark.usefixtures("ctrl_c")

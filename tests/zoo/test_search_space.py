@@ -207,6 +207,14 @@ def test_given_options_decide_which_others_matter(
         assert present <= set(trial.params)
 
 
+def test_what_the_entry_holds_is_searched_where_it_has_a_range() -> None:
+    trials = {algo: optuna.create_study().ask() for algo in ("a2cfd", "sacfd")}
+    for algo, trial in trials.items():
+        SAMPLERS[algo](trial, 1, 1, {"of_entry": {"log_std_init"}})
+    assert not {"log_std_min", "log_std_max"} & trials["a2cfd"].params.keys()
+    assert "log_std_init" in trials["sacfd"].params
+
+
 def test_discrete_actions_have_no_standard_deviation() -> None:
     for n_actions in (0, None):
         trial = optuna.create_study().ask()
