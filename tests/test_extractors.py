@@ -10,7 +10,7 @@ import torch as th
 from gymnasium import spaces
 from point_to_goal import PointToGoal
 from stable_baselines3 import SAC
-from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from sb3_pgfd import DDPGfD, TD3fD
 from sb3_pgfd.extractors import RelativePositions
@@ -76,6 +76,17 @@ def test_what_cannot_be_is_refused(space: spaces.Space, kwargs: dict[str, object
         RelativePositions(space, **kwargs)  # type: ignore[arg-type]  # some are wrong on purpose
 
 
+def said_of_positions(env: VecEnv, pairs: Any, text: str) -> list[str]:
+    """:return: The warnings with this text of a model that compares positions"""
+    kwargs = {"features_extractor_class": RelativePositions, "features_extractor_kwargs": {"pairs": pairs, "size": 1}}
+    policy = "MultiInputPolicy" if isinstance(env.observation_space, spaces.Dict) else "MlpPolicy"
+    model = TD3fD(policy, env, policy_kwargs=kwargs, device="cpu")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", OptionWarning)
+        model.check_options_for_learning()
+    return [str(one.message) for one in found if text in str(one.message)]
+
+
 @pytest.mark.parametrize(
     ("view", "pairs", "options", "is_named"),
     [
@@ -87,14 +98,7 @@ def test_what_cannot_be_is_refused(space: spaces.Space, kwargs: dict[str, object
 )
 def test_positions_that_are_standardised_apart_are_named(view: str, pairs: Any, options: dict[str, Any], is_named: bool):
     env = VecNormalize(DummyVecEnv([lambda: PointToGoal(view)]), **options)
-    kwargs = {"features_extractor_class": RelativePositions, "features_extractor_kwargs": {"pairs": pairs, "size": 1}}
-    policy = "MlpPolicy" if view == "box" else "MultiInputPolicy"
-    model = TD3fD(policy, env, policy_kwargs=kwargs, device="cpu")
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always", OptionWarning)
-        model.check_options_for_learning()
-    named = [str(one.message) for one in found if "norm_obs=True with RelativePositions" in str(one.message)]
-    assert len(named) == is_named
+    assert len(said_of_positions(env, pairs, "norm_obs=True with RelativePositions")) == is_named
 
 
 @pytest.mark.parametrize(
@@ -111,13 +115,7 @@ def test_positions_that_are_standardised_apart_are_named(view: str, pairs: Any, 
 )
 def test_positions_in_older_frames_are_named(view: str, pairs: Any, newest: str | None):
     env = VecFrameStack(DummyVecEnv([lambda: PointToGoal(view)]), 3)
-    kwargs = {"features_extractor_class": RelativePositions, "features_extractor_kwargs": {"pairs": pairs, "size": 1}}
-    policy = "MlpPolicy" if view == "box" else "MultiInputPolicy"
-    model = TD3fD(policy, env, policy_kwargs=kwargs, device="cpu")
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always", OptionWarning)
-        model.check_options_for_learning()
-    named = [str(one.message) for one in found if "RelativePositions" in str(one.message)]
+    named = said_of_positions(env, pairs, "RelativePositions: found a pair")
     assert len(named) == (newest is not None)
     if newest is not None:
         assert f"expected them in the newest of VecFrameStack's 3, at {newest}" in named[0]
