@@ -364,10 +364,8 @@ class PgfdExperimentManager(SearchManager):
             )
         if self.eval_freq * self.n_envs > self.n_timesteps:
             what = "nothing" if self.continue_training else "only the policy before them"
-            print(
-                f"Note: --eval-freq: found {self.args.eval_freq:,}, and this run has {self.n_timesteps:,} steps: {what} is "
-                "evaluated"
-            )
+            every, steps = self.eval_freq * self.n_envs, self.n_timesteps
+            print(f"Note: --eval-freq: found {every:,}, and this run has {steps:,} steps: {what} is evaluated")
         n_warm = getattr(model, "n_warmup_steps_left", 0)
         if n_warm >= self.n_timesteps:
             print(

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_pgfd import DDPGfD
-from sb3_pgfd.zoo.agents import Agent, film_failures
+from sb3_pgfd.zoo.agents import Agent, _show, film_failures
 from sb3_pgfd.zoo.command_line import CommandError
 
 
@@ -121,6 +121,24 @@ def test_enjoy_without_a_screen_names_the_ways_out(
     assert "--force" in refused(capsys, "enjoy", "--env", ENV_ID, "--video", str(tmp_path / "old.mp4"))
     monkeypatch.chdir(tmp_path)
     assert "logs/ddpgfd folder was not found" in refused(capsys, "enjoy", "--env", ENV_ID, "--no-render")
+
+
+class NoWindow(EverySecondFails):
+    """:param library: Which its window lacks"""
+
+    def __init__(self, library: str):
+        super().__init__()
+        self.library = library
+
+    def render(self) -> np.ndarray:
+        raise ModuleNotFoundError(f"No module named {self.library!r}", name=self.library)
+
+
+def test_a_library_that_sb3_shows_pictures_with_is_named() -> None:
+    with pytest.raises(CommandError, match="found No module named 'cv2', expected OpenCV: pip install opencv-python"):
+        _show(make_vec_env(lambda: NoWindow("cv2")))
+    with pytest.raises(ModuleNotFoundError, match="glfw"):
+        _show(make_vec_env(lambda: NoWindow("glfw")))
 
 
 def test_enjoy_says_when_no_episode_has_ended(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,3 +219,5 @@ def test_options_out_of_range_are_refused() -> None:
         RayVecEnv(FNS, envs_per_worker=0)
     with pytest.raises(ValueError, match="num_cpus: found -1"):
         RayVecEnv(FNS, num_cpus=-1)
+    with pytest.raises(ValueError, match="resources: found num_cpus, expected it as an argument of its own"):
+        RayVecEnv(FNS, resources={"num_cpus": 0.5})

@@ -19,7 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.zoo import register
-from sb3_pgfd.zoo.command_line import CommandError
+from sb3_pgfd.zoo.command_line import CommandError, EndedRunError
 from sb3_pgfd.zoo.experiment_manager import PgfdExperimentManager
 
 ENV_ID = "Pendulum-v1"
@@ -274,6 +274,17 @@ def test_a_trial_is_stopped_when_its_time_is_up(algo: str, tmp_path: Path) -> No
     )  # fmt: skip
     manager.setup_experiment()
     with pytest.raises(CommandError, match=r"found 1 trials, all pruned .* it took more than 0.5 s \(--trial-timeout\)"):
+        manager.hyperparameters_optimization()
+
+
+def test_ctrl_c_before_a_trial_has_finished_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: Any) -> float:
+        raise KeyboardInterrupt
+
+    manager = make_manager(tmp_path, "ddpgfd", n_timesteps=64)
+    manager.setup_experiment()
+    monkeypatch.setattr(PgfdExperimentManager, "_run_trial", interrupted)
+    with pytest.raises(EndedRunError, match="interrupted before a trial has finished"):
         manager.hyperparameters_optimization()
 
 
