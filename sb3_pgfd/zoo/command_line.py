@@ -123,8 +123,8 @@ def check_device(device: str) -> None:
         if device != "auto" and th.device(device).type != "cuda":
             th.empty(0, device=device).sum()
     except (AssertionError, NotImplementedError, RuntimeError) as error:
-        found = str(error).splitlines()[0]
-        raise CommandError(f"--device: found {device!r} ({found}), expected auto, cpu, cuda or cuda:<number>") from error
+        why = str(error).splitlines()[0]
+        raise CommandError(f"--device: found {device!r}, expected auto, cpu, cuda or cuda:<number> ({why})") from error
 
 
 def register_environments() -> None:
