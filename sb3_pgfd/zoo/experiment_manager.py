@@ -47,6 +47,7 @@ from sb3_pgfd.zoo.explanation import Layer, explain, heading, of_command, table
 from sb3_pgfd.zoo.hyperparameters import as_mapping
 from sb3_pgfd.zoo.resuming import STATE, Run, how_to_go_on, log_sizes, make_run_folder, save_command
 from sb3_pgfd.zoo.search_manager import SearchManager
+from sb3_pgfd.zoo.study import check_database
 
 ZOO_EVAL_FREQ = 25_000
 """Default of the Zoo's ``--eval-freq``"""
@@ -201,6 +202,8 @@ class PgfdExperimentManager(SearchManager):
     def create_log_folder(self) -> None:
         """cf ``ExperimentManager``. What is refused is refused before there is one."""
         check_device(str(self.device))
+        if self.storage and not self.storage.endswith(".log"):
+            check_database(self.storage)
         self._set_eval_freq()
         if self._dry_run:
             return

@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from sb3_pgfd.utils.files import hold
@@ -51,18 +52,20 @@ class Database(RDBStorage):
         return self.url
 
 
+def check_database(url: str) -> None:
+    """:raises CommandError: If it is no URL of a database"""
+    try:
+        make_url(url).get_dialect()
+    except ArgumentError as error:
+        raise CommandError(
+            f"--storage: found {url!r}, expected a journal, file.log, or a database's URL, sqlite:///file.db ({error})"
+        ) from error
+
+
 def open_database(url: str) -> Database:
-    """
-    :return: The database. Of workers that start together on a new SQLite file one makes the tables, the others wait
-    :raises CommandError: If it is no URL of one
-    """
+    """:return: The database. Of workers that start together on a new SQLite file one makes the tables, the others wait"""
     if not url.startswith(_SQLITE):
-        try:
-            return Database(url)
-        except ArgumentError as error:
-            raise CommandError(
-                f"--storage: found {url!r}, expected a journal, file.log, or a database's URL, sqlite:///file.db ({error})"
-            ) from error
+        return Database(url)
     path = Path(url.removeprefix(_SQLITE))
     with closing(hold(path.with_name(f".{path.name}.lock"), url, wait=True)):
         return Database(url)
