@@ -56,7 +56,7 @@ COLORS = {
     "rlpd": "#004D38",
     "sac_demos": "#009E73",
     "sac_her": "#CC79A7",
-    "sac": "#56B4E9",
+    "sac": "#8A4FBF",
     "td3": "#E69F00",
     "a2cfd": "#8C8C8C",
 }
