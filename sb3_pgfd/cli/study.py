@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sb3_pgfd.common.training_state import sets
-from sb3_pgfd.comparison.runs import STUDY_COLUMNS, read_evaluations
+from sb3_pgfd.comparison.runs import STUDY_COLUMNS, STUDY_RESULTS, read_evaluations
 from sb3_pgfd.utils.checks import is_number, is_whole
 from sb3_pgfd.utils.files import hold, near, write_whole
 from sb3_pgfd.utils.keywords import check_keywords
@@ -21,16 +21,14 @@ from sb3_pgfd.zoo.command_line import CommandError, find_in_current_folder, regi
 from sb3_pgfd.zoo.commands import run_in
 from sb3_pgfd.zoo.resuming import STATE
 
-RESULTS = "results.csv"
 _KEYS = {"tasks", "algorithms", "settings", "seeds", "n_timesteps", "arguments", "num_cpus", "num_gpus", "retries", "config"}
-# `arguments` are for all cells, and come behind what names one
-_OF_A_CELL = ("--algo", "--env", "--seed", "--seeds", "-f", "--log-folder")
+# Not among `arguments`, which are for all cells and come behind what names one
 _ELSEWHERE = {
     **dict.fromkeys(("-params", "--hyperparams"), "its options in tasks or settings"),
     **dict.fromkeys(("-conf", "--conf-file"), "it as config of the study"),
     **dict.fromkeys(("-optimize", "--optimize-hyperparameters", "--dry-run"), "none: a study trains"),
     "--resume": "none: the same command goes on with a study",
-    **dict.fromkeys(_OF_A_CELL, "none: the study sets it for each cell"),
+    **dict.fromkeys(("--algo", "--env", "--seed", "--seeds", "-f", "--log-folder"), "none: the study sets it for each cell"),
 }
 _RESULT, _CELL, _OUTPUT = "result.json", "cell.json", "output.txt"
 
@@ -134,14 +132,13 @@ class Grid:
         return arguments
 
     def _options(self, options: dict[str, Any], algorithm: str, origin: str) -> dict[str, Any]:
-        from sb3_pgfd.zoo.hyperparameters import check_names, resolve_demonstrations, resolve_in_wrappers
+        from sb3_pgfd.zoo.hyperparameters import RESOLVERS, check_names
 
         if algorithm in ALGORITHMS:
             named = {name: value for name, value in options.items() if name != "env"}
             check_names(ALGORITHMS[algorithm], named, set(), origin)
-        for name, resolve in (("demonstrations", resolve_demonstrations), ("env_wrapper", resolve_in_wrappers)):
-            if name in options:
-                options[name] = resolve(options[name], [self.path.parent, Path.cwd()], origin)
+        for name in RESOLVERS.keys() & options.keys():
+            options[name] = RESOLVERS[name](options[name], [self.path.parent, Path.cwd()], origin)
         return options
 
 
@@ -269,7 +266,7 @@ def _rows(cell: Cell, run: Path) -> list[dict[str, Any]]:
 
 def _write_results(grid: Grid, folder: Path) -> Path:
     """:return: The CSV with the rows of all finished cells, in the order of the grid"""
-    path = folder / RESULTS
+    path = folder / STUDY_RESULTS
     finished = [cell.folder(folder) / _RESULT for cell in grid.cells]
     rows = [row for one in finished if one.is_file() for row in json.loads(one.read_text(encoding="utf-8"))]
     with write_whole(path, overwrite=True) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

@@ -133,7 +133,7 @@ class OffPolicyFromDemonstrations(CollectsSteps):
         check_learning_rate("actor_learning_rate", self.actor_learning_rate)
 
     def check_options_for_learning(self) -> None:
-        """cf :class:`~sb3_pgfd.common.pretraining.LearnsFromDemonstrations`. A loaded model may only be to act."""
+        """cf :class:`~sb3_pgfd.common.pretraining.LearnsFromDemonstrations`. A model that is loaded to act is not refused."""
         super().check_options_for_learning()
         assert isinstance(self.train_freq, TrainFreq)
         # SB3 would refuse it, but only after pretraining

@@ -167,11 +167,13 @@ def older_frames(policy: nn.Module, n_stack: int) -> Iterator[str]:
                 return
 
 
-def doubtful_demonstrations(demonstrations: Demonstrations, options: Options, env: VecNormalize | None) -> Iterator[str]:
+def doubtful_demonstrations(
+    demonstrations: Demonstrations, options: Options, normalization: Callable[[], VecNormalize | None]
+) -> Iterator[str]:
     """
     :param demonstrations: Which the model is about to learn from
     :param options: All options of the model
-    :param env: Wrapper to normalise rewards with
+    :param normalization: Gives the wrapper to normalise rewards with, where they are compared
     :return: A warning for each doubt
     """
     rewards = demonstrations.rewards
@@ -184,7 +186,7 @@ def doubtful_demonstrations(demonstrations: Demonstrations, options: Options, en
     q_range = options.get("q_range")
     if q_range is None:
         return
-    low, high = q_range
+    (low, high), env = q_range, normalization()
     returns = discounted_returns(
         rewards if env is None else env.normalize_reward(rewards), demonstrations.episode_lengths, options["gamma"]
     )

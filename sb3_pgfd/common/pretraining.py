@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
 from copy import deepcopy
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
@@ -288,7 +289,9 @@ class LearnsFromDemonstrations(LearnsInWholeSteps):
         if not self._has_demonstrations and self.start_time == 0.0:
             found.append(check_without_demonstrations(type(self).__name__, options, self._chosen_options))
         if isinstance(self.demonstrations, Demonstrations):
-            found += doubtful_demonstrations(self.demonstrations, options, self._normalization_to_come(self.demonstrations))
+            found += doubtful_demonstrations(
+                self.demonstrations, options, partial(self._normalization_to_come, self.demonstrations)
+            )
         if self._vec_normalize_env is not None:
             found += other_units(self.policy, self._vec_normalize_env)
         stack = None if self.env is None else unwrap_vec_wrapper(self.env, VecFrameStack)

@@ -22,6 +22,8 @@ _WRITER = "as SB3's EvalCallback writes them"
 _UNREADABLE = (EOFError, LookupError, OSError, SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
+STUDY_RESULTS = "results.csv"
+"""Name of the results of ``sb3-pgfd study`` in its folder, beside ``cells``"""
 STUDY_COLUMNS = ("task", "env", "algorithm", "setting", "seed", "timesteps", "return", "success")
 """Of the results of ``sb3-pgfd study``, a row for each evaluation"""
 
@@ -85,8 +87,8 @@ def _runs_below(folder: Path) -> tuple[list[Run], list[str]]:
     if folder.suffix == ".csv" and folder.is_file():
         return _runs_of_study(folder), []
     # The folders of its cells do not say which runs are seeds of one curve
-    if (folder / "cells").is_dir() and (folder / "results.csv").is_file():
-        return _runs_of_study(folder / "results.csv"), []
+    if (folder / "cells").is_dir() and (folder / STUDY_RESULTS).is_file():
+        return _runs_of_study(folder / STUDY_RESULTS), []
     if not folder.is_dir():
         found = "a file" if folder.exists() else "no such folder"
         raise ComparisonError(

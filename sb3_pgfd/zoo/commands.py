@@ -206,11 +206,12 @@ def _search(command_line: Sequence[str], own: argparse.Namespace, prog: str) -> 
     from sb3_pgfd.distributed import Job, run_jobs
     from sb3_pgfd.zoo.beside_the_robot import given_options
 
-    refused = {**dict.fromkeys(given_options(own)[:1], "none: several trials cannot share one robot")}
-    refused |= {"--seeds": "none: trials draw their own"} if own.seeds else {}
-    refused |= {"--resume": "--study-name, with which a search goes on"} if own.resume else {}
-    for name, wanted in refused.items():
-        raise CommandError(f"--ray-workers: found {name}, expected {wanted}")
+    if robot := given_options(own):
+        raise CommandError(f"--ray-workers: found {robot[0]}, expected none: several trials cannot share one robot")
+    if own.seeds:
+        raise CommandError("--ray-workers: found --seeds, expected none: trials draw their own")
+    if own.resume:
+        raise CommandError("--ray-workers: found --resume, expected --study-name, with which a search goes on")
     parser = argparse.ArgumentParser(prog=prog, usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
     needed = ("-optimize", "--storage", "--study-name", "--max-total-trials")
     parser.add_argument(needed[0], "--optimize-hyperparameters", action="store_true", required=True)

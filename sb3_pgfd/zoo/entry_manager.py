@@ -18,13 +18,12 @@ from sb3_pgfd.zoo.agents import read_run, saved_with
 from sb3_pgfd.zoo.command_line import CommandError
 from sb3_pgfd.zoo.explanation import Layer, entry_name
 from sb3_pgfd.zoo.hyperparameters import (
+    RESOLVERS,
     as_mapping,
     check_config,
     check_names,
     load_demonstrations,
     merge,
-    resolve_demonstrations,
-    resolve_in_wrappers,
     stacked,
     vec_env_class,
     with_numbers,
@@ -133,13 +132,12 @@ class EntryManager(ExperimentManager):
     def _resolve(self, options: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         """:return: Options with demonstrations named so that it holds in every folder. ``given`` are those of ``-params``"""
         resolved = dict(options)
-        for name, resolve in (("demonstrations", resolve_demonstrations), ("env_wrapper", resolve_in_wrappers)):
+        for name in RESOLVERS.keys() & options.keys():
             # The configuration may be a Python package, which has no folder
             folders, file = [Path.cwd()], Path(self.config).resolve()
             if name not in given and file.is_file() and file.parent != Path.cwd():
                 folders.insert(0, file.parent)
-            if name in options:
-                resolved[name] = resolve(options[name], folders, "-params" if name in given else self.config)
+            resolved[name] = RESOLVERS[name](options[name], folders, "-params" if name in given else self.config)
         return resolved
 
     _preprocess_schedules = staticmethod(with_schedules)

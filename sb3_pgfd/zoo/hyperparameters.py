@@ -200,6 +200,10 @@ def resolve_in_wrappers(wrappers: Any, folders: Sequence[Path], origin: str) -> 
     }
 
 
+RESOLVERS = {"demonstrations": resolve_demonstrations, "env_wrapper": resolve_in_wrappers}
+"""By option, what makes the paths of demonstrations in it absolute"""
+
+
 def stacked(resolved: Any, n_stack: int) -> dict[str, Any]:
     """
     :param resolved: By :func:`resolve_demonstrations`
