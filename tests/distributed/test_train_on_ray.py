@@ -64,11 +64,18 @@ def test_workers_of_ray_do_the_trials_of_a_search(
     [
         (["-params", "vec_env:'rai'"], "vec_env: found 'rai', expected one of dummy, subproc, ray, ray-collector", 1),
         (["--ray-workers", "2"], "the following arguments are required: -optimize", 2),
+        (["--ray-workers", "2", "--seeds", "0"], "--ray-workers: found --seeds, expected none: trials draw their own", 1),
+        (
+            ["--ray-workers", "2", "--control-hz", "5"],
+            "--ray-workers: found --control-hz, expected none: several trials cannot share one robot",
+            1,
+        ),
         (["--resume", "logs", "--vec-env", "ray"], "--vec-env: found it with --resume logs, which has its own", 1),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
     arguments: list[str], message: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = arguments if "--resume" in arguments else [*TRAIN, *arguments]
+    # What they share with others has a --seed
+    own = arguments if {"--resume", "--seeds"} & set(arguments) else [*TRAIN, *arguments]
     assert message in refused(capsys, "train", *own, code=code)
