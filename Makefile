@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 # The classic control tasks draw on no screen
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: train test lint format docs check-wheel demos benchmarks clean
+.PHONY: train test lint format docs wheel check-wheel demos benchmarks clean
 
 train: $(VENV)/.installed  ## Train DDPGfD on Pendulum-v1 and draw the run
 	$(PYTHON) -m sb3_pgfd.train --algo ddpgfd --env Pendulum-v1 --eval-freq 500 --eval-episodes 20 --log-interval 1 \
@@ -30,9 +30,9 @@ docs: $(VENV)/.installed  ## Build the site in build/docs; a warning is an error
 
 # The source archive, and the wheel that is made of it, as they would be published. The wheel is installed into a fresh
 # virtual environment, first bare: it must find its own hyperparameters and demonstrations.
-# Then with the extras that the commands need and nothing else: every command runs there
+# Then with the extras that the commands need and nothing else: `check-wheel` runs every command there
 WHEEL_PYTHON := build/wheel/venv/bin/python
-check-wheel: $(VENV)/.installed
+wheel: $(VENV)/.installed
 	rm -rf build/wheel && mkdir -p build/wheel
 	$(PYTHON) -m build --outdir build/wheel .
 	$(PYTHON) -m twine check --strict build/wheel/*.whl build/wheel/*.tar.gz
@@ -41,6 +41,9 @@ check-wheel: $(VENV)/.installed
 	$(WHEEL_PYTHON) -m pip install --quiet -c constraints.txt build/wheel/*.whl
 	cd build/wheel && venv/bin/python ../../tests/check_wheel.py
 	$(WHEEL_PYTHON) -m pip install --quiet -c constraints.txt "$$(ls build/wheel/*.whl)[zoo,classic,box2d,robotics]"
+
+# Tests start commands with the interpreter that SB3_PGFD_PYTHON names
+check-wheel: wheel
 	SB3_PGFD_PYTHON=$(CURDIR)/$(WHEEL_PYTHON) OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile tests/commands \
 		tests/cli/test_cli_compare.py tests/zoo/test_search_workers.py
 

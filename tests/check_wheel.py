@@ -1,4 +1,4 @@
-"""Run by `make check-wheel` in a virtual environment that holds the wheel and nothing else of this project."""
+"""Run by `make wheel` in a virtual environment that holds the wheel and nothing else of this project."""
 
 import pathlib
 

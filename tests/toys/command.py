@@ -16,7 +16,7 @@ from sb3_pgfd.zoo.commands import main
 ENV_ID = "Pendulum-v1"
 SMALL = ["-params", "pretrain_steps:60", "batch_size:32", "learning_starts:20", "policy_kwargs:dict(net_arch=[16])"]
 
-# `make check` names the interpreter of a virtual environment that holds the wheel and its extras alone
+# `make check-wheel` and .ci/run name the interpreter of a virtual environment that holds the wheel and its extras alone
 PYTHON = os.environ.get("SB3_PGFD_PYTHON", sys.executable)
 _SCREEN = ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL", "SDL_VIDEODRIVER", "MPLBACKEND")
 
