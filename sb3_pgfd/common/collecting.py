@@ -42,9 +42,12 @@ class CollectsSteps(LearnsFromReplay):
     """How many were taken together with the one before, because updates take longer than a period"""
     _policy_actions: np.ndarray
     """Of the last step, without exploration noise; only where they are needed"""
-    _rollout_metrics: MeanMetrics
     # Of this process: environments in which copies of the policy act
     _collector: Collector | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._rollout_metrics = MeanMetrics()
 
     def _make_noise(self, noise: ActionNoise | float | str | None) -> ActionNoise | None:
         if isinstance(noise, VectorizedActionNoise) and noise.n_envs != self.n_envs:
@@ -184,3 +187,6 @@ class CollectsSteps(LearnsFromReplay):
             self.logger.record("time/missed_deadlines", punctuality.n_missed)
             self.logger.record("time/largest_lateness_ms", 1e3 * punctuality.worst())
         super().dump_logs()
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_rollout_metrics", "_policy_actions", "_policy_copy", "_collector"]

@@ -74,7 +74,7 @@ class OffPolicyFromDemonstrations(CollectsSteps):
         self.policy_kwargs = dict(self.policy_kwargs)
         self.demonstrations_source = None
         self._pretrained = False
-        self._metrics, self._rollout_metrics = MeanMetrics(), MeanMetrics()
+        self._metrics = MeanMetrics()
 
     def _setup_model(self) -> None:
         # Replaces OffPolicyAlgorithm's, to which `n_steps` > 1 means SB3's own n-step buffer
@@ -287,19 +287,7 @@ class OffPolicyFromDemonstrations(CollectsSteps):
         super().dump_logs()
 
     def _excluded_save_params(self) -> list[str]:
-        of_process = [
-            "_metrics",
-            "_rollout_metrics",
-            "_policy_actions",
-            "_policy_copy",
-            "_updates",
-            "_update_options",
-            "_rates",
-            "_collector",
-            "_targets",
-            "_return_coefs",
-            "_returns",
-        ]
+        of_process = ["_metrics", "_updates", "_update_options", "_rates", "_targets", "_return_coefs", "_returns"]
         return [*super()._excluded_save_params(), "actor", "critic", "critic_target", *of_process]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

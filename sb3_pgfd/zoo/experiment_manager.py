@@ -18,7 +18,7 @@ from stable_baselines3.common.callbacks import (
     ProgressBarCallback,
 )
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_pgfd.callbacks import (
     Checkpoints,
@@ -36,51 +36,42 @@ from sb3_pgfd.common.stepping import Interrupted
 from sb3_pgfd.demonstrations import DemonstrationsError
 from sb3_pgfd.demonstrations.time_limit import time_limit
 from sb3_pgfd.plotting import plot_run
-from sb3_pgfd.utils.run_folders import require_trust
-from sb3_pgfd.utils.warning import OptionWarning, warn_user
 from sb3_pgfd.wrappers import leave_demonstrations, monitor_successes, tell_monitor
 from sb3_pgfd.zoo import ALGORITHMS
-from sb3_pgfd.zoo.agents import pickles_of, saved_with
+from sb3_pgfd.zoo.agents import saved_with
 from sb3_pgfd.zoo.beside_the_robot import BesideTheRobot
 from sb3_pgfd.zoo.command_line import CommandError, EndedRunError, check_device
+from sb3_pgfd.zoo.continuing_manager import ContinuingManager
 from sb3_pgfd.zoo.explanation import Layer, explain, heading, of_command, table
-from sb3_pgfd.zoo.hyperparameters import as_mapping
-from sb3_pgfd.zoo.resuming import STATE, Run, how_to_go_on, log_sizes, make_run_folder, save_command
-from sb3_pgfd.zoo.search_manager import SearchManager
+from sb3_pgfd.zoo.resuming import STATE, how_to_go_on, log_sizes, make_run_folder, save_command
 from sb3_pgfd.zoo.study import check_database
 
 ZOO_EVAL_FREQ = 25_000
 """Default of the Zoo's ``--eval-freq``"""
 N_EVALUATIONS = 10
 """In a run whose ``--eval-freq`` nobody named, besides the one before its first step"""
-_NOT_CONTINUED = (
-    "-i begins a new run with the networks and optimisers of a model, and its statistics and buffer if they were saved. It "
-    "does not restore the step counter, schedules, random numbers, the best score and the log; --resume RUN_FOLDER does"
-)
 
 
 def _resumable(env: gym.Env, then: Callable[[gym.Env], gym.Env] | None) -> gym.Env:
     return Resumable(env if then is None else then(env))
 
 
-class PgfdExperimentManager(SearchManager):
+class PgfdExperimentManager(ContinuingManager):
     """
     The Zoo's manager with other hyperparameters (:class:`~sb3_pgfd.zoo.entry_manager.EntryManager`), another search
-    (:class:`~sb3_pgfd.zoo.search_manager.SearchManager`) and these differences in a run, see docs/zoo.md:
+    (:class:`~sb3_pgfd.zoo.search_manager.SearchManager`), runs that go on
+    (:class:`~sb3_pgfd.zoo.continuing_manager.ContinuingManager`) and these differences in a run, see docs/zoo.md:
 
     * A run's folder has ``progress.csv``, ``summary.json`` and ``run.png``. Evaluation begins before the first step.
     * The training state is saved, and ``run`` goes on from it. Two runs never share a folder.
     * The best model and each checkpoint have their own statistics of ``VecNormalize`` and, if buffers are saved, the newest
-      checkpoint its replay buffer. A run that continues from them uses these.
+      checkpoint its replay buffer.
 
-    :param trust: Whether to load the files of another user, to continue from them
-    :param run: That goes on; None: a new one
     :param command: Arguments of the command, to go on later
     :param robot: Who takes over, and how fast the environment steps; None: nobody, and it waits for the learner
     :param dry_run: Whether to stop before the first step, without writing anything
     :param explains: Whether to print every value that is used, and where it came from
     :raises CommandError: If nobody can take over in such a run, or not at a fixed rate
-    :raises UntrustedFileError: If it is to continue from another user's files, which are not trusted
     """
 
     def __init__(
@@ -88,19 +79,13 @@ class PgfdExperimentManager(SearchManager):
         args: Any,
         algo: str,
         *positional: Any,
-        trust: bool = False,
-        run: Run | None = None,
         command: Sequence[str] = (),
         robot: BesideTheRobot | None = None,
         dry_run: bool = False,
         explains: bool = False,
         **kwargs: Any,
     ):
-        super().__init__(args, algo, *positional, run=run, **kwargs)
-        if self.continue_training:
-            folder, own = Path(self.trained_agent).parent, saved_with(self.trained_agent, "replay_buffer")
-            pickles = pickles_of(self.trained_agent, folder / self.env_name)
-            require_trust([*pickles, own, folder / "replay_buffer.pkl"], trust)
+        super().__init__(args, algo, *positional, **kwargs)
         self._evaluation: EvalCallback | None = None
         self._state: SaveTrainingState | None = None
         self._command = list(command)
@@ -110,11 +95,7 @@ class PgfdExperimentManager(SearchManager):
             found = "-optimize" if self.optimize_hyperparameters else f"--algo {algo}"
             raise CommandError(f"--intervene, --control-hz: found {found}, expected one run of {', '.join(beside_a_robot)}")
         self._inner_wrapper: Callable[[gym.Env], gym.Env] | None = None
-        self._normalization: dict[str, Any] | None = None
         self._dry_run, self._explains = dry_run, explains
-        if run is not None:
-            self.continue_training, self.save_path = True, str(run.folder)
-            self.params_path = f"{self.save_path}/{self.env_name}"
 
     def _preprocess_hyperparams(
         self, hyperparams: dict[str, Any]
@@ -271,46 +252,10 @@ class PgfdExperimentManager(SearchManager):
                     "env_wrapper such as gymnasium.wrappers.FrameStackObservation"
                 )
             env = self._robot.set_pace(env, eval_env)
-        env = self._load_normalization(env, eval_env)
-        if not eval_env and self.continue_training and isinstance(env, VecNormalize):
-            names = ("norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon", "norm_obs_keys")
-            self._normalization = {name: getattr(env, name) for name in names}
-        return env
-
-    def _load_normalization(self, env: VecEnv, eval_env: bool) -> VecEnv:
-        own = saved_with(self.trained_agent, "vecnormalize")
-        if not (self.continue_training and own.is_file()):
-            return super()._maybe_normalize(env, eval_env)
-        print(f"Loading the statistics of VecNormalize from {own}")
-        normalize = VecNormalize.load(str(own), env)
-        normalize.training = not eval_env
-        normalize.norm_reward = normalize.norm_reward and not eval_env
-        return normalize
-
-    def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
-        if self._run is not None:
-            print(f"Going on after {self._run.manifest['num_timesteps']} steps: {self._run.set}")
-            model = ALGORITHMS[self.algo].resume(self._run.set, env, self.device)
-            model.verbose, model.tensorboard_log = self.verbose, self.tensorboard_log
-            return model
-        print(_NOT_CONTINUED)
-        model = super()._load_pretrained_agent(hyperparams, env)
-        given, present = as_mapping(self._given.get("policy_kwargs")), model.policy_kwargs
-        ignored = {name: value for name, value in given.items() if name not in present or present[name] != value}
-        if ignored:
-            found = f"found policy_kwargs {ignored} in -params, expected those of the model, which keeps its networks"
-            warn_user(f"-i {self.trained_agent}: {found}", OptionWarning)
-        own = saved_with(self.trained_agent, "replay_buffer")
-        if own.is_file() and isinstance(model, OffPolicyAlgorithm):
-            print(f"Loading the replay buffer from {own}")
-            model.load_replay_buffer(own, truncate_last_traj=self.truncate_last_trajectory)
-        return model
+        return super()._maybe_normalize(env, eval_env)
 
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
         if self._run is None and not self._dry_run:
-            if self._normalization is not None:
-                # The statistics of the model that goes on have their options, whatever the entry says
-                saved_hyperparams = {**saved_hyperparams, "normalize": self._normalization}
             super()._save_config(saved_hyperparams)
             save_command(self.params_path, self._command)
 
