@@ -143,6 +143,8 @@ def _model_of_run(options: argparse.Namespace) -> tuple[str, str]:
         if errors:
             print(f"Newer runs have no model, as after a search or an early end: {errors[0]}")
         return model_path, run
+    if options.load_checkpoint is not None and wanted[0] in runs:
+        raise CommandError(_no_checkpoint(runs[wanted[0]], options.load_checkpoint)) from errors[0]
     others = sorted(str(path) for path in Path(options.folder).glob("*/*_[0-9]*") if path.is_dir())
     found = sorted(map(str, runs.values())) or others
     there = f"found the runs {', '.join(found[:8])}" if found else f"found no runs in {options.folder}"
@@ -150,6 +152,13 @@ def _model_of_run(options: argparse.Namespace) -> tuple[str, str]:
         f"expected a model in {options.folder}/{options.algo}/{options.env}_<number>: see --algo, --env, --exp-id and -f"
     )
     raise CommandError(f"{errors[0]}: {there}, {expected}") from errors[0]
+
+
+def _no_checkpoint(run: Path, wanted: int) -> str:
+    steps = sorted(int(match[1]) for path in run.iterdir() if (match := re.fullmatch(r"rl_model_(\d+)_steps\.zip", path.name)))
+    if not steps:
+        return f"--load-checkpoint: found no checkpoints in {run}, expected some: train with --save-freq STEPS"
+    return f"--load-checkpoint: found {wanted}, expected a checkpoint of {run}: {', '.join(map(str, steps))}"
 
 
 def load_agent(options: argparse.Namespace, reward_log: str | None = None) -> Agent:

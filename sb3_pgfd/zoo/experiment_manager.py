@@ -5,6 +5,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,8 @@ class PgfdExperimentManager(ContinuingManager):
     def create_log_folder(self) -> None:
         """cf ``ExperimentManager``. What is refused is refused before there is one."""
         check_device(str(self.device))
+        if self.optimize_hyperparameters and self.sampler == "auto" and find_spec("optunahub") is None:
+            raise CommandError("--sampler: found auto and no optunahub, expected it (pip install optunahub), or tpe")
         if self.storage and not self.storage.endswith(".log"):
             check_database(self.storage)
         self._set_eval_freq()

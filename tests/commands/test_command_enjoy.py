@@ -163,6 +163,16 @@ def test_enjoy_plays_the_newest_run_that_has_a_model(here: Path, capsys: pytest.
         newer.rmdir()
 
 
+def test_enjoy_names_the_checkpoints_that_are_there(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "ddpgfd" / f"{ENV_ID}_1"
+    shutil.copytree(here / "logs" / "ddpgfd" / f"{ENV_ID}_1", run)
+    arguments = ["enjoy", "--env", ENV_ID, "-f", str(tmp_path), "--no-render", "--load-checkpoint", "70"]
+    assert f"--load-checkpoint: found no checkpoints in {run}, expected some" in refused(capsys, *arguments)
+    for steps in (1000, 90):
+        shutil.copy(run / f"{ENV_ID}.zip", run / f"rl_model_{steps}_steps.zip")
+    assert f"--load-checkpoint: found 70, expected a checkpoint of {run}: 90, 1000" in refused(capsys, *arguments)
+
+
 def test_enjoy_knows_the_names_that_uuid_gives(tmp_path: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     named = tmp_path / "ddpgfd" / f"{ENV_ID}_1_f6802a4e-9b7c-4d0e-8a54-0c1d2e3f4a5b"
     shutil.copytree(here / "logs" / "ddpgfd" / f"{ENV_ID}_1", named)

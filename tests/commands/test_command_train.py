@@ -102,6 +102,10 @@ def test_what_cannot_be_read_or_found_is_refused(
         (["--device", "foo"], "--device: found 'foo', expected auto, cpu, cuda or cuda:<number>"),
         (["--eval-episodes", "0"], "--eval-episodes: found 0, expected at least 1, or --eval-freq -1"),
         (["-optimize", "--study-name", "a", "--storage", "a.db"], "--storage: found 'a.db', expected a journal, file.log, or"),
+        (
+            ["-optimize", "--sampler", "auto"],
+            "--sampler: found auto and no optunahub, expected it (pip install optunahub), or",
+        ),
     ):
         assert message in refused(capsys, "train", "--env", ENV_ID, *arguments)
     assert "no_motor" in refused(capsys, "train", "--env", ENV_ID, "--gym-packages", "no_motor")
