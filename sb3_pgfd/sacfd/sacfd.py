@@ -94,7 +94,7 @@ class SACfD(OffPolicyFromDemonstrations):
     :param seed: Seed for the pseudo random generators
     :param device: Device (cpu, cuda, auto)
     :param compile: Whether to compile the updates: on a CPU with ``torch.compile``, on a GPU as a CUDA graph of all
-        ``gradient_steps``. The first updates then take half a minute longer, all others are faster
+        ``gradient_steps``. The first updates then take minutes longer (docs/speed.md), all others are faster
     :param _init_setup_model: Whether to build the networks at once
     :raises TypeError: If an option is unknown
     :raises ValueError: If an option is out of range
