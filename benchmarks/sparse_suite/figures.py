@@ -87,6 +87,12 @@ def rows_with_results(outcomes: Sequence[Outcome]) -> list[tuple[Task, int]]:
     return [(task, demos) for task, demos in MAIN_ROWS if (task.name, demos) in learned]
 
 
+def with_results(methods: Sequence[str], outcomes: Sequence[Outcome]) -> list[str]:
+    """:return: The methods that have a finished run"""
+    finished = {outcome.cell.method for outcome in outcomes}
+    return [method for method in methods if method in finished]
+
+
 def draw_learning(outcomes: Sequence[Outcome], path: Path) -> Path:
     """
     Success rate against environment steps, one plot per task and number of demonstrations.
@@ -144,7 +150,7 @@ def draw_scores(outcomes: Sequence[Outcome], path: Path) -> Path:
     :return: The path
     """
     rows = rows_with_results(outcomes)
-    methods = [method for method in LEARNING if any(outcome.cell.method == method for outcome in outcomes)]
+    methods = with_results(LEARNING, outcomes)
     figure, axes = _plots(len(rows), 3.4, sharey=True)
     for (task, demos), axis in zip(rows, axes.flat, strict=False):
         for place, method in enumerate(reversed(methods)):
@@ -206,7 +212,7 @@ def draw_ablation(outcomes: Sequence[Outcome], path: Path) -> Path:
     :param path: Path of the figure
     :return: The path
     """
-    methods = ("td3fd", *ABLATION_METHODS)
+    methods = with_results(("td3fd", *ABLATION_METHODS), outcomes)
     figure = new_figure((9.6, 3.8))
     axes = figure.subplots(1, len(ABLATION_TASKS), sharey=True)
     for name, axis in zip(ABLATION_TASKS, axes, strict=True):

@@ -37,6 +37,7 @@ from benchmarks.sparse_suite.figures import (
     draw_learning,
     draw_scores,
     rows_with_results,
+    with_results,
 )
 from benchmarks.sparse_suite.results import RESULTS_FILE, failures_file
 from benchmarks.sparse_suite.scores import GOOD, Outcome, estimate, outcomes_of, select
@@ -65,7 +66,7 @@ def score_of(
 
 def score_table(outcomes: Sequence[Outcome]) -> str:
     """:return: The scores, one row per task and number of demonstrations, and one column per method"""
-    methods = [method for method in MAIN if any(outcome.cell.method == method for outcome in outcomes)]
+    methods = with_results(MAIN, outcomes)
     rows = [["task", "demonstrations", *(NAMES[method] for method in methods)]]
     for task, demos in rows_with_results(outcomes):
         rows.append([task.env_id, str(demos), *(score_of(outcomes, task, method, demos) for method in methods)])
@@ -106,10 +107,10 @@ def demonstrations_table(outcomes: Sequence[Outcome]) -> str:
 
 
 def ablation_table(outcomes: Sequence[Outcome]) -> str:
-    """:return: The scores half way, one row per change and one column per task"""
+    """:return: The scores half way, one row per change that has run, one column per task"""
     tasks = [TASKS[name] for name in ABLATION_TASKS]
     rows = [[f"score at {ABLATION_STEPS:,} steps", *(task.env_id for task in tasks)]]
-    for method in ("td3fd", *ABLATION_METHODS):
+    for method in with_results(("td3fd", *ABLATION_METHODS), outcomes):
         scores = [score_of(outcomes, task, method, last_step=ABLATION_STEPS) for task in tasks]
         rows.append([ablation_name(method), *scores])
     return markdown(rows)

@@ -181,10 +181,12 @@ def test_rows_are_those_that_a_method_has_learned_from_in_the_order_of_the_grid(
 
 def test_a_part_of_the_tables_may_be_made_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     results, readme = tmp_path / "results.csv", tmp_path / "README.md"
-    replace_results(results, {}, rows_of("assembly", "td3fd", 100, [0.25] * 5))
+    rows = rows_of("assembly", "td3fd", 100, [0.25] * 5)
+    replace_results(results, {}, rows + rows_of("peg-insert-side", "td3fd_no_layer_norm", 100, [0.0, 0.3, 0.6]))
     readme.write_text("<!-- report.py: ablation -->\n")
     report.main(["--results", str(results), "--readme", str(readme), "--tables", "ablation"])
-    assert "no LayerNorm" in readme.read_text()
+    # Changes that have not run have no row
+    assert [row[:2] for row in cells_of(readme.read_text().split("\n", 1)[1])[2:]] == [["TD3fD", ""], ["no LayerNorm", "0.30"]]
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["results_ablation.png"]
     assert "Figure" in capsys.readouterr().out
 
