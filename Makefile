@@ -2,10 +2,12 @@
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+# Python compiles what is imported. pip would compile all of every package, which takes longer than to install it
+INSTALL := -m pip install --quiet --no-compile -c constraints.txt
 # The classic control tasks draw on no screen
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: train test lint format docs wheel check-wheel demos benchmarks clean
+.PHONY: train test lint format docs wheel wheel-venv check-wheel demos benchmarks clean
 
 train: $(VENV)/.installed  ## Train DDPGfD on Pendulum-v1 and draw the run
 	$(PYTHON) -m sb3_pgfd.train --algo ddpgfd --env Pendulum-v1 --eval-freq 500 --eval-episodes 20 --log-interval 1 \
@@ -32,15 +34,18 @@ docs: $(VENV)/.installed  ## Build the site in build/docs; a warning is an error
 # virtual environment, first bare: it must find its own hyperparameters and demonstrations.
 # Then with the extras that the commands need and nothing else: `check-wheel` runs every command there
 WHEEL_PYTHON := build/wheel/venv/bin/python
-wheel: $(VENV)/.installed
-	rm -rf build/wheel && mkdir -p build/wheel
+wheel: $(VENV)/.installed wheel-venv
 	$(PYTHON) -m build --outdir build/wheel .
 	$(PYTHON) -m twine check --strict build/wheel/*.whl build/wheel/*.tar.gz
-	$(PYTHON) -m venv build/wheel/venv
-	$(WHEEL_PYTHON) -m pip install --quiet -c constraints.txt torch
-	$(WHEEL_PYTHON) -m pip install --quiet -c constraints.txt build/wheel/*.whl
+	$(WHEEL_PYTHON) $(INSTALL) build/wheel/*.whl
 	cd build/wheel && venv/bin/python ../../tests/check_wheel.py
-	$(WHEEL_PYTHON) -m pip install --quiet -c constraints.txt "$$(ls build/wheel/*.whl)[zoo,classic,box2d,robotics]"
+	$(WHEEL_PYTHON) $(INSTALL) "$$(ls build/wheel/*.whl)[zoo,classic,box2d,robotics]"
+
+# By itself, so that `make -j` fills both environments at once
+wheel-venv:
+	rm -rf build/wheel
+	python3 -m venv build/wheel/venv
+	$(WHEEL_PYTHON) $(INSTALL) torch
 
 # Tests start commands with the interpreter that SB3_PGFD_PYTHON names
 check-wheel: wheel
@@ -72,6 +77,6 @@ clean:
 # torch first and by itself: its exact version keeps pip from fetching another build
 $(VENV)/.installed: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet -c constraints.txt torch
-	$(PYTHON) -m pip install --quiet -c constraints.txt -e .[all,tests,docs]
+	$(PYTHON) $(INSTALL) torch
+	$(PYTHON) $(INSTALL) -e .[all,tests,docs]
 	touch $@
