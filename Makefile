@@ -2,8 +2,8 @@
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-# Python compiles what is imported. pip would compile all of every package, which takes longer than to install it
-INSTALL := -m pip install --quiet --no-compile -c constraints.txt
+# Not --no-compile: where PYTHONDONTWRITEBYTECODE is set, each process would compile all that it imports
+INSTALL := -m pip install --quiet -c constraints.txt
 # The classic control tasks draw on no screen
 export SDL_VIDEODRIVER ?= dummy
 
