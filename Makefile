@@ -2,12 +2,11 @@
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-# Not --no-compile: where PYTHONDONTWRITEBYTECODE is set, each process would compile all that it imports
-INSTALL := -m pip install --quiet -c constraints.txt
+INSTALL := -m pip install --quiet $(PIP_OPTIONS) -c constraints.txt
 # The classic control tasks draw on no screen
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: train test lint format docs wheel wheel-venv check-wheel demos benchmarks clean
+.PHONY: train test lint format docs wheel check-wheel demos benchmarks clean
 
 train: $(VENV)/.installed  ## Train DDPGfD on Pendulum-v1 and draw the run
 	$(PYTHON) -m sb3_pgfd.train --algo ddpgfd --env Pendulum-v1 --eval-freq 500 --eval-episodes 20 --log-interval 1 \
@@ -32,23 +31,24 @@ docs: $(VENV)/.installed  ## Build the site in build/docs; a warning is an error
 
 # The source archive, and the wheel that is made of it, as they would be published. The wheel is installed into a fresh
 # virtual environment, first bare: it must find its own hyperparameters and demonstrations.
-# Then with the extras that the commands need and nothing else: `check-wheel` runs every command there
-WHEEL_PYTHON := build/wheel/venv/bin/python
-wheel: $(VENV)/.installed wheel-venv
-	$(PYTHON) -m build --outdir build/wheel .
-	$(PYTHON) -m twine check --strict build/wheel/*.whl build/wheel/*.tar.gz
-	$(WHEEL_PYTHON) $(INSTALL) build/wheel/*.whl
-	cd build/wheel && venv/bin/python ../../tests/check_wheel.py
-	$(WHEEL_PYTHON) $(INSTALL) "$$(ls build/wheel/*.whl)[zoo,classic,box2d,robotics]"
-
-# By itself, so that `make -j` fills both environments at once
-wheel-venv:
-	rm -rf build/wheel
-	python3 -m venv build/wheel/venv
+# Then with the extras that the commands need and nothing else: `check-wheel` runs every command there.
+# What builds it has an environment of its own, so that `make -j` does all this while it fills .venv
+WHEEL := build/wheel
+WHEEL_PYTHON := $(WHEEL)/venv/bin/python
+wheel:
+	rm -rf $(WHEEL)
+	python3 -m venv $(WHEEL)/tools
+	$(WHEEL)/tools/bin/python $(INSTALL) build twine
+	$(WHEEL)/tools/bin/python -m build --outdir $(WHEEL) .
+	$(WHEEL)/tools/bin/python -m twine check --strict $(WHEEL)/*.whl $(WHEEL)/*.tar.gz
+	python3 -m venv $(WHEEL)/venv
 	$(WHEEL_PYTHON) $(INSTALL) torch
+	$(WHEEL_PYTHON) $(INSTALL) $(WHEEL)/*.whl
+	cd $(WHEEL) && venv/bin/python ../../tests/check_wheel.py
+	$(WHEEL_PYTHON) $(INSTALL) "$$(ls $(WHEEL)/*.whl)[zoo,classic,box2d,robotics]"
 
 # Tests start commands with the interpreter that SB3_PGFD_PYTHON names
-check-wheel: wheel
+check-wheel: wheel $(VENV)/.installed
 	SB3_PGFD_PYTHON=$(CURDIR)/$(WHEEL_PYTHON) OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile tests/commands \
 		tests/cli/test_cli_compare.py tests/zoo/test_search_workers.py
 

@@ -1,5 +1,6 @@
 """What the tests of all algorithms begin with."""
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,9 @@ from sb3_pgfd.utils.screen import draw_without_screen
 
 # Before any test imports MuJoCo
 draw_without_screen()
+
+# Before any test starts the server that SubprocVecEnv forks its processes from: each of them would import this again
+multiprocessing.set_forkserver_preload(["sb3_pgfd.wrappers"])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,7 @@ from sb3_pgfd import DDPGfD
 from sb3_pgfd.comparison.runs import find_runs
 from sb3_pgfd.zoo.commands import main
 
-RUN = ["--algo", "ddpgfd", "--env", ENV_ID, "-n", "1500", "--eval-freq", "500", "--eval-episodes", "1", "--save-freq", "100"]
+RUN = ["--algo", "ddpgfd", "--env", ENV_ID, "-n", "600", "--eval-freq", "200", "--eval-episodes", "1", "--save-freq", "100"]
 RUN += ["--seed", "3", "--num-threads", "1", "--no-progress"]
 
 
@@ -32,7 +32,7 @@ def test_a_run_that_a_signal_ended_and_one_that_was_killed_go_on(
     call(capsys, "train", *RUN, "-f", "whole", *SMALL)
     run = tmp_path / "logs" / "ddpgfd" / f"{ENV_ID}_1"
     command = [*RUN, *SMALL]
-    for step, signum in ((100, signal.SIGTERM), (500, signal.SIGKILL)):
+    for step, signum in ((100, signal.SIGTERM), (300, signal.SIGKILL)):
         process = start(tmp_path, *command)
         while not (run / f"rl_model_{step}_steps.zip").is_file() and process.poll() is None:
             time.sleep(0.01)
@@ -50,9 +50,9 @@ def test_a_run_that_a_signal_ended_and_one_that_was_killed_go_on(
     assert all(th.equal(value, second[name]) for name, value in first.items())
     for name in ("evaluations.npz", "0.monitor.csv", "progress.csv"):
         assert _rows(whole / name) == _rows(run / name), name
-    assert "Nothing is left to do: the run has 1,500 steps, and -n counts all" in call(capsys, "train", *command, "-n", "20")
+    assert "Nothing is left to do: the run has 600 steps, and -n counts all" in call(capsys, "train", *command, "-n", "20")
     (found,), _ = find_runs([tmp_path / "logs"])
-    np.testing.assert_array_equal(found.timesteps, [0, 500, 1000, 1500])
+    np.testing.assert_array_equal(found.timesteps, [0, 200, 400, 600])
 
 
 def test_what_cannot_go_on_is_said(

@@ -17,7 +17,6 @@ FIELDS = ("observations", "actions", "rewards", "next_observations", "terminated
 def kill_after_an_episode(path: Path, folder: Path, tally: Path, delay: float) -> None:
     """Start a recorder, wait for an episode more than there are, and some time longer, and kill it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sb3_pgfd.demonstrations"])
     before = len(list(folder.glob("episode_*")))
     recorder = context.Process(target=record_slowly, args=(path, tally))
     recorder.start()

@@ -12,7 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from sb3_pgfd.common.pretraining import LearnsFromDemonstrations
 from sb3_pgfd.zoo import agents
 
-N_STEPS, N_PRETRAIN, N_EPISODES, N_TRIALS = 120, 20, 2, 1
+N_STEPS, N_PRETRAIN, N_EPISODES, N_TRIALS = 60, 20, 2, 1
 
 
 @contextmanager
