@@ -57,8 +57,8 @@ def main(name: str, command_line: Sequence[str] | None = None, prog: str | None 
         if name != "train":
             # Before anything imports MuJoCo
             draw_without_screen()
-        # Processes of SubprocVecEnv are forked from a server: without this each would import PyTorch and SB3 again
-        multiprocessing.set_forkserver_preload(["__main__", "sb3_pgfd.wrappers"])
+        # The server that SubprocVecEnv forks its processes from: without this each of them would import PyTorch and SB3 again
+        multiprocessing.set_forkserver_preload(["sb3_pgfd.wrappers"])
         register()
         register_environments()
         find_in_current_folder()
