@@ -19,7 +19,7 @@ from sb3_pgfd.utils.screen import draw_without_screen
 draw_without_screen()
 
 # Before any test starts the server that SubprocVecEnv forks its processes from: each of them would import this again
-multiprocessing.set_forkserver_preload(["sb3_pgfd.wrappers"])
+multiprocessing.set_forkserver_preload(["sb3_pgfd"])
 
 
 @pytest.fixture(scope="session", autouse=True)

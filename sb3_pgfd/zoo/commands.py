@@ -58,7 +58,7 @@ def main(name: str, command_line: Sequence[str] | None = None, prog: str | None 
             # Before anything imports MuJoCo
             draw_without_screen()
         # The server that SubprocVecEnv forks its processes from: without this each of them would import PyTorch and SB3 again
-        multiprocessing.set_forkserver_preload(["sb3_pgfd.wrappers"])
+        multiprocessing.set_forkserver_preload(["sb3_pgfd"])
         register()
         register_environments()
         find_in_current_folder()

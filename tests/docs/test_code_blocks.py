@@ -4,7 +4,9 @@ a reader would run them, with short runs (``short_runs``). See ``doc_blocks`` fo
 block.
 """
 
+import ast
 import importlib.util
+import inspect
 import os
 import re
 import shlex
@@ -21,6 +23,8 @@ import yaml
 from doc_blocks import PAGES, ROOT, Block, blocks, joined
 from short_runs import short_runs
 
+from benchmarks.sparse_suite import settings
+from benchmarks.sparse_suite.tasks import TASKS
 from sb3_pgfd.cli import main
 from sb3_pgfd.td3fd import TD3fD
 from sb3_pgfd.zoo.hyperparameters import check_names
@@ -189,3 +193,22 @@ def test_the_crane_of_the_page_is_the_one_to_copy() -> None:
     page = (ROOT / "docs" / "own_task.md").read_text()
     for name in ("crane.py", "crane.yml"):
         assert f"\n{(ROOT / 'examples' / name).read_text()}```\n" in page, f"copy examples/{name} into docs/own_task.md"
+
+
+def test_the_sac_to_copy_is_the_one_that_was_measured() -> None:
+    (block,) = [block for block in blocks(ROOT / "docs" / "existing_sac.md") if "LayerNormSACPolicy" in block.text]
+    assert inspect.getsource(settings.LayerNormSACPolicy) in block.text
+    (call,) = [
+        node for node in ast.walk(ast.parse(block.text)) if isinstance(node, ast.Call) and ast.unparse(node.func) == "SAC"
+    ]
+    found = {word.arg: ast.unparse(word.value) for word in call.keywords}
+    gamma = TASKS["peg-insert-side"].gamma
+    of_buffer = {
+        name: value for name, value in settings.SAC_DEMOS["replay_buffer_kwargs"].items() if name not in settings.HINDSIGHT
+    }
+    expected = {**settings.SAC_DEMOS, "gamma": gamma} | {
+        "replay_buffer_kwargs": {"demonstrations": "my_demos.npz", **of_buffer, "gamma": gamma}
+    }
+    classes = {name: expected.pop(name).__name__ for name in ("policy", "replay_buffer_class")}
+    assert (ast.unparse(call.args[0]), found.pop("replay_buffer_class")) == tuple(classes.values())
+    assert {name: ast.literal_eval(value) for name, value in found.items()} == expected
