@@ -20,17 +20,18 @@ from sb3_pgfd.utils.checks import is_number, is_whole
 LAST_LAYER_BOUND = 3e-3
 
 
-def init_last_layer(layers: nn.Module | Sequence[nn.Module]) -> None:
+def init_last_layer(layers: nn.Module | Sequence[nn.Module], output: float = 0.0) -> None:
     """
     Draw the weights of the last linear layer anew, uniform in +-3e-3.
 
     :param layers: A network
+    :param output: Its first outputs, about
     """
     found = layers.modules() if isinstance(layers, nn.Module) else layers
     last = [layer for layer in found if isinstance(layer, nn.Linear)][-1]
     nn.init.uniform_(last.weight, -LAST_LAYER_BOUND, LAST_LAYER_BOUND)
     if last.bias is not None:
-        nn.init.uniform_(last.bias, -LAST_LAYER_BOUND, LAST_LAYER_BOUND)
+        nn.init.uniform_(last.bias, output - LAST_LAYER_BOUND, output + LAST_LAYER_BOUND)
 
 
 def with_dropout(layers: nn.Sequential, probability: float) -> nn.Sequential:
@@ -152,6 +153,8 @@ class OffPolicyPolicy(LearnsFromImages):
     """Rate of a running mean of the actors, which acts in ``predict(..., deterministic=True)``; None: no mean"""
     precision: str
     """Of the matrix products of updates"""
+    initial_q: float
+    """Q that the critics begin with"""
     n_target_critics: int | None = None
     """How many critics, drawn anew for each update, the smallest target is taken of; None: all"""
 
@@ -160,6 +163,8 @@ class OffPolicyPolicy(LearnsFromImages):
         if average_actor is not None and (not is_number(average_actor, 0.0, 1.0) or average_actor == 0.0):
             raise ValueError(f"average_actor: found {average_actor!r}, expected a number > 0 and <= 1, or None")
         check_precision(self.precision)
+        if not is_number(self.initial_q):
+            raise ValueError(f"initial_q: found {self.initial_q!r}, expected a number")
         # SB3 would let the actor train an extractor that both use
         shares, self.share_features_extractor = self.share_features_extractor, False
         super()._build(lr_schedule)  # type: ignore[misc]  # of TD3Policy or SACPolicy
@@ -194,7 +199,7 @@ class OffPolicyPolicy(LearnsFromImages):
         """cf ``TD3Policy`` and ``SACPolicy``"""
         critic = Critics(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
         for idx, q_net in enumerate(critic.q_networks):
-            init_last_layer(q_net)
+            init_last_layer(q_net, self.initial_q)
             if self.layer_norm:
                 critic.q_networks[idx] = with_layer_norm(q_net)
                 setattr(critic, f"qf{idx}", critic.q_networks[idx])
@@ -253,6 +258,6 @@ class OffPolicyPolicy(LearnsFromImages):
         return th.cat(self.critic(observations, actions), dim=1).mean(dim=1, keepdim=True)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        names = ("layer_norm", "average_actor", "precision", "image_shift", "image_head")
+        names = ("layer_norm", "average_actor", "precision", "image_shift", "image_head", "initial_q")
         own = {name: getattr(self, name) for name in names}
         return {**super()._get_constructor_parameters(), **own}

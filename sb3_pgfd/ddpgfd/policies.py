@@ -40,6 +40,9 @@ class DDPGfDPolicy(OffPolicyPolicy, td3.TD3Policy):
     :param image_shift: Pixels by which images are shifted at random in updates, at most, as DrQ does it; 0: none
     :param image_head: Units of the layer, with LayerNorm and tanh, that each network has behind the encoder of images (DrQ-v2,
         arXiv 2107.09645); None: no such layer
+    :param initial_q: Q that the critics begin with. With the largest possible return, what was not tried yet looks good, and
+        the agent tries it (optimistic initial values, Sutton and Barto 2018, section 2.6; docs/sparse_rewards.md).
+        Pretraining changes it before the first step
     :param share_features_extractor: Whether actor and critics have one features extractor, which the critics train. While the
         actor does nothing but clone, cloning trains it as well. None: where there are images
     :param optimizer_class: Adam by default, in its fused implementation
@@ -71,6 +74,7 @@ class DDPGfDPolicy(OffPolicyPolicy, td3.TD3Policy):
         precision: str = "float32",
         image_shift: int = 4,
         image_head: int | None = 64,
+        initial_q: float = 0.0,
     ):
         if not is_whole(n_critics, 1):
             raise ValueError(f"n_critics: found {n_critics!r}, expected a whole number >= 1")
@@ -82,6 +86,7 @@ class DDPGfDPolicy(OffPolicyPolicy, td3.TD3Policy):
         self.layer_norm = layer_norm
         self.actor_dropout = actor_dropout
         self.average_actor = average_actor
+        self.initial_q = initial_q
         super().__init__(
             observation_space,
             action_space,

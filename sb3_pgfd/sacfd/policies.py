@@ -51,7 +51,8 @@ class SACfDPolicy(OffPolicyPolicy, sac.SACPolicy):
         last actor explores; None: the last actor does both
     :param precision: Of the matrix products of updates: "float32", or "bf16", see
         :class:`~sb3_pgfd.ddpgfd.policies.DDPGfDPolicy`
-    :param image_shift: As ``image_head`` and ``share_features_extractor``, see :class:`~sb3_pgfd.ddpgfd.policies.DDPGfDPolicy`
+    :param image_shift: As ``image_head``, ``share_features_extractor`` and ``initial_q``, see
+        :class:`~sb3_pgfd.ddpgfd.policies.DDPGfDPolicy`
     :param optimizer_class: Adam by default, in its fused implementation
     :param optimizer_kwargs: Its further arguments; the algorithm adds ``weight_decay`` (lambda_2)
     :raises ValueError: If there is no critic, or an option is out of range
@@ -81,6 +82,7 @@ class SACfDPolicy(OffPolicyPolicy, sac.SACPolicy):
         precision: str = "float32",
         image_shift: int = 4,
         image_head: int | None = 64,
+        initial_q: float = 0.0,
     ):
         if not is_whole(n_critics, 1):
             raise ValueError(f"n_critics: found {n_critics!r}, expected a whole number >= 1")
@@ -92,6 +94,7 @@ class SACfDPolicy(OffPolicyPolicy, sac.SACPolicy):
         self.layer_norm = layer_norm
         self.average_actor = average_actor
         self.precision = precision
+        self.initial_q = initial_q
         self._set_image_options(observation_space, normalize_images, image_shift, image_head)
         super().__init__(
             observation_space,

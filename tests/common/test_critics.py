@@ -10,7 +10,7 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
-from sb3_pgfd import DDPGfD, TD3fD
+from sb3_pgfd import DDPGfD, SACfD, TD3fD
 from sb3_pgfd.common.critics import Critics, are_alike, batched
 from sb3_pgfd.td3fd.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 
@@ -107,6 +107,18 @@ def test_two_linear_critics_by_hand() -> None:
 )
 def test_only_networks_that_are_alike_are_batched(networks: list[nn.Module], expected: bool) -> None:
     assert are_alike(networks) is expected
+
+
+@pytest.mark.parametrize("algorithm", [DDPGfD, TD3fD, SACfD])
+def test_critics_and_their_targets_begin_at_the_wanted_q(algorithm: Any) -> None:
+    options: dict[str, Any] = {"demonstrations": "Pendulum-v1", "device": "cpu", "seed": 0}
+    policies = [algorithm("MlpPolicy", "Pendulum-v1", policy_kwargs={"initial_q": q}, **options).policy for q in (0.0, -5.0)]
+    observations, actions = th.randn(100, 3), th.rand(100, 1) * 2.0 - 1.0
+    values = [th.cat((*one.critic(observations, actions), *one.critic_target(observations, actions))) for one in policies]
+    # The last layer's weights are at most 3e-3
+    assert values[0].abs().max() < 0.2
+    th.testing.assert_close(values[1], values[0] - 5.0, rtol=0.0, atol=1e-5)
+    assert policies[1]._get_constructor_parameters()["initial_q"] == -5.0
 
 
 @pytest.mark.parametrize("device", DEVICES)

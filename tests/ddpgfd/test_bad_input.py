@@ -72,6 +72,7 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"policy_kwargs": {"n_critics": 0}}, "n_critics: found 0, expected a whole number >= 1"),
     ({"policy_kwargs": {"average_actor": 0.0}}, "average_actor: found 0.0, expected a number > 0 and <= 1, or None"),
     ({"policy_kwargs": {"actor_dropout": 1.0}}, "actor_dropout: found 1.0, expected a number >= 0 and < 1"),
+    ({"policy_kwargs": {"initial_q": float("inf")}}, "initial_q: found inf, expected a number"),
 ]
 
 
