@@ -17,6 +17,7 @@ MAIN = (
     "bc",
     "bc_plain",
     "td3fd_ibrl",
+    "sacfd_as_sac",
     "rlpd",
     "sac_demos",
     "ddpgfd_relative",

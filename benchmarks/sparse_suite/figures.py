@@ -32,6 +32,7 @@ NAMES = {
     "td3fd_starts": "TD3fD, starts in demonstrations",
     "td3fd_ibrl": "IBRL",
     "sacfd": "SACfD",
+    "sacfd_as_sac": "SACfD without cloning, as SAC",
     "ddpgfd_paper": "DDPGfD as in the paper",
     "ddpgfd_relative": "DDPGfD, relative bonus and return range",
     "bc": "behaviour cloning",
@@ -53,6 +54,7 @@ COLORS = {
     "bc": "#000000",
     "bc_plain": "#6E6E6E",
     "td3fd_ibrl": "#F0A07A",
+    "sacfd_as_sac": "#00C49A",
     "rlpd": "#004D38",
     "sac_demos": "#009E73",
     "sac_her": "#CC79A7",
@@ -77,7 +79,7 @@ ABLATION_NAMES = {
     "td3fd_no_averaging": "no averaged actor",
 }
 LEARNING = tuple(method for method in MAIN if method in COLORS)
-_MARKERS = dict(zip(LEARNING, "oH^sDvP*Xd<>p", strict=True))
+_MARKERS = dict(zip(LEARNING, "oH^sDvP*Xd<>ph", strict=True))
 _N_COLUMNS = 3
 
 

@@ -66,6 +66,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "td3fd": Method(TD3fD, settings_of.TD3FD),
     "sacfd": Method(SACfD, settings_of.SACFD),
+    "sacfd_as_sac": Method(SACfD, settings_of.SACFD_AS_SAC, is_for=lambda task: task.name == "peg-insert-side"),
     "rlpd": Method(SACfD, settings_of.RLPD),
     "ddpgfd_paper": Method(DDPGfD, settings_of.DDPGFD_PAPER),
     "ddpgfd_relative": Method(DDPGfD, settings_of.DDPGFD_RELATIVE),
@@ -111,7 +112,7 @@ METHODS |= {
 METHODS |= {
     f"td3fd_{name}": Method(TD3fD, with_changes(settings_of.TD3FD, changes)) for name, changes in settings_of.VARIANTS.items()
 }
-# The task whose single demonstration is not enough for cloning
+# As of `sacfd_as_sac`, the task whose single demonstration is not enough for cloning
 METHODS["td3fd_starts"] = replace(METHODS["td3fd_starts"], is_for=lambda task: task.name == "peg-insert-side")
 
 

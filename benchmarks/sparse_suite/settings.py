@@ -55,6 +55,30 @@ TD3FD: Settings = {"buffer_size": BUFFER_SIZE, "replay_buffer_kwargs": {"her_rat
 SACFD: Settings = {"buffer_size": BUFFER_SIZE, "replay_buffer_kwargs": {"her_ratio": 0.8, "her_random_share": 0.5}}
 """The constructor's defaults"""
 
+SACFD_AS_SAC: Settings = {
+    "buffer_size": BUFFER_SIZE,
+    "learning_rate": 1e-3,
+    "gradient_steps": 2,
+    "policy_delay": 1,
+    "pretrain_steps": 0,
+    "critic_warmup_steps": 0,
+    "bc_coef": 0.0,
+    "l2_coef": 0.0,
+    "normalize_actor_loss": False,
+    "q_range": None,
+    "ent_coef": "auto_0.01",
+    "entropy_backup": True,
+    "replay_buffer_kwargs": {**HINDSIGHT, "keep_successes": False},
+    "policy_kwargs": {
+        "n_critics": 2,
+        "n_target_critics": None,
+        "average_actor": None,
+        "log_std_init": 0.0,
+        "last_layer_bound": None,
+    },
+}
+"""SAC with half of each batch demonstrations, and 1-step and n-step returns: for a single demonstration"""
+
 DDPGFD_PAPER: Settings = {
     "noise_std": NOISE_STD,
     "buffer_size": BUFFER_SIZE,

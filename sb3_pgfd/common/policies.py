@@ -20,18 +20,24 @@ from sb3_pgfd.utils.checks import is_number, is_whole
 LAST_LAYER_BOUND = 3e-3
 
 
-def init_last_layer(layers: nn.Module | Sequence[nn.Module], output: float = 0.0) -> None:
+def init_last_layer(
+    layers: nn.Module | Sequence[nn.Module], bound: float | None = LAST_LAYER_BOUND, output: float = 0.0
+) -> None:
     """
-    Draw the weights of the last linear layer anew, uniform in +-3e-3.
+    Draw the weights of the last linear layer anew.
 
     :param layers: A network
-    :param output: Its first outputs, about
+    :param bound: Of their uniform distribution; None: they stay as PyTorch has drawn them
+    :param output: What to add to the outputs
     """
     found = layers.modules() if isinstance(layers, nn.Module) else layers
     last = [layer for layer in found if isinstance(layer, nn.Linear)][-1]
-    nn.init.uniform_(last.weight, -LAST_LAYER_BOUND, LAST_LAYER_BOUND)
-    if last.bias is not None:
-        nn.init.uniform_(last.bias, output - LAST_LAYER_BOUND, output + LAST_LAYER_BOUND)
+    if bound is not None:
+        nn.init.uniform_(last.weight, -bound, bound)
+        if last.bias is not None:
+            nn.init.uniform_(last.bias, -bound, bound)
+    if output != 0.0:
+        last.bias.data += output
 
 
 def with_dropout(layers: nn.Sequential, probability: float) -> nn.Sequential:
@@ -155,6 +161,8 @@ class OffPolicyPolicy(LearnsFromImages):
     """Of the matrix products of updates"""
     initial_q: float
     """Q that the critics begin with"""
+    last_layer_bound: float | None
+    """Of the first weights of the last layers, None: PyTorch's"""
     n_target_critics: int | None = None
     """How many critics, drawn anew for each update, the smallest target is taken of; None: all"""
 
@@ -165,6 +173,9 @@ class OffPolicyPolicy(LearnsFromImages):
         check_precision(self.precision)
         if not is_number(self.initial_q):
             raise ValueError(f"initial_q: found {self.initial_q!r}, expected a number")
+        bound = self.last_layer_bound
+        if bound is not None and not is_number(bound, 0.0):
+            raise ValueError(f"last_layer_bound: found {bound!r}, expected a number >= 0, or None for PyTorch's weights")
         # SB3 would let the actor train an extractor that both use
         shares, self.share_features_extractor = self.share_features_extractor, False
         super()._build(lr_schedule)  # type: ignore[misc]  # of TD3Policy or SACPolicy
@@ -199,7 +210,7 @@ class OffPolicyPolicy(LearnsFromImages):
         """cf ``TD3Policy`` and ``SACPolicy``"""
         critic = Critics(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
         for idx, q_net in enumerate(critic.q_networks):
-            init_last_layer(q_net, self.initial_q)
+            init_last_layer(q_net, self.last_layer_bound, self.initial_q)
             if self.layer_norm:
                 critic.q_networks[idx] = with_layer_norm(q_net)
                 setattr(critic, f"qf{idx}", critic.q_networks[idx])
@@ -258,6 +269,6 @@ class OffPolicyPolicy(LearnsFromImages):
         return th.cat(self.critic(observations, actions), dim=1).mean(dim=1, keepdim=True)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        names = ("layer_norm", "average_actor", "precision", "image_shift", "image_head", "initial_q")
+        names = ("layer_norm", "average_actor", "precision", "image_shift", "image_head", "initial_q", "last_layer_bound")
         own = {name: getattr(self, name) for name in names}
         return {**super()._get_constructor_parameters(), **own}

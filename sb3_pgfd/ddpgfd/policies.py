@@ -13,7 +13,7 @@ from stable_baselines3.td3 import policies as td3
 from torch import nn
 
 from sb3_pgfd.common.images import ForDicts, ForImages, TakesFeatures
-from sb3_pgfd.common.policies import OffPolicyPolicy, fused_if_adam, init_last_layer, with_dropout
+from sb3_pgfd.common.policies import LAST_LAYER_BOUND, OffPolicyPolicy, fused_if_adam, init_last_layer, with_dropout
 from sb3_pgfd.utils.checks import is_number, is_whole
 
 
@@ -43,6 +43,9 @@ class DDPGfDPolicy(OffPolicyPolicy, td3.TD3Policy):
     :param initial_q: Q that the critics begin with. With the largest possible return, what was not tried yet looks good, and
         the agent tries it (optimistic initial values, Sutton and Barto 2018, section 2.6; docs/sparse_rewards.md).
         Pretraining changes it before the first step
+    :param last_layer_bound: Bound of the uniform distribution of the first weights in the last layers of actor and critics, so
+        that actions and values begin near 0 (Lillicrap et al. 2016, arXiv 1509.02971, section 7); None: PyTorch's larger
+        ones, as in SB3
     :param share_features_extractor: Whether actor and critics have one features extractor, which the critics train. While the
         actor does nothing but clone, cloning trains it as well. None: where there are images
     :param optimizer_class: Adam by default, in its fused implementation
@@ -75,6 +78,7 @@ class DDPGfDPolicy(OffPolicyPolicy, td3.TD3Policy):
         image_shift: int = 4,
         image_head: int | None = 64,
         initial_q: float = 0.0,
+        last_layer_bound: float | None = LAST_LAYER_BOUND,
     ):
         if not is_whole(n_critics, 1):
             raise ValueError(f"n_critics: found {n_critics!r}, expected a whole number >= 1")
@@ -87,6 +91,7 @@ class DDPGfDPolicy(OffPolicyPolicy, td3.TD3Policy):
         self.actor_dropout = actor_dropout
         self.average_actor = average_actor
         self.initial_q = initial_q
+        self.last_layer_bound = last_layer_bound
         super().__init__(
             observation_space,
             action_space,
@@ -110,7 +115,7 @@ class DDPGfDPolicy(OffPolicyPolicy, td3.TD3Policy):
         :param dropout: In place of ``actor_dropout``, None: the latter
         """
         actor = Actor(**self._update_features_extractor(self.actor_kwargs, features_extractor)).to(self.device)
-        init_last_layer(actor.mu)
+        init_last_layer(actor.mu, self.last_layer_bound)
         dropout = self.actor_dropout if dropout is None else dropout
         if dropout > 0.0:
             actor.mu = with_dropout(actor.mu, dropout)

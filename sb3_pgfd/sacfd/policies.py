@@ -11,7 +11,7 @@ from torch import nn
 
 from sb3_pgfd.common.images import ForDicts, ForImages, TakesFeatures
 from sb3_pgfd.common.losses import smallest, squashed_log_prob
-from sb3_pgfd.common.policies import OffPolicyPolicy, fused_if_adam, init_last_layer
+from sb3_pgfd.common.policies import LAST_LAYER_BOUND, OffPolicyPolicy, fused_if_adam, init_last_layer
 from sb3_pgfd.utils.checks import is_number, is_whole
 
 # Of SB3's policy, for gSDE
@@ -51,7 +51,7 @@ class SACfDPolicy(OffPolicyPolicy, sac.SACPolicy):
         last actor explores; None: the last actor does both
     :param precision: Of the matrix products of updates: "float32", or "bf16", see
         :class:`~sb3_pgfd.ddpgfd.policies.DDPGfDPolicy`
-    :param image_shift: As ``image_head``, ``share_features_extractor`` and ``initial_q``, see
+    :param image_shift: As ``image_head``, ``share_features_extractor``, ``initial_q`` and ``last_layer_bound``, see
         :class:`~sb3_pgfd.ddpgfd.policies.DDPGfDPolicy`
     :param optimizer_class: Adam by default, in its fused implementation
     :param optimizer_kwargs: Its further arguments; the algorithm adds ``weight_decay`` (lambda_2)
@@ -83,6 +83,7 @@ class SACfDPolicy(OffPolicyPolicy, sac.SACPolicy):
         image_shift: int = 4,
         image_head: int | None = 64,
         initial_q: float = 0.0,
+        last_layer_bound: float | None = LAST_LAYER_BOUND,
     ):
         if not is_whole(n_critics, 1):
             raise ValueError(f"n_critics: found {n_critics!r}, expected a whole number >= 1")
@@ -95,6 +96,7 @@ class SACfDPolicy(OffPolicyPolicy, sac.SACPolicy):
         self.average_actor = average_actor
         self.precision = precision
         self.initial_q = initial_q
+        self.last_layer_bound = last_layer_bound
         self._set_image_options(observation_space, normalize_images, image_shift, image_head)
         super().__init__(
             observation_space,
@@ -114,11 +116,13 @@ class SACfDPolicy(OffPolicyPolicy, sac.SACPolicy):
         )
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
-        """cf ``SACPolicy``. The standard deviation is the same in every state, so that training the mean alone keeps it."""
+        """
+        cf ``SACPolicy``. Small weights give about the same standard deviation in every state; cloning the mean keeps it.
+        """
         actor = Actor(**self._update_features_extractor(self.actor_kwargs, features_extractor)).to(self.device)
         assert isinstance(actor.log_std, nn.Linear)
-        init_last_layer(actor.mu)
-        init_last_layer(actor.log_std)
+        init_last_layer(actor.mu, self.last_layer_bound)
+        init_last_layer(actor.log_std, self.last_layer_bound)
         nn.init.constant_(actor.log_std.bias, self.log_std_init)
         return actor
 

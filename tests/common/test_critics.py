@@ -121,6 +121,19 @@ def test_critics_and_their_targets_begin_at_the_wanted_q(algorithm: Any) -> None
     assert policies[1]._get_constructor_parameters()["initial_q"] == -5.0
 
 
+@pytest.mark.parametrize("algorithm", [DDPGfD, TD3fD, SACfD])
+@pytest.mark.parametrize(("bound", "low", "high"), [(0.0, 0.0, 0.0), (0.02, 0.015, 0.0201), (None, 0.1, 0.1251)])
+def test_last_layers_begin_within_the_wanted_bound(algorithm: Any, bound: float | None, low: float, high: float) -> None:
+    """PyTorch's own bound is 1 / sqrt(units of the layer below), here of 64."""
+    kwargs = {"last_layer_bound": bound, "net_arch": [64]}
+    options: dict[str, Any] = {"demonstrations": "Pendulum-v1", "device": "cpu", "seed": 0, "policy_kwargs": kwargs}
+    policy = algorithm("MlpPolicy", "Pendulum-v1", **options).policy
+    networks = [policy.actor.mu, *policy.critic.q_networks, *policy.critic_target.q_networks]
+    for network in networks:
+        last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]
+        assert low <= last.weight.abs().max() <= high
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("algorithm", "compiled"), [(DDPGfD, False), (TD3fD, False), (TD3fD, True)])
 def test_a_batched_run_ends_where_a_separate_one_does(

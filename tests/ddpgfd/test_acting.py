@@ -245,7 +245,7 @@ def test_an_update_is_that_of_the_units_that_were_not_left_out(make_model: MakeM
 
 # --- Saving -----------------------------------------------------------------------------------------------------------
 
-ACTING = {"average_actor": 0.1, "actor_dropout": 0.25, "layer_norm": True, "initial_q": 1.0}
+ACTING = {"average_actor": 0.1, "actor_dropout": 0.25, "layer_norm": True, "initial_q": 1.0, "last_layer_bound": 0.1}
 
 
 @pytest.mark.parametrize("policy_class", list(OBSERVATIONS))

@@ -73,6 +73,7 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"policy_kwargs": {"average_actor": 0.0}}, "average_actor: found 0.0, expected a number > 0 and <= 1, or None"),
     ({"policy_kwargs": {"actor_dropout": 1.0}}, "actor_dropout: found 1.0, expected a number >= 0 and < 1"),
     ({"policy_kwargs": {"initial_q": float("inf")}}, "initial_q: found inf, expected a number"),
+    ({"policy_kwargs": {"last_layer_bound": -1}}, "last_layer_bound: found -1, expected a number >= 0, or None"),
 ]
 
 
