@@ -63,10 +63,15 @@ class Method:
         return self.takes_demonstrations and self.interacts
 
 
+def _too_few_to_clone(task: Task) -> bool:
+    """:return: Whether it is the task whose single demonstration is not enough for cloning"""
+    return task.name == "peg-insert-side"
+
+
 METHODS: dict[str, Method] = {
     "td3fd": Method(TD3fD, settings_of.TD3FD),
     "sacfd": Method(SACfD, settings_of.SACFD),
-    "sacfd_as_sac": Method(SACfD, settings_of.SACFD_AS_SAC, is_for=lambda task: task.name == "peg-insert-side"),
+    "sacfd_as_sac": Method(SACfD, settings_of.SACFD_AS_SAC, is_for=_too_few_to_clone),
     "rlpd": Method(SACfD, settings_of.RLPD),
     "ddpgfd_paper": Method(DDPGfD, settings_of.DDPGFD_PAPER),
     "ddpgfd_relative": Method(DDPGfD, settings_of.DDPGFD_RELATIVE),
@@ -112,8 +117,7 @@ METHODS |= {
 METHODS |= {
     f"td3fd_{name}": Method(TD3fD, with_changes(settings_of.TD3FD, changes)) for name, changes in settings_of.VARIANTS.items()
 }
-# As of `sacfd_as_sac`, the task whose single demonstration is not enough for cloning
-METHODS["td3fd_starts"] = replace(METHODS["td3fd_starts"], is_for=lambda task: task.name == "peg-insert-side")
+METHODS["td3fd_starts"] = replace(METHODS["td3fd_starts"], is_for=_too_few_to_clone)
 
 
 class ScriptedModel:
